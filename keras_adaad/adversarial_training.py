@@ -1,0 +1,447 @@
+"""The min-max step: perturb the batch, then train on its views."""
+
+import contextlib
+import inspect
+
+import keras
+from keras import ops
+
+from keras_adaad import backend
+from keras_adaad import checks
+from keras_adaad.attacks import PGD
+from keras_adaad.attacks.attack import Attack
+from keras_adaad.losses import BatchMean
+from keras_adaad.losses import label_indices
+
+
+class AdversarialTraining(keras.Model):
+    """Base class of the methods that train a student on adversarial images.
+
+    Each step solves, approximately,
+
+        x* = argmax_{||x' - x|| <= epsilon}  inner objective(x')
+        minimise over the student's weights  mean_i outer loss_i(clean x, x*)
+
+    A method states three things:
+
+    - `inner_objective(x, y)`: the function of `x'` that the attack raises;
+    - `forward_order`: the views (`"clean"`, `"adversarial"`) in the order in
+      which the student is run on them in training mode. Each run updates the
+      student's BatchNorm statistics, so the order is part of the method;
+    - `outer_loss(views, logits, y)`: one value per sample.
+
+    Everything else is here. The attack runs before and outside Keras's own
+    `train_step`, which then sees the views as its input; so optimizers, loss
+    scaling, gradient accumulation, mixed precision, distribution and callbacks
+    are Keras's own. `compile()` takes no `loss`: the method defines it.
+
+    `fit` logs `loss`, the compiled metrics on clean images, and
+    `adversarial_accuracy` on x*. `evaluate` and validation log
+    `robust_accuracy` under `evaluation_attack` in its place.
+
+    Args:
+        student: The `keras.Model` to train; it returns logits.
+        attack: The inner maximisation, e.g. a `keras_adaad.attacks.PGD`.
+            Defaults to the method's published attack, scaled to `input_range`.
+        evaluation_attack: The attack behind `robust_accuracy`. `"pgd"`, the
+            default, is PGD-10 on the cross-entropy at the training epsilon,
+            with steps of `epsilon / 4` from a uniform start. `None` turns
+            robust evaluation off.
+        input_range: Pair `(low, high)` of the values a pixel can have.
+            Defaults to `(0.0, 1.0)`, or to the range of `attack`.
+        seed: Integer that decides the random starts during training. Defaults
+            to the attack's seed.
+        name: Name of the model.
+    """
+
+    forward_order = ("clean", "adversarial")
+    needs_labels = False
+
+    def __init__(
+        self,
+        student,
+        attack=None,
+        *,
+        evaluation_attack="pgd",
+        input_range=None,
+        seed=None,
+        name=None,
+        **kwargs,
+    ):
+        checks.check_model("student", student)
+        # The student's policy, so that Keras scales the loss in float16; no
+        # autocast, so that the attack sees float32 images.
+        kwargs.setdefault("dtype", student.dtype_policy)
+        super().__init__(name=name, autocast=False, **kwargs)
+        self.student = student
+        self.attack, self.input_range = self._resolve_attack(
+            attack, input_range
+        )
+        self.evaluation_attack = self._resolve_evaluation(evaluation_attack)
+        self.seed_generator = keras.random.SeedGenerator(
+            self.attack.seed if seed is None else seed
+        )
+        self.adversarial_accuracy = keras.metrics.Mean("adversarial_accuracy")
+        self.robust_accuracy = keras.metrics.Mean("robust_accuracy")
+        self._batch_mean = BatchMean()
+        self._idle_metrics = ("robust_accuracy",)
+        self._compiled_perturb = (None, None)
+        self._build_if_known()
+
+    # What a method states.
+
+    @classmethod
+    def published_attack(cls, input_range):
+        """Returns the attack of the method's paper for the given range."""
+        width = input_range[1] - input_range[0]
+        return PGD(
+            epsilon=8 / 255 * width,
+            step_size=2 / 255 * width,
+            steps=10,
+            start="normal",
+            start_scale=0.001 * width,
+            clip_start=False,
+            input_range=input_range,
+        )
+
+    def inner_objective(self, x, y):
+        """Returns the function of `x_adv` that the attack raises.
+
+        Args:
+            x: Clean images, a float32 tensor of shape `(batch_size, ...)`.
+            y: Labels, or `None`.
+
+        Returns:
+            A function from images to values of shape `(batch_size,)`. Call the
+            networks through `logits_function`, so that no state moves.
+        """
+        raise NotImplementedError(
+            f"{type(self).__name__} must implement `inner_objective(x, y)`."
+        )
+
+    def outer_loss(self, views, logits, y):
+        """Returns the loss of each sample.
+
+        Args:
+            views: Dict of the images, `"clean"` and `"adversarial"`.
+            logits: Dict of the student's float32 logits on them, of shape
+                `(batch_size, num_classes)`, in training mode.
+            y: Labels, or `None`.
+
+        Returns:
+            A tensor of shape `(batch_size,)`.
+        """
+        raise NotImplementedError(
+            f"{type(self).__name__} must implement "
+            "`outer_loss(views, logits, y)`."
+        )
+
+    # The step.
+
+    def train_step(self, *state_and_data):
+        return backend.views_then_step(
+            super().train_step, self._training_views, self, *state_and_data
+        )
+
+    def test_step(self, *state_and_data):
+        return backend.views_then_step(
+            super().test_step, self._evaluation_views, self, *state_and_data
+        )
+
+    def call(self, x, training=False):
+        if not isinstance(x, dict):
+            return self.student(x, training=training)
+        return {
+            view: self.student(x[view], training=training)
+            for view in self.forward_order
+            if view in x
+        }
+
+    def compute_loss(
+        self, x=None, y=None, y_pred=None, sample_weight=None, training=True
+    ):
+        # First, because calling a network below clears what it had added.
+        penalties = [ops.sum(penalty) for penalty in self.losses]
+        logits = {view: ops.cast(y_pred[view], "float32") for view in y_pred}
+        if "adversarial" not in x:
+            # Evaluation without an attack: the loss at the clean images.
+            x = {**x, "adversarial": x["clean"]}
+            logits["adversarial"] = logits["clean"]
+        loss = self._batch_mean.of(self.outer_loss(x, logits, y), sample_weight)
+        for penalty in penalties:
+            loss += self._batch_mean.of(ops.reshape(penalty, (1,)))
+        return loss
+
+    def compute_metrics(self, x, y, y_pred, sample_weight=None):
+        if y is None:
+            return self.get_metrics_result()
+        logits = y_pred if isinstance(y_pred, dict) else {"clean": y_pred}
+        if "adversarial" in logits:
+            adversarial = logits["adversarial"]
+            correct = ops.argmax(adversarial, axis=-1) == label_indices(
+                y, adversarial
+            )
+            for metric in self.metrics:
+                if metric in (self.adversarial_accuracy, self.robust_accuracy):
+                    metric.update_state(correct)
+        return super().compute_metrics(
+            x, y, logits["clean"], sample_weight=sample_weight
+        )
+
+    @property
+    def metrics(self):
+        # Asked by Keras during construction too, before there is any metric.
+        idle = getattr(self, "_idle_metrics", ())
+        return [m for m in super().metrics if m.name not in idle]
+
+    def _training_views(self, data):
+        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        x = ops.cast(x, "float32")
+        x_adv = self._maximize(x, y)
+        views = {"clean": x, "adversarial": x_adv}
+        return keras.utils.pack_x_y_sample_weight(views, y, sample_weight)
+
+    def _evaluation_views(self, data):
+        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        views = {"clean": ops.cast(x, "float32")}
+        if self.evaluation_attack is not None and y is not None:
+            views["adversarial"] = self.evaluation_attack.on_batch(
+                self.student, views["clean"], y
+            )
+        return keras.utils.pack_x_y_sample_weight(views, y, sample_weight)
+
+    def _maximize(self, x, y, noise=None):
+        return self.attack.maximize(
+            self.inner_objective(x, y),
+            x,
+            noise=noise,
+            seed=self.seed_generator,
+        )
+
+    # What a user calls.
+
+    def perturb(self, x, y=None, noise=None):
+        """Returns x*, as the next training step would see it.
+
+        The inner maximisation, compiled as `fit` compiles it. Nothing moves:
+        no weight, no BatchNorm statistic, no random state, so training after
+        a call is the same as without it.
+
+        Args:
+            x: Images, of shape `(batch_size, ...)`, within `input_range`.
+            y: Labels, where the method needs them.
+            noise: The starting perturbation in place of the random one, of
+                the shape of `x`.
+
+        Returns:
+            The adversarial images, a float32 NumPy array of the shape of `x`.
+        """
+        x = checks.check_images("x", x, self.input_range).astype("float32")
+        self._check_batch((x, y, None))
+        if y is not None:
+            y = checks.check_labels("y", y, len(x), self.num_classes)
+        if noise is not None:
+            noise = self.attack.check_noise(noise, x.shape)
+        options = (self.jit_compile, self.run_eagerly)
+        if self._compiled_perturb[0] != options:
+            function = backend.compile_function(self._maximize, self, *options)
+            self._compiled_perturb = (options, function)
+        state = ops.convert_to_numpy(self.seed_generator.state)
+        try:
+            return self._compiled_perturb[1](x, y, noise)
+        finally:
+            self.seed_generator.state.assign(state)
+
+    def fit(self, *args, **kwargs):
+        arguments = _bind(super().fit, args, kwargs)
+        labels = self._check_data(arguments, "x", "y")
+        validation = arguments.get("validation_data")
+        validation_labels = labels
+        if validation is not None:
+            x, y, weight = keras.utils.unpack_x_y_sample_weight(validation)
+            held_out = {"validation_data": x, "y": y}
+            validation_labels = self._check_data(
+                held_out, "validation_data", "y"
+            )
+            arguments["validation_data"] = keras.utils.pack_x_y_sample_weight(
+                held_out["validation_data"], y, weight
+            )
+        self._validation_has_labels = validation_labels
+        with self._phase(training=True, labels=labels):
+            return super().fit(**arguments)
+
+    def evaluate(self, *args, **kwargs):
+        arguments = _bind(super().evaluate, args, kwargs)
+        if kwargs.get("_use_cached_eval_dataset"):
+            labels = self._validation_has_labels
+        else:
+            labels = self._check_data(arguments, "x", "y")
+        with self._phase(training=False, labels=labels):
+            return super().evaluate(**arguments)
+
+    def train_on_batch(self, *args, **kwargs):
+        arguments = _bind(super().train_on_batch, args, kwargs)
+        labels = self._check_data(arguments, "x", "y")
+        with self._phase(training=True, labels=labels):
+            return super().train_on_batch(**arguments)
+
+    def test_on_batch(self, *args, **kwargs):
+        arguments = _bind(super().test_on_batch, args, kwargs)
+        labels = self._check_data(arguments, "x", "y")
+        with self._phase(training=False, labels=labels):
+            return super().test_on_batch(**arguments)
+
+    @contextlib.contextmanager
+    def _phase(self, training, labels):
+        """Sets aside the metrics that the phase does not measure."""
+        before = self._idle_metrics
+        idle = ["robust_accuracy" if training else "adversarial_accuracy"]
+        if not training and self.evaluation_attack is None:
+            idle.append("robust_accuracy")
+        if not labels:
+            idle += [
+                "adversarial_accuracy",
+                "robust_accuracy",
+                "compile_metrics",
+            ]
+        self._idle_metrics = tuple(idle)
+        try:
+            yield
+        finally:
+            self._idle_metrics = before
+
+    # Checks, before any work starts.
+
+    def _check_data(self, arguments, x_name, y_name):
+        """Checks the data of a call, builds the networks, finds the labels.
+
+        Arrays are checked whole, data sets by their first batch.
+
+        Returns:
+            Whether the data has labels.
+        """
+        if self.loss is not None:
+            raise ValueError(
+                f"`compile()` received loss={self.loss!r}, but "
+                f"{type(self).__name__} defines its own loss. Compile without "
+                "`loss`; metrics and optimizer are yours."
+            )
+        x, y = arguments.get(x_name), arguments.get(y_name)
+        if x is None or checks.is_array(x) or isinstance(x, (dict, list)):
+            batch = (x, y, None)
+        else:
+            batch, arguments[x_name] = checks.first_batch(x)
+        if batch is None:
+            return True
+        self._check_batch(batch, x_name)
+        return batch[1] is not None
+
+    def _check_batch(self, batch, x_name="x"):
+        x, y, _ = batch
+        x = checks.check_images(x_name, x, self.input_range)
+        if y is None and self.needs_labels:
+            raise ValueError(
+                f"{type(self).__name__} needs labels, and the data has none. "
+                "Pass `y`, or a data set of `(x, y)` pairs. Received: y=None"
+            )
+        if not self.built:
+            self._build_on(x[:1])
+        if y is not None:
+            checks.check_labels("y", y, len(x), self.num_classes)
+
+    def _build_on(self, x):
+        """Builds the networks by running them on one real image."""
+        with backend.building_scope(self):
+            x = ops.convert_to_tensor(x, dtype="float32")
+            for name, network in self._networks().items():
+                outputs = network(x, training=False)
+                checks.check_classifier(name, x.shape, tuple(outputs.shape))
+                checks.check_logits(name, ops.convert_to_numpy(outputs))
+            self.build((None, *x.shape[1:]))
+
+    def build(self, input_shape):
+        self.num_classes = self.student.compute_output_shape(input_shape)[-1]
+
+    def _build_if_known(self):
+        """Builds at once if the networks show what they take and return."""
+        networks = self._networks().values()
+        if all(getattr(network, "inputs", None) for network in networks):
+            self.build(self.student.input_shape)
+
+    def _networks(self):
+        """Returns the networks of the method by the name of their argument.
+
+        `None` stands for a network that the constructor has yet to set.
+        """
+        return {"student": self.student}
+
+    def _resolve_attack(self, attack, input_range):
+        if attack is None:
+            input_range = checks.check_input_range(
+                (0.0, 1.0) if input_range is None else input_range
+            )
+            return self.published_attack(input_range), input_range
+        if not isinstance(attack, Attack):
+            raise TypeError(
+                "Argument `attack` must be a `keras_adaad.attacks.Attack`, "
+                "e.g. `keras_adaad.attacks.PGD(epsilon=8 / 255)`, or `None` "
+                "for the published one. "
+                f"Received: attack={attack!r} (of type {type(attack).__name__})"
+            )
+        if input_range is None:
+            return attack, attack.input_range
+        input_range = checks.check_input_range(input_range)
+        if input_range != attack.input_range:
+            raise ValueError(
+                "Arguments `input_range` and `attack.input_range` differ. Give "
+                f"the range to the attack. Received: input_range={input_range}, "
+                f"attack.input_range={attack.input_range}"
+            )
+        return attack, input_range
+
+    def _resolve_evaluation(self, attack):
+        if attack == "pgd":
+            return PGD(
+                epsilon=self.attack.epsilon,
+                steps=10,
+                norm=self.attack.norm,
+                input_range=self.input_range,
+                seed=0,
+            )
+        if attack is not None and not isinstance(attack, Attack):
+            raise TypeError(
+                'Argument `evaluation_attack` must be "pgd", a '
+                "`keras_adaad.attacks.Attack`, or `None` for no robust "
+                f"evaluation. Received: evaluation_attack={attack!r}"
+            )
+        return attack
+
+    # Saving.
+
+    def get_config(self):
+        serialize = keras.saving.serialize_keras_object
+        return {
+            "name": self.name,
+            "dtype": serialize(self.dtype_policy),
+            "student": serialize(self.student),
+            "attack": serialize(self.attack),
+            "evaluation_attack": serialize(self.evaluation_attack),
+            "input_range": list(self.input_range),
+            "seed": self.seed_generator.get_config()["seed"],
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        config = {
+            name: keras.saving.deserialize_keras_object(value)
+            for name, value in config.items()
+        }
+        return cls(**config)
+
+
+def _bind(function, args, kwargs):
+    """Returns the arguments of a call by name."""
+    bound = inspect.signature(function).bind(*args, **kwargs)
+    arguments = dict(bound.arguments)
+    arguments.update(arguments.pop("kwargs", {}))
+    return arguments

@@ -1,0 +1,53 @@
+"""The fast gradient sign method (Goodfellow et al., ICLR 2015)."""
+
+import keras
+
+from keras_adaad.attacks.pgd import PGD
+
+
+@keras.saving.register_keras_serializable(package="keras_adaad")
+class FGSM(PGD):
+    """One step of length epsilon from the clean image, no random start.
+
+    Args:
+        epsilon: Radius of the ball, in the units of the model's input.
+        norm: `"linf"` or `"l2"`. Defaults to `"linf"`.
+        loss: What `attack(model, x, y)` raises: `"cross_entropy"`, or a
+            function `loss(labels, logits)` that returns one value per sample.
+        input_range: Pair `(low, high)` of the values a pixel can have.
+            Defaults to `(0.0, 1.0)`.
+
+    Example:
+
+    ```python
+    x_adv = keras_adaad.attacks.FGSM(epsilon=8 / 255)(model, x_test, y_test)
+    ```
+
+    Reference:
+        - [Goodfellow et al., 2015](https://arxiv.org/abs/1412.6572)
+    """
+
+    def __init__(
+        self,
+        *,
+        epsilon,
+        norm="linf",
+        loss="cross_entropy",
+        input_range=(0.0, 1.0),
+    ):
+        super().__init__(
+            epsilon=epsilon,
+            step_size=epsilon,
+            steps=1,
+            norm=norm,
+            start=None,
+            loss=loss,
+            input_range=input_range,
+        )
+
+    def get_config(self):
+        config = super().get_config()
+        return {
+            name: config[name]
+            for name in ("epsilon", "norm", "loss", "input_range")
+        }

@@ -1,0 +1,129 @@
+"""Checks of the networks: classifiers that return logits, and fit together."""
+
+import keras
+import numpy as np
+
+_LOGITS_FIX = (
+    "The attack and the loss need logits: probabilities hide the gradient "
+    "where they saturate. Build the model without the final activation, e.g. "
+    "`keras.layers.Dense(num_classes)`, and use `from_logits=True` in losses "
+    "you train it with elsewhere."
+)
+
+
+def check_model(name, model):
+    """Raises unless `model` is a Keras model without a final softmax."""
+    if not isinstance(model, keras.Model):
+        raise TypeError(
+            f"Argument `{name}` must be a `keras.Model`. "
+            f"Received: {name}={model!r} (of type {type(model).__name__})"
+        )
+    activation = _final_activation(model)
+    if activation in ("softmax", "sigmoid", "log_softmax"):
+        raise ValueError(
+            f"Argument `{name}` ends in a {activation}. {_LOGITS_FIX} "
+            f"Received: {name}={model.name!r}"
+        )
+    if getattr(model, "inputs", None):
+        check_classifier(name, model.input_shape, model.output_shape)
+
+
+def check_classifier(name, input_shape, output_shape):
+    """Raises unless the shapes are those of an image classifier."""
+    if isinstance(input_shape, (list, dict)) or isinstance(
+        input_shape[0], (list, tuple)
+    ):
+        raise ValueError(
+            f"Argument `{name}` must have one input, the images. "
+            f"Received: {name}.input_shape={input_shape}"
+        )
+    if (
+        not isinstance(output_shape, tuple)
+        or len(output_shape) != 2
+        or isinstance(output_shape[0], tuple)
+        or (output_shape[1] or 0) < 2
+    ):
+        raise ValueError(
+            f"Argument `{name}` must have one output, logits of shape "
+            "`(batch_size, num_classes)` with at least 2 classes. "
+            f"Received: {name}.output_shape={output_shape}"
+        )
+
+
+def check_pair(teacher, student):
+    """Raises unless two models are different networks for the same data."""
+    if teacher is student:
+        raise ValueError(
+            "Arguments `teacher` and `student` are the same model. Build the "
+            "student as a model of its own, e.g. with "
+            f"`keras.models.clone_model`. Received: {teacher.name!r} twice"
+        )
+    shared = {id(v) for v in teacher.variables} & {
+        id(v) for v in student.variables
+    }
+    if shared:
+        raise ValueError(
+            "Arguments `teacher` and `student` share weights, and the teacher "
+            "must stay fixed while the student trains. Build them from "
+            f"separate layers. Received: {len(shared)} shared variables"
+        )
+    if getattr(teacher, "inputs", None) and getattr(student, "inputs", None):
+        if not _compatible(teacher.input_shape, student.input_shape):
+            raise ValueError(
+                "The input shapes of `teacher` and `student` differ, and both "
+                "see the same images. Build them for the same images. "
+                f"Received: teacher.input_shape={teacher.input_shape}, "
+                f"student.input_shape={student.input_shape}"
+            )
+        check_same_classes(teacher.output_shape, student.output_shape)
+
+
+def check_same_classes(teacher_output_shape, student_output_shape):
+    """Raises unless teacher and student have the same number of classes."""
+    if not _compatible(teacher_output_shape, student_output_shape):
+        raise ValueError(
+            "The numbers of classes of `teacher` and `student` differ, and "
+            "the student learns the teacher's outputs. Give both the same "
+            f"classes. Received: teacher output shape {teacher_output_shape}, "
+            f"student output shape {student_output_shape}"
+        )
+
+
+def _compatible(shape, other):
+    return len(shape) == len(other) and all(
+        a is None or b is None or a == b for a, b in zip(shape, other)
+    )
+
+
+def check_logits(name, outputs):
+    """Raises if the outputs of a model on real images are probabilities.
+
+    Args:
+        name: Name of the argument that is the model, for the message.
+        outputs: NumPy array of shape `(num_images, num_classes)`.
+    """
+    sums_to_one = np.allclose(outputs.sum(-1), 1.0, atol=1e-3)
+    if sums_to_one and outputs.min() >= 0.0 and outputs.max() <= 1.0:
+        raise ValueError(
+            f"The outputs of `{name}` are probabilities: each row lies in "
+            f"[0, 1] and sums to 1. {_LOGITS_FIX} "
+            f"Received: first row {outputs[0]}"
+        )
+
+
+def _final_activation(model):
+    """Returns the name of the activation a model ends in, where it shows."""
+    if isinstance(model, keras.Sequential):
+        operations = model.layers
+    else:
+        operations = getattr(model, "operations", [])
+    if not operations:
+        return None
+    last = operations[-1]
+    if isinstance(last, keras.Model):
+        return _final_activation(last)
+    if isinstance(last, keras.layers.Layer) and not hasattr(last, "activation"):
+        return type(last).__name__.lower()
+    activation = getattr(last, "activation", last)
+    name = getattr(activation, "__name__", type(activation).__name__)
+    return {"LogSoftmax": "log_softmax"}.get(name, name.lower())

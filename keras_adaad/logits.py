@@ -1,0 +1,22 @@
+"""Logits for the attack and the loss: float32 whatever the dtype policy."""
+
+from keras import ops
+
+from keras_adaad import backend
+
+
+def logits_function(model):
+    """Returns the function `x -> logits` that the attacks search through.
+
+    Weights are constants, the model is in inference mode, and no BatchNorm
+    statistic, dropout state or weight moves when the function is called.
+
+    Args:
+        model: A built `keras.Model`.
+
+    Returns:
+        A function from images of shape `(batch_size, ...)` to float32 logits
+        of shape `(batch_size, num_classes)`.
+    """
+    call = backend.inference(model)
+    return lambda x: ops.cast(call(x), "float32")

@@ -1,0 +1,10 @@
+"""Losses with one value per sample, named by the space of their arguments."""
+
+from keras_adaad.losses.batch_mean import BatchMean as BatchMean
+from keras_adaad.losses.cross_entropy import (
+    cross_entropy_from_logits as cross_entropy_from_logits,
+)
+from keras_adaad.losses.cross_entropy import label_indices as label_indices
+from keras_adaad.losses.kl_divergence import (
+    kl_divergence_from_logits as kl_divergence_from_logits,
+)

@@ -1,0 +1,47 @@
+"""Cross-entropy from logits, for labels of either form."""
+
+from keras import ops
+
+
+def cross_entropy_from_logits(labels, logits):
+    """Computes the cross-entropy of logits per sample.
+
+    Args:
+        labels: Class indices of shape `(batch_size,)` or `(batch_size, 1)`, or
+            probabilities (one-hot labels) of shape
+            `(batch_size, num_classes)`.
+        logits: Logits of shape `(batch_size, num_classes)`.
+
+    Returns:
+        A tensor of shape `(batch_size,)`, in nats.
+    """
+    log_probabilities = ops.log_softmax(logits)
+    if not _are_probabilities(labels, logits):
+        labels = ops.one_hot(
+            label_indices(labels, logits),
+            logits.shape[-1],
+            dtype=log_probabilities.dtype,
+        )
+    labels = ops.cast(labels, log_probabilities.dtype)
+    return -ops.sum(labels * log_probabilities, axis=-1)
+
+
+def label_indices(labels, logits):
+    """Returns the class index of every label, of shape `(batch_size,)`.
+
+    Args:
+        labels: Class indices or one-hot labels, as in
+            `cross_entropy_from_logits`.
+        logits: Logits of shape `(batch_size, num_classes)`; only their shape
+            is read.
+
+    Returns:
+        An int32 tensor of shape `(batch_size,)`.
+    """
+    if _are_probabilities(labels, logits):
+        return ops.cast(ops.argmax(labels, axis=-1), "int32")
+    return ops.cast(ops.reshape(labels, (-1,)), "int32")
+
+
+def _are_probabilities(labels, logits):
+    return len(labels.shape) == 2 and labels.shape[-1] == logits.shape[-1]

@@ -1,0 +1,58 @@
+"""PGD-AT: adversarial training (Madry et al., ICLR 2018)."""
+
+import keras
+
+from keras_adaad.adversarial_training import AdversarialTraining
+from keras_adaad.attacks import PGD
+from keras_adaad.logits import logits_function
+from keras_adaad.losses import cross_entropy_from_logits
+
+
+@keras.saving.register_keras_serializable(package="keras_adaad")
+class PGDAT(AdversarialTraining):
+    """Adversarial training with projected gradient ascent; no teacher.
+
+        x*   = argmax_{||x' - x|| <= epsilon}  CE(S(x'), y)
+        loss = CE(S(x*), y)
+
+    The way to train a robust teacher. As in AdaAD's reference code, the
+    student is run on x* first, then on the clean images, both in training mode:
+    both update its BatchNorm statistics.
+
+    Args:
+        student: The `keras.Model` to train; it returns logits.
+        attack: The inner maximisation. Defaults to `PGD` with epsilon 8/255,
+            step size 2/255 and 10 steps from Gaussian noise of scale 0.001,
+            clipped, for inputs in [0, 1].
+        **kwargs: `evaluation_attack`, `input_range`, `seed` and `name`; see
+            `keras_adaad.AdversarialTraining`.
+
+    Example:
+
+    ```python
+    trainer = keras_adaad.PGDAT(teacher)
+    trainer.compile(keras.optimizers.SGD(0.1, momentum=0.9), metrics=["accuracy"])
+    trainer.fit(x_train, y_train, validation_data=(x_test, y_test), epochs=110)
+    teacher.save("teacher.keras")
+    ```
+
+    Reference:
+        - [Madry et al., 2018](https://arxiv.org/abs/1706.06083), equation 2.1.
+        - [AdaAD's code](https://github.com/boyellow/AdaAD), `Madry_PGD` in
+          `AT_helper.py`.
+    """
+
+    forward_order = ("adversarial", "clean")
+    needs_labels = True
+
+    @classmethod
+    def published_attack(cls, input_range):
+        attack = super().published_attack(input_range)
+        return PGD(**{**attack.get_config(), "clip_start": True})
+
+    def inner_objective(self, x, y):
+        student = logits_function(self.student)
+        return lambda x_adv: cross_entropy_from_logits(y, student(x_adv))
+
+    def outer_loss(self, views, logits, y):
+        return cross_entropy_from_logits(y, logits["adversarial"])
