@@ -1,6 +1,5 @@
 """Adversarial robustness distillation for Keras 3."""
 
-from keras_adaad import backend as backend  # Refuses an unsupported backend.
 from keras_adaad import attacks as attacks
 from keras_adaad import callbacks as callbacks
 from keras_adaad import losses as losses
@@ -10,5 +9,4 @@ from keras_adaad.adversarial_training import (
 from keras_adaad.distiller import Distiller as Distiller
 from keras_adaad.methods import PGDAT as PGDAT
 from keras_adaad.methods import AdaAD as AdaAD
-
 from keras_adaad.version import __version__ as __version__

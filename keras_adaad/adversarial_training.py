@@ -8,6 +8,7 @@ from keras import ops
 
 from keras_adaad import backend
 from keras_adaad import checks
+from keras_adaad import folding
 from keras_adaad.attacks import PGD
 from keras_adaad.attacks.attack import Attack
 from keras_adaad.losses import BatchMean
@@ -320,7 +321,7 @@ class AdversarialTraining(keras.Model):
         Returns:
             Whether the data has labels.
         """
-        if self.loss is not None:
+        if getattr(self, "loss", None) is not None:
             raise ValueError(
                 f"`compile()` received loss={self.loss!r}, but "
                 f"{type(self).__name__} defines its own loss. Compile without "
@@ -360,7 +361,9 @@ class AdversarialTraining(keras.Model):
             self.build((None, *x.shape[1:]))
 
     def build(self, input_shape):
-        self.num_classes = self.student.compute_output_shape(input_shape)[-1]
+        for network in self._networks().values():
+            folding.prepare(network)
+        self.num_classes = checks.output_shape(self.student, input_shape)[-1]
 
     def _build_if_known(self):
         """Builds at once if the networks show what they take and return."""
@@ -393,8 +396,9 @@ class AdversarialTraining(keras.Model):
         input_range = checks.check_input_range(input_range)
         if input_range != attack.input_range:
             raise ValueError(
-                "Arguments `input_range` and `attack.input_range` differ. Give "
-                f"the range to the attack. Received: input_range={input_range}, "
+                "Arguments `input_range` and `attack.input_range` differ. "
+                "Give the range to the attack alone. "
+                f"Received: input_range={input_range}, "
                 f"attack.input_range={attack.input_range}"
             )
         return attack, input_range

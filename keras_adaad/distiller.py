@@ -5,6 +5,7 @@ from keras import ops
 
 from keras_adaad import checks
 from keras_adaad.adversarial_training import AdversarialTraining
+from keras_adaad.logits import logits_function
 
 
 class Distiller(AdversarialTraining):
@@ -46,13 +47,12 @@ class Distiller(AdversarialTraining):
             Float32 logits of shape `(batch_size, num_classes)`, through which
             no gradient flows.
         """
-        logits = self.teacher(x, training=False)
-        return ops.stop_gradient(ops.cast(logits, "float32"))
+        return ops.stop_gradient(logits_function(self.teacher)(x))
 
     def build(self, input_shape):
         checks.check_same_classes(
-            self.teacher.compute_output_shape(input_shape),
-            self.student.compute_output_shape(input_shape),
+            checks.output_shape(self.teacher, input_shape),
+            checks.output_shape(self.student, input_shape),
         )
         super().build(input_shape)
 

@@ -2,7 +2,7 @@
 
 from keras import ops
 
-from keras_adaad import backend
+from keras_adaad.folding import folded
 
 
 def logits_function(model):
@@ -18,5 +18,5 @@ def logits_function(model):
         A function from images of shape `(batch_size, ...)` to float32 logits
         of shape `(batch_size, num_classes)`.
     """
-    call = backend.inference(model)
+    call = folded(model)
     return lambda x: ops.cast(call(x), "float32")

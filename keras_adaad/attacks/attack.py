@@ -10,6 +10,7 @@ from keras import ops
 
 from keras_adaad import backend
 from keras_adaad import checks
+from keras_adaad import folding
 from keras_adaad.attacks.draws import HostDraws
 from keras_adaad.attacks.norms import NORMS
 from keras_adaad.logits import logits_function
@@ -127,7 +128,8 @@ class Attack:
         batch_size = min(checks.check_integer("batch_size", batch_size), len(x))
         if not model.built:
             model(ops.convert_to_tensor(x[:1]), training=False)
-        num_classes = model.compute_output_shape((1, *x.shape[1:]))[-1]
+        folding.prepare(model)
+        num_classes = checks.output_shape(model, (1, *x.shape[1:]))[-1]
         y = checks.check_labels("y", y, len(x), num_classes)
         if noise is not None:
             noise = self.check_noise(noise, x.shape)

@@ -1,4 +1,4 @@
-"""The geometry of the two balls: where to step, how to come back, where to start."""
+"""The geometry of the two balls: a step, the way back, a random start."""
 
 import math
 

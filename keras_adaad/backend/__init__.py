@@ -2,7 +2,8 @@
 
 - `input_gradient(objective, x)`: gradient of the summed objective at `x`.
 - `repeat(steps, body, x)`: `x = body(x)`, unrolled or looped as is faster.
-- `inference(model)`: `x -> model(x)`, weights constant, leaving no trace.
+- `conv2d(x, kernel, bias, ...)`: a convolution of the attack.
+- `lay_out_kernel(kernel)`: what of `conv2d` can be done once per attack.
 - `views_then_step(keras_step, make_views, model, ...)`: attack, then step.
 - `compile_function(function, model, ...)`: compiled, NumPy in and out.
 - `building_scope(model)`: where the variables of `model` must be created.

@@ -14,36 +14,18 @@ def input_gradient(objective, x):
 def repeat(steps, body, x):
     """Applies `x = body(x)`, `steps` times."""
     # XLA on CPU runs a convolution inside a loop on one thread: unroll there.
-    if jax.default_backend() != "cpu":
+    if not _on_cpu():
         return jax.lax.fori_loop(0, steps, lambda _, x: body(x), x)
     for _ in range(steps):
         x = body(x)
     return x
 
 
-def inference(model):
-    """Returns `x -> model(x)` in inference mode, with the present weights.
-
-    State that the model would change is computed and dropped, so nothing
-    traced inside the attack's gradient can leak out of it.
-    """
-    trainable = [v.value for v in model.trainable_variables]
-    non_trainable = [v.value for v in model.non_trainable_variables]
-
-    def call(x):
-        outputs, _ = model.stateless_call(
-            trainable, non_trainable, x, training=False
-        )
-        return outputs
-
-    return call
-
-
 def views_then_step(keras_step, make_views, model, state, data):
     """Replaces the batch by its views, then runs Keras's own step on them."""
     trainable, non_trainable, *rest = state
     variables = model.trainable_variables + model.non_trainable_variables
-    mapping = list(zip(variables, trainable + non_trainable))
+    mapping = list(zip(variables, trainable + non_trainable, strict=True))
     with keras.StatelessScope(state_mapping=mapping) as scope:
         data = make_views(data)
     # The attack moves one thing: the state of the seed generator it drew from.
@@ -62,7 +44,7 @@ def compile_function(function, model, jit_compile=True, run_eagerly=False):
     variables = model.variables
 
     def run(values, args):
-        mapping = list(zip(variables, values))
+        mapping = list(zip(variables, values, strict=True))
         with keras.StatelessScope(state_mapping=mapping):
             return function(*args)
 
@@ -80,3 +62,55 @@ def compile_function(function, model, jit_compile=True, run_eagerly=False):
 def building_scope(model):
     """Returns the scope in which the variables of `model` are created."""
     return contextlib.nullcontext()
+
+
+def lay_out_kernel(kernel):
+    """Returns a kernel whose memory is ordered as `conv2d` reads it."""
+    return kernel
+
+
+def conv2d(x, kernel, bias, **options):
+    """Convolves as Keras does, or as a matrix product where XLA is slow."""
+    channels_last = options["data_format"] == "channels_last"
+    if _on_cpu() and channels_last and _is_wide(x, kernel):
+        x = _matrix_conv2d(x, kernel, **options)
+    else:
+        x = keras.ops.conv(x, kernel, **options)
+    if bias is None:
+        return x
+    return x + (bias if channels_last else bias[:, None, None])
+
+
+def _is_wide(x, kernel):
+    # Many channels over few positions (and not a grouped convolution): there
+    # XLA's CPU convolution takes twice as long as the matrix product.
+    positions, channels = x.shape[1] * x.shape[2], x.shape[3]
+    return positions <= 64 and channels >= 128 and channels == kernel.shape[2]
+
+
+def _matrix_conv2d(x, kernel, strides, padding, data_format, dilation_rate):
+    """Convolves channels-last images as patches times a matrix."""
+    windows = [
+        rate * (size - 1) + 1
+        for rate, size in zip(dilation_rate, kernel.shape, strict=False)
+    ]
+    sizes = x.shape[1:3]
+    pads = jax.lax.padtype_to_pads(sizes, windows, strides, padding.upper())
+    x = jax.numpy.pad(x, ((0, 0), *pads, (0, 0)))
+    rows, columns = (
+        slice(0, size - window + 1)
+        for size, window in zip(x.shape[1:3], windows, strict=True)
+    )
+    patches = [
+        x[:, i * dilation_rate[0] :, j * dilation_rate[1] :][:, rows, columns][
+            :, :: strides[0], :: strides[1]
+        ]
+        for i in range(kernel.shape[0])
+        for j in range(kernel.shape[1])
+    ]
+    matrix = kernel.reshape(-1, kernel.shape[-1])
+    return jax.numpy.concatenate(patches, axis=-1) @ matrix
+
+
+def _on_cpu():
+    return jax.default_backend() == "cpu"

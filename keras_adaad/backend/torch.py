@@ -23,11 +23,6 @@ def repeat(steps, body, x):
     return x
 
 
-def inference(model):
-    """Returns `x -> model(x)` in inference mode."""
-    return lambda x: model(x, training=False)
-
-
 def views_then_step(keras_step, make_views, model, data):
     """Replaces the batch by its views, then runs Keras's own step on them."""
     with torch.no_grad():
@@ -51,6 +46,48 @@ def compile_function(function, model, jit_compile=False, run_eagerly=False):
 def building_scope(model):
     """Returns the scope in which the variables of `model` are created."""
     return contextlib.nullcontext()
+
+
+def lay_out_kernel(kernel):
+    """Returns a kernel whose memory is ordered as `conv2d` reads it."""
+    kernel = kernel.permute(3, 2, 0, 1)
+    kernel = kernel.contiguous(memory_format=torch.channels_last)
+    return kernel.permute(2, 3, 1, 0)
+
+
+def conv2d(x, kernel, bias, strides, padding, data_format, dilation_rate):
+    """Convolves without the copies that Keras's torch convolution makes.
+
+    Keras brings a channels-last image to channels-first memory and back. A
+    permuted view is the same to PyTorch, which convolves it in place.
+    """
+    channels_last = data_format == "channels_last"
+    if channels_last:
+        x = x.permute(0, 3, 1, 2)
+    kernel = kernel.permute(3, 2, 0, 1)
+    pads = [(0, 0), (0, 0)]
+    if padding == "same":
+        sizes = (x.shape[2:], kernel.shape[2:], strides, dilation_rate)
+        pads = [_same_padding(*size) for size in zip(*sizes, strict=True)]
+    if any(before != after for before, after in pads):
+        x = torch.nn.functional.pad(x, (*pads[1], *pads[0]))
+        pads = [(0, 0), (0, 0)]
+    x = torch.nn.functional.conv2d(
+        x,
+        kernel,
+        bias,
+        strides,
+        [before for before, _ in pads],
+        dilation_rate,
+        groups=x.shape[1] // kernel.shape[1],
+    )
+    return x.permute(0, 2, 3, 1) if channels_last else x
+
+
+def _same_padding(size, kernel_size, stride, dilation):
+    covered = (-(-size // stride) - 1) * stride + dilation * (kernel_size - 1)
+    total = max(covered + 1 - size, 0)
+    return total // 2, total - total // 2
 
 
 def _tensor(array):

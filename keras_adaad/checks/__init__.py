@@ -16,3 +16,4 @@ from keras_adaad.checks.models import check_logits as check_logits
 from keras_adaad.checks.models import check_model as check_model
 from keras_adaad.checks.models import check_pair as check_pair
 from keras_adaad.checks.models import check_same_classes as check_same_classes
+from keras_adaad.checks.models import output_shape as output_shape

@@ -50,6 +50,14 @@ def check_classifier(name, input_shape, output_shape):
         )
 
 
+def output_shape(model, input_shape):
+    """Returns the shape of the outputs of a built model."""
+    if getattr(model, "inputs", None):
+        return tuple(model.output_shape)
+    images = keras.KerasTensor(input_shape)
+    return tuple(model.compute_output_spec(images).shape)
+
+
 def check_pair(teacher, student):
     """Raises unless two models are different networks for the same data."""
     if teacher is student:
@@ -90,9 +98,10 @@ def check_same_classes(teacher_output_shape, student_output_shape):
 
 
 def _compatible(shape, other):
-    return len(shape) == len(other) and all(
-        a is None or b is None or a == b for a, b in zip(shape, other)
-    )
+    if len(shape) != len(other):
+        return False
+    pairs = zip(shape, other, strict=True)
+    return all(a is None or b is None or a == b for a, b in pairs)
 
 
 def check_logits(name, outputs):

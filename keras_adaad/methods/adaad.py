@@ -52,8 +52,9 @@ class AdaAD(Distiller):
 
     ```python
     distiller = keras_adaad.AdaAD(teacher, student)
-    distiller.compile(keras.optimizers.SGD(0.1, momentum=0.9), metrics=["accuracy"])
-    distiller.fit(x_train, y_train, validation_data=(x_test, y_test), epochs=200)
+    optimizer = keras.optimizers.SGD(0.1, momentum=0.9)
+    distiller.compile(optimizer, metrics=["accuracy"])
+    distiller.fit(x_train, validation_data=(x_test, y_test), epochs=200)
     distiller.student.save("student.keras")
     ```
 

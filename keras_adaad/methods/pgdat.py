@@ -31,7 +31,8 @@ class PGDAT(AdversarialTraining):
 
     ```python
     trainer = keras_adaad.PGDAT(teacher)
-    trainer.compile(keras.optimizers.SGD(0.1, momentum=0.9), metrics=["accuracy"])
+    optimizer = keras.optimizers.SGD(0.1, momentum=0.9)
+    trainer.compile(optimizer, metrics=["accuracy"])
     trainer.fit(x_train, y_train, validation_data=(x_test, y_test), epochs=110)
     teacher.save("teacher.keras")
     ```

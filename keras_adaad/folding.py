@@ -1,0 +1,207 @@
+"""A model's twin for the attack: the same logits in inference mode, faster.
+
+Throughout an attack the weights are constants. So BatchNorm, in inference mode
+a scale and a shift per channel, is folded into the convolution before it, once
+per attack instead of in each of its forward passes; and convolutions run as
+`backend.conv2d` runs them.
+"""
+
+import weakref
+
+import keras
+from keras import ops
+from keras import tree
+
+from keras_adaad import backend
+
+# The twin of each model and its folds, kept as long as the model lives.
+_TWINS = weakref.WeakKeyDictionary()
+
+
+def folded(model):
+    """Returns `x -> model(x)` in inference mode, with the present weights.
+
+    Args:
+        model: A built `keras.Model`. Functional and Sequential models are
+            folded, and such models inside them; others run as they are.
+
+    Returns:
+        A function without side effects: state that the model would change is
+        computed and dropped.
+    """
+    twin, folds = prepare(model)
+    values = {}
+    for conv, batch_norm in folds:
+        values.update(_fold(conv, batch_norm))
+    trainable, non_trainable = (
+        [values.get(id(v), v.value) for v in variables]
+        for variables in (
+            twin.trainable_variables,
+            twin.non_trainable_variables,
+        )
+    )
+
+    def call(x):
+        outputs, _ = twin.stateless_call(
+            trainable, non_trainable, x, training=False
+        )
+        return outputs
+
+    return call
+
+
+def prepare(model):
+    """Makes the twin of a model, once, outside any compiled function.
+
+    Args:
+        model: A built `keras.Model`.
+
+    Returns:
+        A tuple `(twin, folds)`, where `folds` is a list of the convolutions
+        and the BatchNorm, or `None`, that is folded into each.
+    """
+    if model not in _TWINS:
+        folds = []
+        _TWINS[model] = (_twin(model, folds), folds)
+    return _TWINS[model]
+
+
+def _fold(conv, batch_norm):
+    """Returns the folded values by the identity of the variables they replace.
+
+    Kernel and bias `k, b` of the convolution and BatchNorm's `gamma, beta,
+    mean, variance` become one kernel, `k * scale`, in place of `k`, and one
+    bias, `beta + (b - mean) * scale`, in place of `beta`, where
+    `scale = gamma / sqrt(variance + epsilon)`.
+    """
+    kernel = ops.convert_to_tensor(conv.kernel)
+    if batch_norm is None:
+        return {id(conv.kernel): backend.lay_out_kernel(kernel)}
+    scale = ops.rsqrt(batch_norm.moving_variance + batch_norm.epsilon)
+    if batch_norm.scale:
+        scale *= batch_norm.gamma
+    shift = -batch_norm.moving_mean
+    if conv.use_bias:
+        shift += conv.bias
+    return {
+        id(conv.kernel): backend.lay_out_kernel(kernel * scale),
+        id(batch_norm.beta): batch_norm.beta + shift * scale,
+    }
+
+
+class _Same(keras.layers.Layer):
+    """Stands for a layer: the same computation, the same variables."""
+
+    def __init__(self, layer):
+        super().__init__(name=layer.name, dtype=layer.dtype_policy)
+        self.layer = layer
+        self.built = True
+
+    def call(self, *args, **kwargs):
+        return self.layer(*args, **kwargs)
+
+
+class _Conv2D(keras.layers.Layer):
+    """Stands for a convolution and, folded into it, the BatchNorm after it."""
+
+    def __init__(self, conv, batch_norm=None):
+        super().__init__(name=conv.name, dtype=conv.dtype_policy)
+        self.conv = conv
+        self.batch_norm = batch_norm
+        self.built = True
+
+    def call(self, x):
+        conv, bias = self.conv, None
+        if self.batch_norm is not None:
+            bias = self.batch_norm.beta
+        elif conv.use_bias:
+            bias = conv.bias
+        x = backend.conv2d(
+            x,
+            ops.convert_to_tensor(conv.kernel),
+            bias if bias is None else ops.convert_to_tensor(bias),
+            strides=conv.strides,
+            padding=conv.padding,
+            data_format=conv.data_format,
+            dilation_rate=conv.dilation_rate,
+        )
+        return conv.activation(x)
+
+
+class _Nothing(keras.layers.Layer):
+    """Stands for a BatchNorm that has been folded away."""
+
+    def call(self, x, mask=None):
+        return x
+
+
+def _twin(model, folds):
+    if not _operations(model):
+        return model
+    batch_norms = _foldable(model)
+    gone = {id(batch_norm) for batch_norm in batch_norms.values()}
+
+    def stand_in(layer):
+        if id(layer) in gone:
+            return _Nothing(name=layer.name)
+        if _is_plain_conv(layer):
+            folds.append((layer, batch_norms.get(id(layer))))
+            return _Conv2D(*folds[-1])
+        if _operations(layer):
+            return _twin(layer, folds)
+        return _Same(layer)
+
+    return keras.models.clone_model(model, clone_function=stand_in)
+
+
+def _operations(model):
+    """Returns the operations of a Functional or Sequential model, else []."""
+    if isinstance(model, keras.Sequential):
+        return model.layers
+    return getattr(model, "operations", [])
+
+
+def _foldable(model):
+    """Returns the BatchNorm to fold into each convolution, by its identity.
+
+    It must be alone in taking the output of the convolution.
+    """
+    producers, uses = {}, {}
+    for operation in _operations(model):
+        try:
+            inputs, output = operation.input, operation.output
+        except (AttributeError, ValueError):
+            return {}  # An operation that is used twice has no one input.
+        producers[id(output)] = operation
+        for tensor in tree.flatten(inputs):
+            uses[id(tensor)] = uses.get(id(tensor), 0) + 1
+    for tensor in tree.flatten(model.outputs):
+        uses[id(tensor)] = uses.get(id(tensor), 0) + 1
+    batch_norms = {}
+    for layer in _operations(model):
+        if not isinstance(layer, keras.layers.BatchNormalization):
+            continue
+        conv = producers.get(id(layer.input))
+        if uses[id(layer.input)] == 1 and _folds_into(layer, conv):
+            batch_norms[id(conv)] = layer
+    return batch_norms
+
+
+def _folds_into(batch_norm, conv):
+    if not _is_plain_conv(conv):
+        return False
+    axis = 3 if conv.data_format == "channels_last" else 1
+    return (
+        conv.activation is keras.activations.linear
+        and batch_norm.axis in (axis, axis - 4)
+        and batch_norm.center
+    )
+
+
+def _is_plain_conv(layer):
+    # In lower precision a folded kernel would be rounded; there, as it is.
+    return (
+        type(layer) is keras.layers.Conv2D
+        and layer.padding in ("same", "valid")
+        and layer.compute_dtype == "float32"
+    )

@@ -1,0 +1,81 @@
+"""The balls against NumPy."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import settings
+from hypothesis import strategies as st
+from keras import ops
+
+from keras_adaad.attacks.draws import HostDraws
+from keras_adaad.attacks.norms import NORMS
+
+
+def size(delta, norm):
+    flat = np.asarray(delta, "float64").reshape(len(delta), -1)
+    return (
+        np.abs(flat).max(1) if norm == "linf" else np.linalg.norm(flat, axis=1)
+    )
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+@settings(max_examples=30, deadline=None)
+@given(
+    seed=st.integers(0, 2**31),
+    epsilon=st.floats(0.0, 3.0),
+    scale=st.floats(0.0, 10.0),
+)
+def test_projection_is_the_nearest_point_of_the_ball(
+    norm, seed, epsilon, scale
+):
+    generator = np.random.default_rng(seed)
+    x = generator.uniform(size=(4, 3, 3, 2)).astype("float32")
+    x_adv = x + scale * generator.normal(size=x.shape).astype("float32")
+    projected = ops.convert_to_numpy(
+        NORMS[norm].project(
+            ops.convert_to_tensor(x_adv), ops.convert_to_tensor(x), epsilon
+        )
+    )
+    delta = np.asarray(x_adv, "float64") - x
+    if norm == "linf":
+        expected = x + np.clip(delta, -epsilon, epsilon)
+    else:
+        length = size(delta, "l2")[:, None, None, None]
+        expected = x + delta * np.minimum(
+            1, epsilon / np.maximum(length, 1e-12)
+        )
+    np.testing.assert_allclose(projected, expected, atol=1e-5)
+    assert (size(projected - x, norm) <= epsilon + 1e-5).all()
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_direction_has_norm_one_and_ascends(norm):
+    gradient = np.random.default_rng(0).normal(size=(4, 3, 3, 2))
+    direction = ops.convert_to_numpy(
+        NORMS[norm].direction(ops.convert_to_tensor(gradient, "float32"))
+    )
+    np.testing.assert_allclose(size(direction, norm), 1.0, rtol=1e-5)
+    assert ((direction * gradient).sum((1, 2, 3)) > 0).all()
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_uniform_start_fills_the_ball_uniformly(norm):
+    dimensions = 4
+    noise = ops.convert_to_numpy(
+        NORMS[norm].uniform((20000, 2, 2, 1), 0.5, HostDraws(0))
+    )
+    sizes = size(noise, norm)
+    assert sizes.max() <= 0.5 + 1e-6
+    # The share of a d-dimensional ball within radius r is r ** d.
+    for share in (0.2, 0.5, 0.9):
+        radius = 0.5 * share ** (1 / dimensions)
+        assert (sizes < radius).mean() == pytest.approx(share, abs=0.02)
+    np.testing.assert_allclose(noise.mean(0), 0.0, atol=0.01)
+
+
+@pytest.mark.parametrize("kind", ["normal", "uniform"])
+def test_host_draws_are_one_stream(kind):
+    whole = getattr(HostDraws(7), kind)((10, 3, 3))
+    parts = HostDraws(7)
+    parts = [getattr(parts, kind)((n, 3, 3)) for n in (4, 1, 5)]
+    np.testing.assert_array_equal(whole, np.concatenate(parts))

@@ -1,0 +1,53 @@
+"""Two devices for every backend, one seed for every test."""
+
+import os
+
+# Before any framework starts: two host devices under JAX.
+os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=2")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import torch  # noqa: F401, I001  First: TensorFlow's libraries clash with it.
+import keras
+import numpy as np
+import pytest
+
+if keras.config.backend() == "tensorflow":
+    import tensorflow as tf
+
+    (cpu,) = tf.config.list_physical_devices("CPU")
+    tf.config.set_logical_device_configuration(
+        cpu, [tf.config.LogicalDeviceConfiguration()] * 2
+    )
+
+
+@pytest.fixture(autouse=True)
+def _fresh_state():
+    keras.utils.clear_session(free_memory=False)
+    keras.config.set_dtype_policy("float32")
+    keras.utils.set_random_seed(0)
+    yield
+    keras.config.set_dtype_policy("float32")
+
+
+@pytest.fixture(scope="session")
+def digits():
+    """Real handwritten digits: (x, y), pixels in [0, 1], shape (8, 8, 1)."""
+    from sklearn.datasets import load_digits
+
+    data = load_digits()
+    x = (data.images / 16.0).astype("float32")[..., None]
+    return x, data.target.astype("int32")
+
+
+@pytest.fixture
+def batch(digits):
+    """Thirty-two digits."""
+    x, y = digits
+    return x[:32], y[:32]
+
+
+@pytest.fixture
+def noise(batch):
+    """A start noise for `batch`, of the scale that AdaAD uses."""
+    generator = np.random.default_rng(1)
+    return 0.001 * generator.standard_normal(batch[0].shape, dtype="float32")

@@ -1,0 +1,66 @@
+"""Small networks for the tests, with statistics unlike their defaults."""
+
+import keras
+import numpy as np
+
+from benchmarks import networks
+
+SHAPE = (8, 8, 1)
+
+
+def teacher_net(name="teacher"):
+    return randomized(networks.conv_net((16, 24), SHAPE, name=name), seed=1)
+
+
+def student_net(name="student"):
+    return randomized(networks.conv_net((8, 12), SHAPE, name=name), seed=2)
+
+
+def dense_net(name=None):
+    """No BatchNorm, no dropout: one replica and two compute the same."""
+    inputs = keras.Input(SHAPE)
+    x = keras.layers.Flatten()(inputs)
+    x = keras.layers.Dense(16, activation="tanh")(x)
+    return keras.Model(inputs, keras.layers.Dense(10)(x), name=name)
+
+
+class Subclassed(keras.Model):
+    """A model that is built by its first call, with state of every kind."""
+
+    def __init__(self, width, name=None):
+        super().__init__(name=name)
+        self.conv = keras.layers.Conv2D(width, 3, use_bias=False)
+        self.batch_norm = keras.layers.BatchNormalization()
+        self.dropout = keras.layers.Dropout(0.3)
+        self.pool = keras.layers.GlobalAveragePooling2D()
+        self.dense = keras.layers.Dense(10)
+
+    def call(self, x, training=False):
+        x = self.batch_norm(self.conv(x), training=training)
+        x = self.dropout(keras.ops.relu(x), training=training)
+        return self.dense(self.pool(x))
+
+
+def randomized(model, seed):
+    """Gives every BatchNorm a scale, shift and statistics of its own."""
+    generator = np.random.default_rng(seed)
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            n = layer.gamma.shape[0]
+            gamma, variance = generator.uniform(0.5, 1.5, (2, n))
+            beta, mean = generator.normal(0.0, 0.2, (2, n))
+            layer.set_weights([gamma, beta, mean, variance])
+        elif layer.get_weights() and hasattr(layer, "kernel"):
+            # Larger logits than an untrained net's, as a trained net has.
+            layer.kernel.assign(2.0 * keras.ops.convert_to_tensor(layer.kernel))
+    return model
+
+
+def snapshot(model):
+    """Returns every variable of a model as NumPy, random state included."""
+    return [keras.ops.convert_to_numpy(v) for v in model.variables]
+
+
+def assert_same(before, after):
+    for a, b in zip(before, after, strict=True):
+        np.testing.assert_array_equal(a, b)
