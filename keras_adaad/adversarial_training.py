@@ -422,6 +422,14 @@ class AdversarialTraining(keras.Model):
 
     # Saving.
 
+    def save_own_variables(self, store):
+        # Keras does not save seed generators, and a resumed run must go on
+        # with the random starts that the uninterrupted one would draw.
+        store["random_state"] = ops.convert_to_numpy(self.seed_generator.state)
+
+    def load_own_variables(self, store):
+        self.seed_generator.state.assign(store["random_state"])
+
     def get_config(self):
         serialize = keras.saving.serialize_keras_object
         return {

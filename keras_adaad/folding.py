@@ -6,11 +6,11 @@ per attack instead of in each of its forward passes; and convolutions run as
 `backend.conv2d` runs them.
 """
 
+import collections
 import weakref
 
 import keras
 from keras import ops
-from keras import tree
 
 from keras_adaad import backend
 
@@ -100,6 +100,9 @@ class _Same(keras.layers.Layer):
     def call(self, *args, **kwargs):
         return self.layer(*args, **kwargs)
 
+    def compute_output_spec(self, *args, **kwargs):
+        return self.layer.compute_output_spec(*args, **kwargs)
+
 
 class _Conv2D(keras.layers.Layer):
     """Stands for a convolution and, folded into it, the BatchNorm after it."""
@@ -127,6 +130,9 @@ class _Conv2D(keras.layers.Layer):
         )
         return conv.activation(x)
 
+    def compute_output_spec(self, x):
+        return self.conv.compute_output_spec(x)
+
 
 class _Nothing(keras.layers.Layer):
     """Stands for a BatchNorm that has been folded away."""
@@ -142,12 +148,14 @@ def _twin(model, folds):
     gone = {id(batch_norm) for batch_norm in batch_norms.values()}
 
     def stand_in(layer):
+        if not isinstance(layer, keras.layers.Layer):
+            return type(layer).from_config(layer.get_config())
         if id(layer) in gone:
             return _Nothing(name=layer.name)
         if _is_plain_conv(layer):
             folds.append((layer, batch_norms.get(id(layer))))
             return _Conv2D(*folds[-1])
-        if _operations(layer):
+        if isinstance(layer, keras.Model) and _operations(layer):
             return _twin(layer, folds)
         return _Same(layer)
 
@@ -156,6 +164,9 @@ def _twin(model, folds):
 
 def _operations(model):
     """Returns the operations of a Functional or Sequential model, else []."""
+    # A class with a `call` of its own computes something else than its graph.
+    if type(model).call.__module__.split(".")[0] != "keras":
+        return []
     if isinstance(model, keras.Sequential):
         return model.layers
     return getattr(model, "operations", [])
@@ -166,24 +177,24 @@ def _foldable(model):
 
     It must be alone in taking the output of the convolution.
     """
-    producers, uses = {}, {}
+    uses = collections.Counter(id(tensor) for tensor in model.outputs)
+    producers = {}
     for operation in _operations(model):
-        try:
-            inputs, output = operation.input, operation.output
-        except (AttributeError, ValueError):
-            return {}  # An operation that is used twice has no one input.
-        producers[id(output)] = operation
-        for tensor in tree.flatten(inputs):
-            uses[id(tensor)] = uses.get(id(tensor), 0) + 1
-    for tensor in tree.flatten(model.outputs):
-        uses[id(tensor)] = uses.get(id(tensor), 0) + 1
+        # The public `input` shows the first call of an operation only.
+        for node in operation._inbound_nodes:
+            uses.update(id(tensor) for tensor in node.input_tensors)
+        if len(operation._inbound_nodes) == 1:
+            producers[id(operation.output)] = operation
     batch_norms = {}
     for layer in _operations(model):
-        if not isinstance(layer, keras.layers.BatchNormalization):
-            continue
-        conv = producers.get(id(layer.input))
-        if uses[id(layer.input)] == 1 and _folds_into(layer, conv):
-            batch_norms[id(conv)] = layer
+        if (
+            isinstance(layer, keras.layers.BatchNormalization)
+            and len(layer._inbound_nodes) == 1
+            and uses[id(layer.input)] == 1
+        ):
+            conv = producers.get(id(layer.input))
+            if _folds_into(layer, conv):
+                batch_norms[id(conv)] = layer
     return batch_norms
 
 

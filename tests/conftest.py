@@ -2,8 +2,13 @@
 
 import os
 
-# Before any framework starts: two host devices under JAX.
-os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=2")
+# Before any framework starts: two host devices under JAX, and programs that
+# are compiled fast, for nearly all the time of the tests is compilation.
+os.environ.setdefault(
+    "XLA_FLAGS",
+    "--xla_force_host_platform_device_count=2"
+    " --xla_backend_optimization_level=0",
+)
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import torch  # noqa: F401, I001  First: TensorFlow's libraries clash with it.

@@ -27,13 +27,13 @@ def dense_net(name=None):
 class Subclassed(keras.Model):
     """A model that is built by its first call, with state of every kind."""
 
-    def __init__(self, width, name=None):
+    def __init__(self, width, name=None, num_classes=10):
         super().__init__(name=name)
         self.conv = keras.layers.Conv2D(width, 3, use_bias=False)
         self.batch_norm = keras.layers.BatchNormalization()
         self.dropout = keras.layers.Dropout(0.3)
         self.pool = keras.layers.GlobalAveragePooling2D()
-        self.dense = keras.layers.Dense(10)
+        self.dense = keras.layers.Dense(num_classes)
 
     def call(self, x, training=False):
         x = self.batch_norm(self.conv(x), training=training)
@@ -46,10 +46,10 @@ def randomized(model, seed):
     generator = np.random.default_rng(seed)
     for layer in model.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
-            n = layer.gamma.shape[0]
-            gamma, variance = generator.uniform(0.5, 1.5, (2, n))
-            beta, mean = generator.normal(0.0, 0.2, (2, n))
-            layer.set_weights([gamma, beta, mean, variance])
+            for w in layer.weights:
+                positive = w is layer.gamma or w is layer.moving_variance
+                low = 0.5 if positive else -0.3
+                w.assign(generator.uniform(low, low + 1.0, w.shape))
         elif layer.get_weights() and hasattr(layer, "kernel"):
             # Larger logits than an untrained net's, as a trained net has.
             layer.kernel.assign(2.0 * keras.ops.convert_to_tensor(layer.kernel))

@@ -9,18 +9,24 @@
 - `building_scope(model)`: where the variables of `model` must be created.
 """
 
+import importlib
+
 import keras
 
-if keras.config.backend() == "tensorflow":
-    from keras_adaad.backend.tensorflow import *  # noqa: F403
-elif keras.config.backend() == "jax":
-    from keras_adaad.backend.jax import *  # noqa: F403
-elif keras.config.backend() == "torch":
-    from keras_adaad.backend.torch import *  # noqa: F403
-else:
+if keras.config.backend() not in ("tensorflow", "jax", "torch"):
     raise ValueError(
         "keras_adaad needs a Keras backend that computes gradients: set the "
         'environment variable `KERAS_BACKEND` to "tensorflow", "jax" or '
         '"torch" before importing keras. '
         f"Received: KERAS_BACKEND={keras.config.backend()!r}"
     )
+
+_active = importlib.import_module(f"{__name__}.{keras.config.backend()}")
+
+input_gradient = _active.input_gradient
+repeat = _active.repeat
+conv2d = _active.conv2d
+lay_out_kernel = _active.lay_out_kernel
+views_then_step = _active.views_then_step
+compile_function = _active.compile_function
+building_scope = _active.building_scope

@@ -1,0 +1,409 @@
+"""Bad input: a clear error before any work, and nothing lost."""
+
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+import keras_adaad
+from keras_adaad.attacks import FGSM
+from keras_adaad.attacks import PGD
+from tests import networks
+
+NAN = float("nan")
+
+
+def classifier(num_classes=10, shape=networks.SHAPE, activation=None):
+    inputs = keras.Input(shape)
+    x = layers.Flatten()(inputs)
+    return keras.Model(
+        inputs, layers.Dense(num_classes, activation=activation)(x)
+    )
+
+
+def softmax_layer():
+    inputs = keras.Input(networks.SHAPE)
+    return keras.Model(inputs, layers.Softmax()(classifier()(inputs)))
+
+
+def softmax_operation():
+    inputs = keras.Input(networks.SHAPE)
+    return keras.Model(inputs, keras.ops.softmax(classifier()(inputs)))
+
+
+def nested_softmax():
+    inputs = keras.Input(networks.SHAPE)
+    return keras.Model(inputs, classifier(activation="softmax")(inputs))
+
+
+def sequential_sigmoid():
+    return keras.Sequential(
+        [
+            keras.Input(networks.SHAPE),
+            layers.Flatten(),
+            layers.Dense(10),
+            layers.Activation("sigmoid"),
+        ]
+    )
+
+
+def two_inputs():
+    inputs = [keras.Input(networks.SHAPE), keras.Input(networks.SHAPE)]
+    x = layers.Flatten()(layers.Add()(inputs))
+    return keras.Model(inputs, layers.Dense(10)(x))
+
+
+def sharing_pair():
+    teacher = classifier()
+    student = keras.Model(teacher.inputs, teacher.outputs)
+    return teacher, student
+
+
+def adaad(**kwargs):
+    return keras_adaad.AdaAD(classifier(), classifier(), **kwargs)
+
+
+# name: (what is called, error, words that the message must hold)
+CONSTRUCTORS = {
+    "teacher is no model": (
+        lambda: keras_adaad.AdaAD("teacher.keras", classifier()),
+        TypeError,
+        ["teacher", "keras.Model", "teacher.keras"],
+    ),
+    "student is no model": (
+        lambda: keras_adaad.PGDAT(layers.Dense(3)),
+        TypeError,
+        ["student", "keras.Model"],
+    ),
+    "same model": (
+        lambda: keras_adaad.AdaAD(*[classifier()] * 2),
+        ValueError,
+        ["teacher", "student", "same model"],
+    ),
+    "shared weights": (
+        lambda: keras_adaad.AdaAD(*sharing_pair()),
+        ValueError,
+        ["share weights"],
+    ),
+    "classes differ": (
+        lambda: keras_adaad.AdaAD(classifier(10), classifier(7)),
+        ValueError,
+        ["classes", "10", "7"],
+    ),
+    "inputs differ": (
+        lambda: keras_adaad.AdaAD(classifier(), classifier(shape=(9, 9, 1))),
+        ValueError,
+        ["input shapes", "(None, 9, 9, 1)"],
+    ),
+    "two inputs": (
+        lambda: keras_adaad.PGDAT(two_inputs()),
+        ValueError,
+        ["one input"],
+    ),
+    "one class": (
+        lambda: keras_adaad.PGDAT(classifier(1)),
+        ValueError,
+        ["at least 2 classes"],
+    ),
+    "softmax activation": (
+        lambda: keras_adaad.AdaAD(
+            classifier(activation="softmax"), classifier()
+        ),
+        ValueError,
+        ["teacher", "softmax", "logits", "from_logits=True"],
+    ),
+    "softmax layer": (
+        lambda: keras_adaad.AdaAD(classifier(), softmax_layer()),
+        ValueError,
+        ["student", "softmax"],
+    ),
+    "softmax operation": (
+        lambda: keras_adaad.PGDAT(softmax_operation()),
+        ValueError,
+        ["student", "softmax"],
+    ),
+    "nested softmax": (
+        lambda: keras_adaad.PGDAT(nested_softmax()),
+        ValueError,
+        ["student", "softmax"],
+    ),
+    "sigmoid": (
+        lambda: keras_adaad.PGDAT(sequential_sigmoid()),
+        ValueError,
+        ["student", "sigmoid"],
+    ),
+    "alpha too large": (
+        lambda: adaad(alpha=1.5),
+        ValueError,
+        ["alpha", "1.5", "[0.0, 1.0]"],
+    ),
+    "alpha NaN": (lambda: adaad(alpha=NAN), ValueError, ["alpha", "nan"]),
+    "alpha text": (lambda: adaad(alpha="1"), TypeError, ["alpha", "number"]),
+    "temperature 0": (
+        lambda: adaad(temperature=0),
+        ValueError,
+        ["temperature", "0.0"],
+    ),
+    "reduction": (
+        lambda: adaad(reduction="sum"),
+        ValueError,
+        ["reduction", "batchmean", "mean", "sum"],
+    ),
+    "attack": (
+        lambda: adaad(attack="pgd"),
+        TypeError,
+        ["attack", "PGD(epsilon=8 / 255)", "pgd"],
+    ),
+    "evaluation attack": (
+        lambda: adaad(evaluation_attack="fgsm"),
+        TypeError,
+        ["evaluation_attack", "fgsm", "None"],
+    ),
+    "two ranges": (
+        lambda: adaad(
+            attack=PGD(epsilon=8, input_range=(0, 255)), input_range=(0, 1)
+        ),
+        ValueError,
+        ["input_range", "255"],
+    ),
+    "epsilon negative": (
+        lambda: PGD(epsilon=-0.1),
+        ValueError,
+        ["epsilon", "-0.1"],
+    ),
+    "epsilon NaN": (lambda: FGSM(epsilon=NAN), ValueError, ["epsilon", "nan"]),
+    "epsilon infinite": (
+        lambda: PGD(epsilon=float("inf")),
+        ValueError,
+        ["epsilon", "inf"],
+    ),
+    "epsilon text": (lambda: PGD(epsilon="8/255"), TypeError, ["epsilon"]),
+    "step size negative": (
+        lambda: PGD(epsilon=0.1, step_size=-1),
+        ValueError,
+        ["step_size", "-1"],
+    ),
+    "swapped": (
+        lambda: PGD(epsilon=2 / 255, step_size=8 / 255),
+        ValueError,
+        ["step_size", "epsilon", "swapped"],
+    ),
+    "no steps": (
+        lambda: PGD(epsilon=0.1, steps=0),
+        ValueError,
+        ["steps", "0", "at least 1"],
+    ),
+    "half a step": (
+        lambda: PGD(epsilon=0.1, steps=2.5),
+        TypeError,
+        ["steps", "2.5", "integer"],
+    ),
+    "restarts": (
+        lambda: PGD(epsilon=0.1, restarts=0),
+        ValueError,
+        ["restarts"],
+    ),
+    "norm": (
+        lambda: PGD(epsilon=0.1, norm="l1"),
+        ValueError,
+        ["norm", "'l1'", "'linf'", "'l2'"],
+    ),
+    "start": (
+        lambda: PGD(epsilon=0.1, start="gaussian"),
+        ValueError,
+        ["start", "gaussian", "uniform", "normal"],
+    ),
+    "loss": (
+        lambda: PGD(epsilon=0.1, loss="hinge"),
+        ValueError,
+        ["loss", "hinge", "cross_entropy"],
+    ),
+    "seed": (lambda: PGD(epsilon=0.1, seed="a"), TypeError, ["seed"]),
+    "range reversed": (
+        lambda: PGD(epsilon=0.1, input_range=(1, 0)),
+        ValueError,
+        ["input_range", "(1, 0)", "low < high"],
+    ),
+    "range no pair": (
+        lambda: adaad(input_range=1.0),
+        TypeError,
+        ["input_range", "1.0", "pair"],
+    ),
+}
+
+
+def raises(call, error, words):
+    with pytest.raises(error) as info:
+        call()
+    message = str(info.value)
+    for word in words:
+        assert word in message, message
+    return message
+
+
+@pytest.mark.parametrize("case", CONSTRUCTORS)
+def test_constructors(case):
+    message = raises(*CONSTRUCTORS[case])
+    assert "Received" in message
+
+
+def test_arguments_are_keyword_only():
+    with pytest.raises(TypeError):
+        PGD(2 / 255, 8 / 255)
+
+
+def test_step_size_above_epsilon_warns():
+    with pytest.warns(UserWarning, match="step_size"):
+        PGD(epsilon=0.1, step_size=0.15)
+
+
+X = np.random.default_rng(0).uniform(size=(8, *networks.SHAPE))
+X = X.astype("float32")
+Y = np.arange(8)
+
+
+def with_nan():
+    x = X.copy()
+    x[3, 2, 1] = np.nan
+    return x
+
+
+# name: (images, labels, error, words)
+DATA = {
+    "0 to 255": (255 * X, Y, ValueError, ["input_range", "254", "Rescale"]),
+    "uint8": ((255 * X).astype("uint8"), Y, ValueError, ["uint8", "/ 255"]),
+    "NaN": (with_nan(), Y, ValueError, ["NaN"]),
+    "infinite": (X / 0.0001 * np.inf, Y, ValueError, ["infinite"]),
+    "text": (np.array([["a", "b"]]), Y, TypeError, ["numbers"]),
+    "empty": (X[:0], Y[:0], ValueError, ["non-empty"]),
+    "several inputs": ([X, X], Y, TypeError, ["one array"]),
+    "no data": (None, None, TypeError, ["one array"]),
+    "no labels": (X, None, ValueError, ["needs labels", "`y`"]),
+    "labels too high": (X, Y + 5, ValueError, ["[0, 9]", "12"]),
+    "labels negative": (X, Y - 1, ValueError, ["[0, 9]", "-1"]),
+    "too few labels": (X, Y[:5], ValueError, ["(8,)", "(5,)"]),
+    "wrong one-hot": (X, np.eye(8), ValueError, ["(8, 10)", "(8, 8)"]),
+    "labels NaN": (X, Y + np.nan, ValueError, ["finite"]),
+}
+
+
+@pytest.mark.parametrize("source", ["arrays", "data set"])
+@pytest.mark.parametrize("method", ["fit", "evaluate", "train_on_batch"])
+@pytest.mark.parametrize("case", DATA)
+@pytest.mark.filterwarnings("ignore:invalid value", "ignore:overflow")
+def test_data(case, method, source):
+    x, y, error, words = DATA[case]
+    trainer = keras_adaad.PGDAT(classifier())
+    trainer.compile("sgd", metrics=["accuracy"])
+    before = networks.snapshot(trainer)
+    if source == "data set":
+        if method == "train_on_batch" or x is None or isinstance(x, list):
+            pytest.skip("arrays only")
+        batches = [(x, y)] if y is not None else [x]
+        raises(
+            lambda: getattr(trainer, method)(iter(batches)), error, words[:1]
+        )
+    else:
+        raises(lambda: getattr(trainer, method)(x, y), error, words)
+    networks.assert_same(before, networks.snapshot(trainer))
+
+
+@pytest.mark.parametrize("case", ["0 to 255", "NaN", "no labels"])
+def test_perturb_and_attack(case):
+    x, y, error, words = DATA[case]
+    trainer = keras_adaad.PGDAT(classifier())
+    raises(lambda: trainer.perturb(x, y), error, words[:1])
+    missing = ["`y`"] if case == "no labels" else words[:1]
+    raises(lambda: FGSM(epsilon=0.1)(trainer.student, x, y), error, missing)
+
+
+def test_validation_data_is_checked_before_training():
+    trainer = keras_adaad.PGDAT(classifier())
+    trainer.compile("sgd")
+    before = networks.snapshot(trainer)
+    raises(
+        lambda: trainer.fit(X, Y, validation_data=(255 * X, Y)),
+        ValueError,
+        ["validation_data", "input_range"],
+    )
+    networks.assert_same(before, networks.snapshot(trainer))
+
+
+def test_compile_takes_no_loss():
+    distiller = adaad()
+    distiller.compile("sgd", loss="mse")
+    raises(
+        lambda: distiller.fit(X, Y),
+        ValueError,
+        ["loss='mse'", "AdaAD", "without `loss`"],
+    )
+
+
+def test_fit_before_compile():
+    with pytest.raises(ValueError, match="compile"):
+        adaad().fit(X, Y)
+
+
+def test_noise_of_another_shape():
+    raises(
+        lambda: adaad().perturb(X, noise=X[:3]),
+        ValueError,
+        ["noise", "(3, 8, 8, 1)", "(8, 8, 8, 1)"],
+    )
+
+
+def test_attack_on_no_model():
+    raises(
+        lambda: FGSM(epsilon=0.1)(lambda x: x, X, Y),
+        TypeError,
+        ["model", "keras.Model"],
+    )
+
+
+def test_averaged_objective():
+    def averaged(labels, logits):
+        return keras.ops.mean(logits)
+
+    raises(
+        lambda: PGD(epsilon=0.1, loss=averaged)(classifier(), X, Y),
+        ValueError,
+        ["one value per sample"],
+    )
+
+
+def test_probabilities_of_an_unbuilt_model():
+    class Probabilities(networks.Subclassed):
+        def call(self, x, training=False):
+            return keras.ops.softmax(super().call(x, training=training))
+
+    trainer = keras_adaad.PGDAT(Probabilities(4))
+    trainer.compile("sgd")
+    raises(
+        lambda: trainer.fit(X, Y),
+        ValueError,
+        ["student", "probabilities", "from_logits=True"],
+    )
+
+
+def test_classes_of_unbuilt_models_differ():
+    distiller = keras_adaad.AdaAD(
+        networks.Subclassed(4), networks.Subclassed(4, num_classes=7)
+    )
+    distiller.compile("sgd")
+    raises(lambda: distiller.fit(X, Y), ValueError, ["classes", "7", "10"])
+
+
+@pytest.mark.skipif(keras.config.backend() != "torch", reason="once is enough")
+def test_unsupported_backend():
+    script = (
+        "import os; os.environ['KERAS_BACKEND'] = 'numpy'; import keras_adaad"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True
+    )
+    assert result.returncode != 0
+    assert "ValueError" in result.stderr
+    assert "KERAS_BACKEND='numpy'" in result.stderr

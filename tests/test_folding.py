@@ -1,0 +1,140 @@
+"""The attack's twin of a model gives the model's own logits."""
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+from keras import ops
+
+from benchmarks import networks as benchmark_networks
+from keras_adaad import folding
+from tests import networks
+
+
+def nested():
+    inner = benchmark_networks.conv_net((6, 8), (9, 9, 4), 5, name="inner")
+    inputs = keras.Input((9, 9, 1))
+    x = layers.Conv2D(4, 3, padding="same")(inputs)
+    x = layers.BatchNormalization(scale=False)(x)
+    return keras.Model(inputs, inner(layers.ReLU()(x)))
+
+
+def sequential():
+    return keras.Sequential(
+        [
+            keras.Input((9, 9, 1)),
+            layers.Conv2D(4, 3, strides=2, padding="same"),
+            layers.BatchNormalization(),
+            layers.Conv2D(8, (1, 3), dilation_rate=2, padding="same"),
+            layers.Conv2D(8, 3, groups=2, activation="relu"),
+            layers.BatchNormalization(center=False),
+            layers.Flatten(),
+            layers.Dense(5),
+        ]
+    )
+
+
+def branching():
+    """What must not fold: outputs used twice, layers used twice, other axes."""
+    inputs = keras.Input((9, 9, 1))
+    conv = layers.Conv2D(4, 3, padding="same")
+    x = conv(inputs)
+    y = layers.BatchNormalization()(x)
+    x = layers.Add()([x, y])
+    x = layers.Conv2D(4, 3, padding="same")(x)
+    x = layers.BatchNormalization(axis=1)(x)
+    x = ops.relu(x) * 2.0
+    return keras.Model(inputs, layers.Dense(5)(layers.Flatten()(x)))
+
+
+def shared():
+    inputs = keras.Input((9, 9, 4))
+    conv, norm = (
+        layers.Conv2D(4, 3, padding="same"),
+        layers.BatchNormalization(),
+    )
+    x = norm(conv(norm(conv(inputs))))
+    return keras.Model(inputs, layers.Dense(5)(layers.Flatten()(x)))
+
+
+def depthwise():
+    inputs = keras.Input((9, 9, 4))
+    x = layers.DepthwiseConv2D(3, padding="same")(inputs)
+    x = layers.BatchNormalization()(x)
+    x = layers.SeparableConv2D(6, 3)(layers.Dropout(0.5)(x))
+    x = layers.BatchNormalization()(x)
+    return keras.Model(inputs, layers.Dense(5)(layers.Flatten()(x)))
+
+
+def wide():
+    """Many channels over few positions: a matrix product under JAX."""
+    inputs = keras.Input((7, 7, 128))
+    x = layers.Conv2D(130, 3, 2, "same", dilation_rate=1)(inputs)
+    x = layers.BatchNormalization()(x)
+    x = layers.Conv2D(5, (2, 3), padding="valid")(x)
+    return keras.Model(inputs, layers.Dense(5)(layers.Flatten()(x)))
+
+
+def resnet():
+    return benchmark_networks.resnet((4, 8), (1, 1), (9, 9, 1), 5)
+
+
+MODELS = [nested, sequential, branching, shared, depthwise, wide, resnet]
+
+
+def build(make):
+    return networks.randomized(make(), seed=1)
+
+
+@pytest.mark.parametrize("make", MODELS)
+def test_same_logits(make):
+    model = build(make)
+    x = np.random.default_rng(0).uniform(size=(4, *model.input_shape[1:]))
+    x = ops.convert_to_tensor(x, dtype="float32")
+    expected = ops.convert_to_numpy(model(x, training=False))
+    logits = ops.convert_to_numpy(ops.stop_gradient(folding.folded(model)(x)))
+    np.testing.assert_allclose(logits, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "make, folds",
+    [(nested, 3), (sequential, 1), (branching, 0), (shared, 0), (resnet, 6)],
+)
+def test_what_folds(make, folds):
+    _, pairs = folding.prepare(build(make))
+    assert sum(norm is not None for _, norm in pairs) == folds
+
+
+@pytest.mark.parametrize("make", MODELS)
+def test_model_is_left_alone(make):
+    model = build(make)
+    before = networks.snapshot(model)
+    names = [layer.name for layer in model.layers]
+    nodes = [len(layer._inbound_nodes) for layer in model.layers]
+    folding.prepare(model)
+    networks.assert_same(before, networks.snapshot(model))
+    assert [layer.name for layer in model.layers] == names
+    assert [len(layer._inbound_nodes) for layer in model.layers] == nodes
+
+
+def test_twin_follows_the_weights():
+    model = build(resnet)
+    x = ops.ones((2, 9, 9, 1))
+    first = folding.folded(model)(x)
+    for w in model.weights:
+        w.assign(w * 1.5)
+    expected = ops.convert_to_numpy(model(x, training=False))
+    second = ops.convert_to_numpy(ops.stop_gradient(folding.folded(model)(x)))
+    np.testing.assert_allclose(second, expected, rtol=1e-4, atol=1e-5)
+    assert np.abs(second - ops.convert_to_numpy(ops.stop_gradient(first))).max()
+
+
+def test_twin_dies_with_its_model():
+    import gc
+
+    model = build(resnet)
+    folding.prepare(model)
+    count = len(folding._TWINS)
+    del model
+    gc.collect()
+    assert len(folding._TWINS) < count
