@@ -1,0 +1,43 @@
+# make quickstart   a robust student on real images, on one backend
+# make test         lint, then the whole suite on each of the three backends
+# make test-jax     the suite on one backend
+# make benchmark    images per second against plain PyTorch
+# make format       what `make lint` asks for
+
+KERAS_BACKEND ?= tensorflow
+PYTHON ?= python3
+BACKENDS = tensorflow jax torch
+BIN = .venv/bin
+
+ifeq ($(filter $(KERAS_BACKEND),$(BACKENDS)),)
+$(error KERAS_BACKEND must be one of $(BACKENDS), not "$(KERAS_BACKEND)")
+endif
+
+.PHONY: quickstart test lint format benchmark $(BACKENDS:%=test-%)
+
+quickstart: .venv/installed-$(KERAS_BACKEND),examples
+	KERAS_BACKEND=$(KERAS_BACKEND) $(BIN)/python examples/quickstart.py
+
+test: lint $(BACKENDS:%=test-%)
+
+$(BACKENDS:%=test-%): test-%: .venv/installed-dev
+	KERAS_BACKEND=$* $(BIN)/python -m pytest -q --durations=5
+
+lint: .venv/installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: .venv/installed-dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+benchmark: .venv/installed-dev
+	$(BIN)/python -m benchmarks.step_speed
+
+# A stamp for each set of extras: a second run installs nothing.
+.venv/installed-%: pyproject.toml constraints.txt | $(BIN)/python
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[$*]"
+	touch $@
+
+$(BIN)/python:
+	$(PYTHON) -m venv .venv

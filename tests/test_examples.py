@@ -1,0 +1,54 @@
+"""The example and the benchmark run, on real data, and find what they claim."""
+
+import json
+import pathlib
+import re
+import subprocess
+import sys
+
+import keras
+
+ROOT = pathlib.Path(__file__).parent.parent
+
+
+def run(*command):
+    result = subprocess.run(
+        [sys.executable, *map(str, command)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+def test_quickstart(tmp_path):
+    """The whole path, shortened: the order of the students must show."""
+    output = run("examples/quickstart.py", "--epochs", 8, "--output", tmp_path)
+    rows = {}
+    for line in output.split("Accuracy on ")[1].splitlines():
+        match = re.match(r"(robust teacher|student, \w+) +([\d.]+.*)", line)
+        if match:
+            rows[match[1]] = [float(v) for v in match[2].split()[:3]]
+    assert len(rows) == 4
+    clean, fgsm, pgd = rows["student, AdaAD"]
+    assert clean > 90 and clean >= fgsm >= pgd
+    for name in ("student, plain", "student, distilled"):
+        assert abs(rows[name][0] - clean) < 8
+        assert pgd > rows[name][2] + 20
+    assert (tmp_path / "quickstart.png").stat().st_size > 10_000
+    student = keras.models.load_model(tmp_path / "student.keras")
+    assert student.output_shape == (None, 10)
+
+
+def test_step_speed(tmp_path):
+    backend = keras.config.backend()
+    output = tmp_path / "speed.json"
+    printed = run(
+        *("-m", "benchmarks.step_speed", "--networks", "small"),
+        *("--backends", backend, "--rounds", 1, "--output", output),
+    )
+    rows = json.loads(output.read_text())["small"]
+    assert set(rows) == {"reference", backend}
+    assert rows[backend]["images_per_second"] > 0
+    assert f"{rows[backend]['ratio']:.2f}" in printed
