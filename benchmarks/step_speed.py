@@ -24,7 +24,7 @@ BACKENDS = ("tensorflow", "jax", "torch")
 # Widths of teacher and student, batch size, steps per timing.
 NETWORKS = {
     "small": dict(teacher=(32, 64, 64), student=(16, 32, 32), batch=128, n=4),
-    "resnet18": dict(batch=16, n=2),
+    "resnet18": dict(batch=32, n=1),
 }
 
 

@@ -7,6 +7,7 @@ per attack instead of in each of its forward passes; and convolutions run as
 """
 
 import collections
+import inspect
 import weakref
 
 import keras
@@ -96,9 +97,13 @@ class _Same(keras.layers.Layer):
         super().__init__(name=layer.name, dtype=layer.dtype_policy)
         self.layer = layer
         self.built = True
+        self.mode = {}
+        if "training" in inspect.signature(layer.call).parameters:
+            self.mode["training"] = False
 
     def call(self, *args, **kwargs):
-        return self.layer(*args, **kwargs)
+        # Not `layer(...)`, which would do all that this layer's call just did.
+        return self.layer.call(*args, **{**kwargs, **self.mode})
 
     def compute_output_spec(self, *args, **kwargs):
         return self.layer.compute_output_spec(*args, **kwargs)
@@ -159,7 +164,14 @@ def _twin(model, folds):
             return _twin(layer, folds)
         return _Same(layer)
 
-    return keras.models.clone_model(model, clone_function=stand_in)
+    call = None if isinstance(model, keras.Sequential) else _call_unless_gone
+    return keras.models.clone_model(
+        model, clone_function=stand_in, call_function=call
+    )
+
+
+def _call_unless_gone(layer, *args, **kwargs):
+    return args[0] if isinstance(layer, _Nothing) else layer(*args, **kwargs)
 
 
 def _operations(model):
