@@ -56,6 +56,12 @@ def test_mirrored_strategy(batch):
     with strategy.scope():
         two = train(batch)
     assert_equal(one, two)
+    with strategy.scope():
+        # BatchNorm, random starts and PGD-AT's labels run there too.
+        trainer = keras_adaad.PGDAT(networks.student_net())
+        trainer.compile("sgd", metrics=["accuracy"])
+    history = trainer.fit(*batch, batch_size=16, verbose=0).history
+    assert np.isfinite(history["loss"]).all()
 
 
 @pytest.mark.skipif(BACKEND != "jax", reason="keras.distribution")
