@@ -355,7 +355,7 @@ class AdversarialTraining(keras.Model):
         with backend.building_scope(self):
             x = ops.convert_to_tensor(x, dtype="float32")
             for name, network in self._networks().items():
-                outputs = network(x, training=False)
+                outputs = network(x)
                 checks.check_classifier(name, x.shape, tuple(outputs.shape))
                 checks.check_logits(name, ops.convert_to_numpy(outputs))
             self.build((None, *x.shape[1:]))

@@ -42,10 +42,10 @@ def folded(model):
         )
     )
 
+    mode = _inference_mode(twin)
+
     def call(x):
-        outputs, _ = twin.stateless_call(
-            trainable, non_trainable, x, training=False
-        )
+        outputs, _ = twin.stateless_call(trainable, non_trainable, x, **mode)
         return outputs
 
     return call
@@ -90,6 +90,11 @@ def _fold(conv, batch_norm):
     }
 
 
+def _inference_mode(layer):
+    takes_training = "training" in inspect.signature(layer.call).parameters
+    return {"training": False} if takes_training else {}
+
+
 class _Same(keras.layers.Layer):
     """Stands for a layer: the same computation, the same variables."""
 
@@ -97,9 +102,7 @@ class _Same(keras.layers.Layer):
         super().__init__(name=layer.name, dtype=layer.dtype_policy)
         self.layer = layer
         self.built = True
-        self.mode = {}
-        if "training" in inspect.signature(layer.call).parameters:
-            self.mode["training"] = False
+        self.mode = _inference_mode(layer)
 
     def call(self, *args, **kwargs):
         # Not `layer(...)`, which would do all that this layer's call just did.

@@ -359,6 +359,50 @@ def test_unbuilt_subclassed_networks(batch):
     assert distiller.predict(batch[0], verbose=0).shape == (32, 10)
 
 
+def test_student_whose_call_does_not_name_training(batch):
+    class Plain(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.flatten = keras.layers.Flatten()
+            self.norm = keras.layers.BatchNormalization()
+            self.dense = keras.layers.Dense(10)
+
+        def call(self, x):
+            return self.dense(self.norm(self.flatten(x)))
+
+    distiller = keras_adaad.AdaAD(networks.teacher_net(), Plain())
+    distiller.compile("sgd", metrics=["accuracy"])
+    distiller.fit(*batch, verbose=0)
+    moved = ops.convert_to_numpy(distiller.student.norm.moving_mean)
+    assert np.abs(moved).max() > 0  # It did train in training mode,
+    before = networks.snapshot(distiller.student)
+    distiller.perturb(batch[0])  # and the attack in inference mode.
+    networks.assert_same(before, networks.snapshot(distiller.student))
+
+
+def test_unbuilt_sequential(batch, tmp_path):
+    student = keras.Sequential(
+        [
+            keras.layers.Conv2D(4, 3, use_bias=False),
+            keras.layers.BatchNormalization(),
+            keras.layers.Flatten(),
+            keras.layers.Dense(10),
+        ]
+    )
+    distiller = keras_adaad.AdaAD(networks.teacher_net(), student)
+    distiller.compile("sgd", metrics=["accuracy"])
+    history = distiller.fit(*batch, validation_split=0.5, verbose=0).history
+    assert np.isfinite(history["val_loss"]).all()
+    distiller.save(tmp_path / "distiller.keras")
+    restored = keras.models.load_model(tmp_path / "distiller.keras")
+    np.testing.assert_allclose(
+        restored.predict(batch[0], verbose=0),
+        distiller.predict(batch[0], verbose=0),
+        rtol=1e-5,
+        atol=1e-6,
+    )
+
+
 def test_penalties_of_the_student_count_once(batch):
     x, y = batch
     inputs = keras.Input(networks.SHAPE)

@@ -127,7 +127,7 @@ class Attack:
             )
         batch_size = min(checks.check_integer("batch_size", batch_size), len(x))
         if not model.built:
-            model(ops.convert_to_tensor(x[:1]), training=False)
+            model(ops.convert_to_tensor(x[:1]))
         folding.prepare(model)
         num_classes = checks.output_shape(model, (1, *x.shape[1:]))[-1]
         y = checks.check_labels("y", y, len(x), num_classes)
