@@ -237,10 +237,8 @@ class AdversarialTraining(keras.Model):
         Returns:
             The adversarial images, a float32 NumPy array of the shape of `x`.
         """
-        x = checks.check_images("x", x, self.input_range).astype("float32")
-        self._check_batch((x, y, None))
-        if y is not None:
-            y = checks.check_labels("y", y, len(x), self.num_classes)
+        x, y = self._check_batch(x, y)
+        x = x.astype("float32")
         if noise is not None:
             noise = self.attack.check_noise(noise, x.shape)
         options = (self.jit_compile, self.run_eagerly)
@@ -329,16 +327,16 @@ class AdversarialTraining(keras.Model):
             )
         x, y = arguments.get(x_name), arguments.get(y_name)
         if x is None or checks.is_array(x) or isinstance(x, (dict, list)):
-            batch = (x, y, None)
+            batch = (x, y)
         else:
             batch, arguments[x_name] = checks.first_batch(x)
         if batch is None:
             return True
-        self._check_batch(batch, x_name)
-        return batch[1] is not None
+        _, y = self._check_batch(*batch, x_name)
+        return y is not None
 
-    def _check_batch(self, batch, x_name="x"):
-        x, y, _ = batch
+    def _check_batch(self, x, y, x_name="x"):
+        """Checks a batch and returns it as NumPy; builds the networks."""
         x = checks.check_images(x_name, x, self.input_range)
         if y is None and self.needs_labels:
             raise ValueError(
@@ -348,7 +346,8 @@ class AdversarialTraining(keras.Model):
         if not self.built:
             self._build_on(x[:1])
         if y is not None:
-            checks.check_labels("y", y, len(x), self.num_classes)
+            y = checks.check_labels("y", y, len(x), self.num_classes)
+        return x, y
 
     def _build_on(self, x):
         """Builds the networks by running them on one real image."""

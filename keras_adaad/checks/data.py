@@ -107,7 +107,7 @@ def first_batch(x):
             generator, or any other iterable of batches that `fit` takes.
 
     Returns:
-        A tuple `(batch, x)`. `batch` is `(x, y, sample_weight)`, or `None`
+        A tuple `(batch, x)`. `batch` is `(images, labels)`, or `None`
         when the elements are not plain arrays (a distributed data set). `x` is
         the data set with nothing lost: a generator gets its batch back.
     """
@@ -119,11 +119,11 @@ def first_batch(x):
     else:
         batch = next(iter(x))
     batch = tuple(batch) if isinstance(batch, list) else batch
-    images, y, sample_weight = keras.utils.unpack_x_y_sample_weight(batch)
+    images, y, _ = keras.utils.unpack_x_y_sample_weight(batch)
     if not isinstance(images, (dict, list, tuple)):
         if to_numpy(images).dtype == object:
             return None, x
-    return (images, y, sample_weight), x
+    return (images, y), x
 
 
 def is_array(x):
