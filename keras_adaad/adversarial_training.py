@@ -247,7 +247,7 @@ class AdversarialTraining(keras.Model):
             self._compiled_perturb = (options, function)
         state = ops.convert_to_numpy(self.seed_generator.state)
         try:
-            return self._compiled_perturb[1](x, y, noise)
+            return ops.convert_to_numpy(self._compiled_perturb[1](x, y, noise))
         finally:
             self.seed_generator.state.assign(state)
 

@@ -30,25 +30,34 @@ def folded(model):
         A function without side effects: state that the model would change is
         computed and dropped.
     """
-    twin, folds = prepare(model)
+    values = weights(model)
+    return lambda x: call(model, values, x)
+
+
+def weights(model):
+    """Returns the present values of the model's variables, folded: a list."""
+    _, folds = prepare(model)
     values = {}
     for conv, batch_norm in folds:
         values.update(_fold(conv, batch_norm))
-    trainable, non_trainable = (
-        [values.get(id(v), v.value) for v in variables]
-        for variables in (
-            twin.trainable_variables,
-            twin.non_trainable_variables,
-        )
-    )
+    return [values.get(id(v), v.value) for v in _variables(model)]
 
-    mode = _inference_mode(twin)
 
-    def call(x):
-        outputs, _ = twin.stateless_call(trainable, non_trainable, x, **mode)
-        return outputs
+def call(model, values, x):
+    """Returns the logits of a model with `values`, as `weights` gives them."""
+    twin, _ = prepare(model)
+    mapping = list(zip(_variables(model), values, strict=True))
+    with keras.StatelessScope(state_mapping=mapping):
+        return twin(x, **_inference_mode(twin))
 
-    return call
+
+def random_states(model):
+    """Returns the places in `weights(model)` that hold random state."""
+    return [
+        place
+        for place, variable in enumerate(_variables(model))
+        if variable.name == "seed_generator_state"
+    ]
 
 
 def prepare(model):
@@ -63,8 +72,15 @@ def prepare(model):
     """
     if model not in _TWINS:
         folds = []
-        _TWINS[model] = (_twin(model, folds), folds)
-    return _TWINS[model]
+        twin = _twin(model, folds)
+        # A model that is its own twin must not keep itself alive here.
+        _TWINS[model] = (None if twin is model else twin, folds)
+    twin, folds = _TWINS[model]
+    return twin or model, folds
+
+
+def _variables(model):
+    return model.trainable_variables + model.non_trainable_variables
 
 
 def _fold(conv, batch_norm):
@@ -95,31 +111,35 @@ def _inference_mode(layer):
     return {"training": False} if takes_training else {}
 
 
-class _Same(keras.layers.Layer):
+# The stand-ins are operations, not layers: they own no variables, and a call
+# costs PyTorch a tenth of what a layer's call does.
+
+
+class _Same(keras.Operation):
     """Stands for a layer: the same computation, the same variables."""
 
     def __init__(self, layer):
-        super().__init__(name=layer.name, dtype=layer.dtype_policy)
+        super().__init__(name=layer.name)
         self.layer = layer
-        self.built = True
         self.mode = _inference_mode(layer)
+        # In lower precision, the layer's own call casts inputs and weights.
+        casts = layer.compute_dtype != "float32"
+        self.function = layer if casts else layer.call
 
     def call(self, *args, **kwargs):
-        # Not `layer(...)`, which would do all that this layer's call just did.
-        return self.layer.call(*args, **{**kwargs, **self.mode})
+        return self.function(*args, **{**kwargs, **self.mode})
 
     def compute_output_spec(self, *args, **kwargs):
         return self.layer.compute_output_spec(*args, **kwargs)
 
 
-class _Conv2D(keras.layers.Layer):
+class _Conv2D(keras.Operation):
     """Stands for a convolution and, folded into it, the BatchNorm after it."""
 
     def __init__(self, conv, batch_norm=None):
-        super().__init__(name=conv.name, dtype=conv.dtype_policy)
+        super().__init__(name=conv.name)
         self.conv = conv
         self.batch_norm = batch_norm
-        self.built = True
 
     def call(self, x):
         conv, bias = self.conv, None
@@ -142,7 +162,7 @@ class _Conv2D(keras.layers.Layer):
         return self.conv.compute_output_spec(x)
 
 
-class _Nothing(keras.layers.Layer):
+class _Nothing(keras.Operation):
     """Stands for a BatchNorm that has been folded away."""
 
     def call(self, x, mask=None):
@@ -152,6 +172,8 @@ class _Nothing(keras.layers.Layer):
 def _twin(model, folds):
     if not _operations(model):
         return model
+    if isinstance(model, keras.Sequential):
+        model = keras.Model(model.inputs, model.outputs, name=model.name)
     batch_norms = _foldable(model)
     gone = {id(batch_norm) for batch_norm in batch_norms.values()}
 
@@ -167,9 +189,8 @@ def _twin(model, folds):
             return _twin(layer, folds)
         return _Same(layer)
 
-    call = None if isinstance(model, keras.Sequential) else _call_unless_gone
     return keras.models.clone_model(
-        model, clone_function=stand_in, call_function=call
+        model, clone_function=stand_in, call_function=_call_unless_gone
     )
 
 

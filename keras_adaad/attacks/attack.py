@@ -1,8 +1,7 @@
-"""What every attack is: a ball, a loss to raise, and a call on arrays."""
+"""What every attack is: a ball, a loss to raise, and a search in steps."""
 
-import functools
+import itertools
 import random
-import weakref
 
 import keras
 import numpy as np
@@ -11,13 +10,21 @@ from keras import ops
 from keras_adaad import backend
 from keras_adaad import checks
 from keras_adaad import folding
-from keras_adaad.attacks.draws import HostDraws
+from keras_adaad.attacks.classifier import Classifier
+from keras_adaad.attacks.draws import GraphDraws
 from keras_adaad.attacks.norms import NORMS
+from keras_adaad.attacks.search import search
 from keras_adaad.logits import logits_function
 from keras_adaad.losses import cross_entropy_from_logits
+from keras_adaad.losses import dlr_from_logits
 from keras_adaad.losses import label_indices
+from keras_adaad.losses import margin_from_logits
 
-LOSSES = {"cross_entropy": cross_entropy_from_logits}
+LOSSES = {
+    "cross_entropy": cross_entropy_from_logits,
+    "dlr": dlr_from_logits,
+    "margin": margin_from_logits,
+}
 
 
 class Attack:
@@ -28,21 +35,40 @@ class Attack:
     - `attack(model, x, y)` attacks a model on arrays, batch by batch, and
       returns the adversarial images;
     - `attack.maximize(objective, x)` raises any per-sample objective inside
-      a compiled training step. This is what the distillers call, and what a
-      subclass writes.
+      a compiled training step. This is what the distillers call.
+
+    A subclass says how its search begins, moves and ends:
+
+    - `begin(objective, x, noise, setting)` returns the state of the search, a
+      dict of tensors;
+    - `step(objective, x, state, setting)` returns the next state;
+    - `result(x, state, setting)` returns the point found;
+    - `settings(shape, seed, round_)` returns the numbers of each step (the
+      radius, a step size): a list of dicts.
+
+    There, `objective(x_adv)` returns a pair: one value per sample, and one
+    bool per sample that is true where the model is fooled.
 
     Args:
         epsilon: Radius of the ball, in the units of the model's input.
         norm: `"linf"` or `"l2"`. Defaults to `"linf"`.
-        restarts: Number of searches from different starts; the best point is
-            kept per sample. Defaults to `1`.
-        loss: What `attack(model, x, y)` raises: `"cross_entropy"`, or a
-            function `loss(labels, logits)` that returns one value per sample.
+        restarts: Number of searches from different starts. Per image, the
+            first point that fools the model is kept or, failing that, the
+            point with the highest loss. Defaults to `1`.
+        loss: What `attack(model, x, y)` raises: `"cross_entropy"`,
+            `"margin"`, `"dlr"`, or a function `loss(labels, logits)` that
+            returns one value per sample.
         input_range: Pair `(low, high)` of the values a pixel can have.
             Defaults to `(0.0, 1.0)`.
-        seed: Integer that decides the random starts, or `None` for a new one
+        seed: Integer that decides the random draws, or `None` for a new one
             (which `keras.utils.set_random_seed` decides).
     """
+
+    # Arguments that `settings`, `start` or `rounds` hand to the search: it is
+    # compiled once for all their values. Nothing else may read them.
+    not_compiled = ("epsilon", "restarts", "seed")
+    # Whether the search needs a classifier, so that `maximize` cannot work.
+    needs_classifier = False
 
     def __init__(
         self,
@@ -64,32 +90,161 @@ class Attack:
         if seed is not None:
             seed = checks.check_integer("seed", seed, minimum=0)
         self.seed = seed
-        # The model attacked last and its compiled attack: (reference, run).
-        self._compiled = (None, None)
 
-    def maximize(self, objective, x, noise=None, seed=None, succeeded=None):
+    # What a subclass states.
+
+    def settings(self, shape, seed, round_=0):
+        """Returns the numbers of each step, a list (or iterator) of dicts.
+
+        Args:
+            shape: Shape of an image.
+            seed: Integer, for numbers that are drawn.
+            round_: Index of the round.
+        """
+        raise NotImplementedError(
+            f"{type(self).__name__} must implement `settings`."
+        )
+
+    def begin(self, objective, x, noise, setting):
+        """Returns the state from which the search starts, a dict of tensors."""
+        return {"x_adv": x if noise is None else self._clip(x + noise)}
+
+    def step(self, objective, x, state, setting):
+        """Returns the state after one more step."""
+        raise NotImplementedError(
+            f"{type(self).__name__} must implement `step`."
+        )
+
+    def result(self, x, state, setting):
+        """Returns the point found, inside ball and range."""
+        return state["x_adv"]
+
+    def start_noise(self, shape, draws, round_=0):
+        """Returns a random starting perturbation, or `None` to start at `x`."""
+        return None
+
+    def host_noise(self, x, x_best, draws, round_):
+        """Returns what `begin` gets as `noise`, for a search on arrays.
+
+        Args:
+            x: Images, a NumPy array.
+            x_best: The best points of the rounds before.
+            draws: Source of random numbers.
+            round_: Index of the round.
+        """
+        noise = self.start_noise(x.shape, draws, round_)
+        return None if noise is None else ops.convert_to_numpy(noise)
+
+    def rounds(self, num_classes):
+        """Returns the number of searches per image."""
+        return self.restarts
+
+    def target_classes(self, classifier, x, batch_size):
+        """Returns the class each round aims at, of shape `(rounds, images)`."""
+        return None
+
+    def values(self, labels, targets, logits):
+        """Returns what the attack raises, one value per sample."""
+        return LOSSES.get(self.loss, self.loss)(labels, logits)
+
+    # The search inside a compiled training step.
+
+    def maximize(self, objective, x, noise=None, seed=None):
         """Searches the ball around `x` for the highest objective.
 
         Args:
-            objective: Function from images to one value per sample.
+            objective: Function from images to one value per sample, or to a
+                pair: the values, and one bool per sample. With several
+                restarts, a point where the bool holds beats any other.
             x: Images, a float32 tensor of shape `(batch_size, ...)`.
             noise: The starting perturbation, in place of a random one: a
                 tensor of the shape of `x`, or of shape `(restarts, *x.shape)`.
             seed: Source of the random starts: a `keras.random.SeedGenerator`
                 or an int. Defaults to the attack's own seed.
-            succeeded: Function from images to one bool per sample. With
-                several restarts, a point where it holds beats any other.
 
         Returns:
             A float32 tensor of the shape of `x`, inside ball and range.
         """
-        raise NotImplementedError(
-            f"{type(self).__name__} must implement `maximize`."
+        if self.needs_classifier:
+            raise NotImplementedError(
+                f"{type(self).__name__} needs the logits of a classifier and "
+                "cannot raise any objective. Call `attack(model, x, y)`, or "
+                "use `PGD` or `APGD` here."
+            )
+        draws = GraphDraws(self.seed if seed is None else seed)
+        objective = _pair(objective)
+        if noise is not None and len(noise.shape) == len(x.shape):
+            noise = noise[None]
+
+        def search_once(round_):
+            if noise is None:
+                start = self.start_noise(ops.shape(x), draws, round_)
+            else:
+                start = noise[round_]
+            return self._search_once(objective, x, start)
+
+        best = search_once(0)
+        if self.restarts == 1:
+            return best
+        best_score = objective(best)
+        for restart in range(1, self.restarts):
+            new = search_once(restart)
+            new_score = objective(new)
+            better = _better(new_score, best_score)
+            best = ops.where(per_image(better, x), new, best)
+            best_score = [
+                ops.where(better, a, b)
+                for a, b in zip(new_score, best_score, strict=True)
+            ]
+        return best
+
+    def on_batch(self, model, x, y, noise=None):
+        """Attacks a model on one batch, inside a compiled function.
+
+        Args:
+            model: A built `keras.Model` that returns logits.
+            x: Images, a float32 tensor of shape `(batch_size, ...)`.
+            y: Labels: class indices or one-hot.
+            noise: Starting perturbation, as in `maximize`.
+
+        Returns:
+            A float32 tensor of the shape of `x`.
+        """
+        return self.maximize(
+            self.objective(logits_function(model), y),
+            x,
+            noise=noise,
+            # A fixed seed needs no state: the same start for every batch.
+            seed=self.seed or 0,
         )
 
-    def start_noise(self, shape, draws):
-        """Returns a random starting perturbation, or `None` to start at `x`."""
-        return None
+    def objective(self, logits, y, target=None):
+        """Returns the function from images to values and verdicts."""
+
+        def objective(x_adv):
+            predicted = logits(x_adv)
+            fooled = ops.cast(
+                ops.argmax(predicted, axis=-1), "int32"
+            ) != label_indices(y, predicted)
+            return self.values(y, target, predicted), fooled
+
+        return objective
+
+    def _search_once(self, objective, x, noise):
+        settings = list(self.settings(tuple(x.shape[1:]), 0))
+        state = self.begin(objective, x, noise, settings[0])
+        for setting, equal in itertools.groupby(settings):
+
+            def step(state, setting=setting):
+                return self.step(objective, x, state, setting)
+
+            state = backend.repeat(len(list(equal)), step, state)
+        return self.result(x, state, settings[-1])
+
+    def _clip(self, x):
+        return ops.clip(x, *self.input_range)
+
+    # The search on arrays.
 
     def __call__(self, model, x, y, noise=None, batch_size=128):
         """Attacks a model on arrays.
@@ -99,7 +254,8 @@ class Attack:
             x: Images, of shape `(num_images, ...)`, within `input_range`.
             y: Labels: class indices or one-hot.
             noise: Starting perturbation in place of a random one, of the
-                shape of `x`, or of shape `(restarts, *x.shape)`.
+                shape of `x`, or of shape `(rounds, *x.shape)`; there is a
+                round for each restart and target class.
             batch_size: Images per compiled call; the last batch is padded.
                 It does not change the result. Defaults to `128`.
 
@@ -119,100 +275,60 @@ class Attack:
         ```
         """
         checks.check_model("model", model)
-        x = checks.check_images("x", x, self.input_range).astype("float32")
-        if y is None:
-            raise ValueError(
-                "Argument `y` is missing: the attack raises the loss of the "
-                "true labels. Received: y=None"
-            )
-        batch_size = min(checks.check_integer("batch_size", batch_size), len(x))
-        if not model.built:
-            model(ops.convert_to_tensor(x[:1]))
-        folding.prepare(model)
-        num_classes = checks.output_shape(model, (1, *x.shape[1:]))[-1]
-        y = checks.check_labels("y", y, len(x), num_classes)
+        x, y, num_classes = check_attackable(model, x, y, self.input_range)
+        batch_size = checks.check_integer("batch_size", batch_size)
+        self.check_classes(num_classes)
         if noise is not None:
-            noise = self.check_noise(noise, x.shape)
+            noise = self.check_noise(noise, x.shape, self.rounds(num_classes))
         seed = random.randrange(2**31) if self.seed is None else self.seed
-        draws = [HostDraws([seed, k]) for k in range(self.restarts)]
-
-        run = self._compile_for(model)
-        x_adv = np.empty_like(x)
-        for begin in range(0, len(x), batch_size):
-            rows = np.arange(begin, min(begin + batch_size, len(x)))
-            if noise is None:
-                start = self._host_noise((len(rows), *x.shape[1:]), draws)
-            else:
-                start = noise[:, rows]
-            # The last batch repeats its last image: shapes stay static.
-            padding = (0, batch_size - len(rows))
-            rows_in = np.pad(rows, padding, mode="edge")
-            if start is not None:
-                start = start[:, rows_in - begin]
-            x_adv[rows] = run(x[rows_in], y[rows_in], start)[: len(rows)]
-        return x_adv
-
-    def on_batch(self, model, x, y, noise=None):
-        """Attacks a model on one batch, inside a compiled function.
-
-        Args:
-            model: A built `keras.Model` that returns logits.
-            x: Images, a float32 tensor of shape `(batch_size, ...)`.
-            y: Labels: class indices or one-hot.
-            noise: Starting perturbation, as in `maximize`.
-
-        Returns:
-            A float32 tensor of the shape of `x`.
-        """
-        logits = logits_function(model)
-        loss = LOSSES.get(self.loss, self.loss)
-
-        def objective(x_adv):
-            return loss(y, logits(x_adv))
-
-        def misclassified(x_adv):
-            predicted = logits(x_adv)
-            return ops.argmax(predicted, axis=-1) != label_indices(y, predicted)
-
-        return self.maximize(
-            objective,
+        outcome = self.run(
+            Classifier.of(model, num_classes, seed),
             x,
+            y,
+            seed=seed,
             noise=noise,
-            # A fixed seed needs no state: the same start for every batch.
-            seed=self.seed or 0,
-            succeeded=misclassified,
+            batch_size=min(batch_size, len(x)),
         )
+        return outcome.x_adv
 
-    def _host_noise(self, shape, draws):
-        noise = [self.start_noise(shape, source) for source in draws]
-        if noise[0] is None:
-            return None
-        return np.stack([ops.convert_to_numpy(n) for n in noise])
+    def run(self, classifier, x, y, **options):
+        """Runs the search on checked arrays; see `search`."""
+        return search(self, classifier, x, y, **options)
 
-    def check_noise(self, noise, shape):
-        """Returns `noise` with its axis of restarts, or raises."""
+    def check_noise(self, noise, shape, rounds=None):
+        """Returns `noise` with its axis of rounds, or raises."""
+        rounds = self.restarts if rounds is None else rounds
         noise = np.asarray(noise, "float32")
         if noise.shape == shape:
             noise = noise[None]
-        if noise.shape != (self.restarts, *shape):
+        if noise.shape != (rounds, *shape):
             raise ValueError(
                 "Argument `noise` must have the shape of `x`, or that shape "
-                f"after an axis of {self.restarts} restarts. "
+                f"after an axis of {rounds} restarts. "
                 f"Received: noise.shape={noise.shape}, x.shape={shape}"
             )
         return noise
 
-    def _compile_for(self, model):
-        """Returns the compiled attack on `model`, kept for the next call."""
-        reference, run = self._compiled
-        if reference is None or reference() is not model:
-            run = backend.compile_function(
-                functools.partial(self.on_batch, model),
-                model,
-                model.jit_compile,
+    def check_classes(self, num_classes):
+        """Raises if the attack cannot work with so few classes."""
+        if self.loss == "dlr" and num_classes < 3:
+            raise ValueError(
+                f"The DLR loss of {type(self).__name__} needs at least 3 "
+                'classes. Use `loss="margin"`. '
+                f"Received: a model with {num_classes} classes"
             )
-            self._compiled = (weakref.ref(model), run)
-        return run
+
+    # Identity and saving.
+
+    def program_key(self):
+        """Returns what the compiled search depends on, hashable."""
+        config = self.get_config()
+        fixed = [
+            (name, repr(value))
+            for name, value in config.items()
+            if name not in (*self.not_compiled, "loss")
+        ]
+        return (type(self), self.loss, *fixed)
 
     def get_config(self):
         loss = self.loss
@@ -241,3 +357,55 @@ class Attack:
             f"{k}={v!r}" for k, v in self.get_config().items()
         )
         return f"{type(self).__name__}({arguments})"
+
+
+def check_attackable(model, x, y, input_range):
+    """Returns images, class indices and the number of classes, or raises.
+
+    An unbuilt model is built.
+    """
+    x = checks.check_images("x", x, input_range).astype("float32")
+    if y is None:
+        raise ValueError(
+            "Argument `y` is missing: the attack raises the loss of the "
+            "true labels. Received: y=None"
+        )
+    if not model.built:
+        model(ops.convert_to_tensor(x[:1]))
+    folding.prepare(model)
+    num_classes = checks.output_shape(model, (1, *x.shape[1:]))[-1]
+    y = checks.check_labels("y", y, len(x), num_classes)
+    if y.shape == (len(x), num_classes):
+        y = y.argmax(-1)
+    return x, y.reshape(-1).astype("int32"), num_classes
+
+
+def _pair(objective):
+    """Lets an objective return a verdict beside the values, or nothing."""
+
+    def pair(x):
+        found = objective(x)
+        values, fooled = found if isinstance(found, tuple) else (found, None)
+        if len(values.shape) != 1:
+            raise ValueError(
+                "The objective of an attack must return one value per sample, "
+                "of shape `(batch_size,)`: do not average over the batch. "
+                f"Received: objective of shape {tuple(values.shape)}"
+            )
+        if fooled is None:
+            fooled = ops.zeros_like(values, dtype="bool")
+        return values, fooled
+
+    return pair
+
+
+def _better(new, old):
+    """Returns where a new score beats the old one: fooled first, then value."""
+    (new_value, new_fooled), (old_value, old_fooled) = new, old
+    higher = ops.logical_or(new_fooled, new_value > old_value)
+    return ops.logical_and(higher, ops.logical_not(old_fooled))
+
+
+def per_image(values, x):
+    """Returns one value per image with the axes to broadcast against `x`."""
+    return ops.reshape(values, (-1,) + (1,) * (len(x.shape) - 1))

@@ -32,20 +32,33 @@ class GraphDraws:
 
 
 class HostDraws:
-    """Draws sample after sample from one stream, outside any compiled step.
+    """Draws outside any compiled step, from one stream per image.
 
-    The draws of a sample depend on the seed and on its place in the data set:
-    neither the batch size nor the backend changes them.
+    What an image gets depends on the seed and on its place in the data set:
+    neither the batch size, nor the backend, nor the other images change it.
 
     Args:
-        seed: Any seed that `numpy.random.default_rng` takes.
+        seed: List of non-negative integers.
+        rows: The places of the images.
     """
 
-    def __init__(self, seed):
-        self.generator = np.random.default_rng(seed)
+    def __init__(self, seed, rows):
+        self.generators = [
+            np.random.default_rng([*seed, int(row)]) for row in rows
+        ]
 
     def normal(self, shape):
-        return self.generator.standard_normal(shape, dtype="float32")
+        return np.stack(
+            [
+                generator.standard_normal(shape[1:], dtype="float32")
+                for generator in self.generators
+            ]
+        )
 
     def uniform(self, shape):
-        return self.generator.uniform(-1.0, 1.0, shape).astype("float32")
+        return np.stack(
+            [
+                2.0 * generator.random(shape[1:], dtype="float32") - 1.0
+                for generator in self.generators
+            ]
+        )

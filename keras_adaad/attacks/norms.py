@@ -8,6 +8,10 @@ from keras import ops
 class Linf:
     """The ball in which no pixel moves by more than epsilon."""
 
+    def size(self, delta):
+        """Returns the norm of each image, with axes of size 1 after it."""
+        return ops.max(ops.abs(delta), axis=_image_axes(delta), keepdims=True)
+
     def direction(self, gradient):
         """Returns the steepest ascent step of norm 1."""
         return ops.sign(gradient)
@@ -20,18 +24,29 @@ class Linf:
         """Returns a perturbation drawn uniformly from the ball."""
         return epsilon * draws.uniform(shape)
 
+    def on_sphere(self, shape, epsilon, draws):
+        """Returns a random perturbation of norm epsilon."""
+        return epsilon * _normalized(draws.uniform(shape), self)
+
 
 class L2:
     """The ball in which no image moves by more than epsilon in length."""
 
+    def size(self, delta):
+        """Returns the norm of each image, with axes of size 1 after it."""
+        squares = ops.sum(
+            ops.square(delta), axis=_image_axes(delta), keepdims=True
+        )
+        return ops.sqrt(squares)
+
     def direction(self, gradient):
         """Returns the steepest ascent step of norm 1."""
-        return gradient / (_length(gradient) + 1e-12)
+        return _normalized(gradient, self)
 
     def project(self, x_adv, x, epsilon):
         """Returns the point of the ball around `x` nearest to `x_adv`."""
         delta = x_adv - x
-        scale = ops.minimum(1.0, epsilon / (_length(delta) + 1e-12))
+        scale = ops.minimum(1.0, epsilon / (self.size(delta) + 1e-12))
         return x + scale * delta
 
     def uniform(self, shape, epsilon, draws):
@@ -43,10 +58,17 @@ class L2:
         point = point / ops.norm(point, axis=-1, keepdims=True)
         return epsilon * ops.reshape(point[:, :dimensions], shape)
 
+    def on_sphere(self, shape, epsilon, draws):
+        """Returns a random perturbation of norm epsilon."""
+        return epsilon * _normalized(draws.normal(shape), self)
+
 
 NORMS = {"linf": Linf(), "l2": L2()}
 
 
-def _length(x):
-    axes = tuple(range(1, len(x.shape)))
-    return ops.sqrt(ops.sum(ops.square(x), axis=axes, keepdims=True))
+def _normalized(delta, norm):
+    return delta / (norm.size(delta) + 1e-12)
+
+
+def _image_axes(delta):
+    return tuple(range(1, len(delta.shape)))

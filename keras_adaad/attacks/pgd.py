@@ -1,15 +1,12 @@
 """Projected gradient ascent (Madry et al., ICLR 2018)."""
 
-import functools
 import warnings
 
 import keras
-from keras import ops
 
 from keras_adaad import backend
 from keras_adaad import checks
 from keras_adaad.attacks.attack import Attack
-from keras_adaad.attacks.draws import GraphDraws
 from keras_adaad.attacks.norms import NORMS
 
 
@@ -37,11 +34,12 @@ class PGD(Attack):
         clip_start: Whether the start is clipped to the input range before the
             first gradient. The reference code of AdaAD does not.
             Defaults to `True`.
-        restarts: Number of searches from different starts. Per sample, a
-            point that fools the model is kept, and of several such the one
-            with the highest loss. Defaults to `1`.
-        loss: What `attack(model, x, y)` raises: `"cross_entropy"`, or a
-            function `loss(labels, logits)` that returns one value per sample.
+        restarts: Number of searches from different starts. Per image, the
+            first point that fools the model is kept or, failing that, the
+            point with the highest loss. Defaults to `1`.
+        loss: What `attack(model, x, y)` raises: `"cross_entropy"`,
+            `"margin"`, `"dlr"`, or a function `loss(labels, logits)` that
+            returns one value per sample.
         input_range: Pair `(low, high)` of the values a pixel can have.
             Defaults to `(0.0, 1.0)`.
         seed: Integer that decides the random starts, or `None`.
@@ -62,6 +60,14 @@ class PGD(Attack):
     Reference:
         - [Madry et al., 2018](https://arxiv.org/abs/1706.06083)
     """
+
+    not_compiled = (
+        *Attack.not_compiled,
+        "step_size",
+        "steps",
+        "start",
+        "start_scale",
+    )
 
     def __init__(
         self,
@@ -97,45 +103,34 @@ class PGD(Attack):
         self.start_scale = checks.check_number("start_scale", start_scale)
         self.clip_start = bool(clip_start)
 
-    def maximize(self, objective, x, noise=None, seed=None, succeeded=None):
-        draws = GraphDraws(self.seed if seed is None else seed)
-        step = functools.partial(self._step, _one_per_sample(objective), x)
+    def settings(self, shape, seed, round_=0):
+        return self.steps * [
+            {"epsilon": self.epsilon, "step_size": self.step_size}
+        ]
 
-        def search(restart):
-            if noise is None:
-                perturbation = self.start_noise(ops.shape(x), draws)
-            else:
-                perturbation = noise[restart]
-            start = self._start(x, perturbation)
-            return backend.repeat(self.steps, step, start)
-
-        if noise is not None and len(noise.shape) == len(x.shape):
-            noise = noise[None]
-        best = search(0)
-        for restart in range(1, self.restarts):
-            best = _better(search(restart), best, objective, succeeded)
-        return best
-
-    def start_noise(self, shape, draws):
+    def start_noise(self, shape, draws, round_=0):
         if self.start is None:
             return None
         if self.start == "normal":
             return self.start_scale * draws.normal(shape)
         return NORMS[self.norm].uniform(shape, self.epsilon, draws)
 
-    def _start(self, x, noise):
+    def begin(self, objective, x, noise, setting):
         if noise is None:
-            return x
-        return self._clip(x + noise) if self.clip_start else x + noise
+            return {"x_adv": x}
+        return {
+            "x_adv": self._clip(x + noise) if self.clip_start else x + noise
+        }
 
-    def _step(self, objective, x, x_adv):
+    def step(self, objective, x, state, setting):
+        x_adv = state["x_adv"]
+        _, _, gradient = backend.value_and_input_gradient(objective, x_adv)
+        return {"x_adv": self._move(x, x_adv, gradient, setting)}
+
+    def _move(self, x, x_adv, gradient, setting):
         norm = NORMS[self.norm]
-        gradient = backend.input_gradient(objective, x_adv)
-        x_adv = x_adv + self.step_size * norm.direction(gradient)
-        return self._clip(norm.project(x_adv, x, self.epsilon))
-
-    def _clip(self, x):
-        return ops.clip(x, *self.input_range)
+        x_adv = x_adv + setting["step_size"] * norm.direction(gradient)
+        return self._clip(norm.project(x_adv, x, setting["epsilon"]))
 
     def get_config(self):
         return {
@@ -146,32 +141,6 @@ class PGD(Attack):
             "start_scale": self.start_scale,
             "clip_start": self.clip_start,
         }
-
-
-def _one_per_sample(objective):
-    """Refuses an objective that is already averaged over the batch."""
-
-    def checked(x):
-        values = objective(x)
-        if len(values.shape) != 1:
-            raise ValueError(
-                "The objective of an attack must return one value per sample, "
-                "of shape `(batch_size,)`: do not average over the batch. "
-                f"Received: objective of shape {tuple(values.shape)}"
-            )
-        return values
-
-    return checked
-
-
-def _better(x_new, x_old, objective, succeeded):
-    """Returns, per sample, the point that succeeds, or has the higher value."""
-    better = objective(x_new) > objective(x_old)
-    if succeeded is not None:
-        new, old = succeeded(x_new), succeeded(x_old)
-        better = ops.where(new == old, better, new)
-    better = ops.reshape(better, (-1,) + (1,) * (len(x_new.shape) - 1))
-    return ops.where(better, x_new, x_old)
 
 
 def _check_not_swapped(step_size, epsilon):

@@ -1,11 +1,16 @@
 """The only room that imports a framework: three modules with the same names.
 
-- `input_gradient(objective, x)`: gradient of the summed objective at `x`.
+- `STATIC_SHAPES`: whether a program is compiled for each shape.
+- `value_and_input_gradient(function, x)`: of a function that returns
+  `(values, rest)`: one value per sample, and what else the same forward pass
+  gives; the gradient is that of the summed values at `x`.
+- `input_jacobian(function, x)`: the same for values of shape
+  `(batch_size, num_values)`; the gradient has an axis of values after the first.
 - `repeat(steps, body, x)`: `x = body(x)`, unrolled or looped as is faster.
 - `conv2d(x, kernel, bias, ...)`: a convolution of the attack.
 - `lay_out_kernel(kernel)`: what of `conv2d` can be done once per attack.
 - `views_then_step(keras_step, make_views, model, ...)`: attack, then step.
-- `compile_function(function, model, ...)`: compiled, NumPy in and out.
+- `compile_function(function, model, ...)`: compiled, for arrays or tensors.
 - `building_scope(model)`: where the variables of `model` must be created.
 """
 
@@ -23,10 +28,17 @@ if keras.config.backend() not in ("tensorflow", "jax", "torch"):
 
 _active = importlib.import_module(f"{__name__}.{keras.config.backend()}")
 
-input_gradient = _active.input_gradient
+STATIC_SHAPES = _active.STATIC_SHAPES
+value_and_input_gradient = _active.value_and_input_gradient
+input_jacobian = _active.input_jacobian
 repeat = _active.repeat
 conv2d = _active.conv2d
 lay_out_kernel = _active.lay_out_kernel
 views_then_step = _active.views_then_step
 compile_function = _active.compile_function
 building_scope = _active.building_scope
+
+
+def input_gradient(objective, x):
+    """Returns the gradient at `x` of the objective summed over the batch."""
+    return value_and_input_gradient(lambda x: (objective(x), ()), x)[-1]

@@ -6,9 +6,30 @@ import jax
 import keras
 
 
-def input_gradient(objective, x):
-    """Returns the gradient at `x` of the objective summed over the batch."""
-    return jax.grad(lambda x: objective(x).sum())(x)
+# Whether a program is compiled for each shape of its arguments.
+STATIC_SHAPES = True
+
+
+def value_and_input_gradient(function, x):
+    """Returns values, the rest, and the gradient of the summed values."""
+
+    def total(x):
+        values, rest = function(x)
+        return values.sum(), (values, rest)
+
+    gradient, (values, rest) = jax.grad(total, has_aux=True)(x)
+    return values, rest, gradient
+
+
+def input_jacobian(function, x):
+    """Returns values, the rest, and the gradient of every column of values."""
+    values, pull_back, rest = jax.vjp(function, x, has_aux=True)
+    columns = jax.numpy.eye(values.shape[-1], dtype=values.dtype)
+    gradients = [
+        pull_back(jax.numpy.broadcast_to(column, values.shape))[0]
+        for column in columns
+    ]
+    return values, rest, jax.numpy.stack(gradients, axis=1)
 
 
 def repeat(steps, body, x):
@@ -35,13 +56,13 @@ def views_then_step(keras_step, make_views, model, state, data):
     return keras_step((trainable, non_trainable, *rest), data)
 
 
-def compile_function(function, model, jit_compile=True, run_eagerly=False):
-    """Returns `function` compiled; it takes arrays and returns NumPy.
+def compile_function(function, model=None, jit_compile=True, run_eagerly=False):
+    """Returns `function` compiled.
 
     The variables of `model` are arguments of the compiled program, so new
     weights need no new compilation.
     """
-    variables = model.variables
+    variables = [] if model is None else model.variables
 
     def run(values, args):
         mapping = list(zip(variables, values, strict=True))
@@ -52,9 +73,7 @@ def compile_function(function, model, jit_compile=True, run_eagerly=False):
         run = jax.jit(run)
 
     def compiled(*args):
-        return keras.ops.convert_to_numpy(
-            run([v.value for v in variables], args)
-        )
+        return run([v.value for v in variables], args)
 
     return compiled
 

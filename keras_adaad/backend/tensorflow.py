@@ -1,16 +1,48 @@
 """The TensorFlow seam."""
 
+import contextlib
+
 import keras
+import numpy as np
 import tensorflow as tf
 
 
-def input_gradient(objective, x):
-    """Returns the gradient at `x` of the objective summed over the batch."""
+# Whether a program is compiled for each shape of its arguments.
+STATIC_SHAPES = True
+
+
+def value_and_input_gradient(function, x):
+    """Returns values, the rest, and the gradient of the summed values."""
+    with _watching(x) as tape:
+        values, rest = function(x)
+        total = tf.reduce_sum(values)
+    return values, rest, _gradient(tape, total, x)
+
+
+def input_jacobian(function, x):
+    """Returns values, the rest, and the gradient of every column of values."""
+    with _watching(x, persistent=True) as tape:
+        values, rest = function(x)
+        totals = tf.unstack(tf.reduce_sum(values, axis=0))
+    gradients = [_gradient(tape, total, x) for total in totals]
+    return values, rest, tf.stack(gradients, axis=1)
+
+
+@contextlib.contextmanager
+def _watching(x, persistent=False):
     # Only `x` is watched: no gradient of any weight is ever computed.
-    with tf.GradientTape(watch_accessed_variables=False) as tape:
+    with tf.GradientTape(
+        persistent=persistent, watch_accessed_variables=False
+    ) as tape:
         tape.watch(x)
-        total = tf.reduce_sum(objective(x))
-    return tape.gradient(total, x)
+        yield tape
+
+
+def _gradient(tape, total, x):
+    # Zero, not `None`, through an operation without a gradient (a rounding).
+    return tape.gradient(
+        total, x, unconnected_gradients=tf.UnconnectedGradients.ZERO
+    )
 
 
 def repeat(steps, body, x):
@@ -31,8 +63,10 @@ def views_then_step(keras_step, make_views, model, data):
     return keras_step(make_views(data))
 
 
-def compile_function(function, model, jit_compile=False, run_eagerly=False):
-    """Returns `function` compiled; it takes arrays and returns NumPy."""
+def compile_function(
+    function, model=None, jit_compile=False, run_eagerly=False
+):
+    """Returns `function` compiled."""
     run = function
     if not run_eagerly:
         run = tf.function(
@@ -43,7 +77,7 @@ def compile_function(function, model, jit_compile=False, run_eagerly=False):
         )
 
     def compiled(*args):
-        return keras.ops.convert_to_numpy(run(*(_tensor(a) for a in args)))
+        return run(*keras.tree.map_structure(_tensor, args))
 
     return compiled
 
@@ -67,5 +101,8 @@ def conv2d(x, kernel, bias, **options):
     return tf.nn.bias_add(x, bias, "NHWC" if channels_last else "NCHW")
 
 
-def _tensor(array):
-    return None if array is None else keras.ops.convert_to_tensor(array)
+def _tensor(value):
+    # A number of Python or NumPy would be a constant of the graph.
+    if isinstance(value, (np.ndarray, np.generic, float, int)):
+        return tf.convert_to_tensor(value)
+    return value

@@ -3,17 +3,35 @@
 import contextlib
 
 import keras
+import numpy as np
 import torch
 
 
-def input_gradient(objective, x):
-    """Returns the gradient at `x` of the objective summed over the batch."""
+# Whether a program is compiled for each shape of its arguments.
+STATIC_SHAPES = False
+
+
+def value_and_input_gradient(function, x):
+    """Returns values, the rest, and the gradient of the summed values."""
     # `evaluate` runs under `torch.no_grad()`; the attack needs gradients there.
     with torch.enable_grad():
         x = x.detach().requires_grad_(True)
+        values, rest = function(x)
         # `autograd.grad`, not `backward`: no `.grad` of a weight is touched.
-        (gradient,) = torch.autograd.grad(objective(x).sum(), x)
-    return gradient
+        (gradient,) = torch.autograd.grad(values.sum(), x)
+    return values.detach(), rest, gradient
+
+
+def input_jacobian(function, x):
+    """Returns values, the rest, and the gradient of every column of values."""
+    with torch.enable_grad():
+        x = x.detach().requires_grad_(True)
+        values, rest = function(x)
+        gradients = [
+            torch.autograd.grad(total, x, retain_graph=True)[0]
+            for total in values.sum(0)
+        ]
+    return values.detach(), rest, torch.stack(gradients, dim=1)
 
 
 def repeat(steps, body, x):
@@ -30,15 +48,17 @@ def views_then_step(keras_step, make_views, model, data):
     return keras_step(data)
 
 
-def compile_function(function, model, jit_compile=False, run_eagerly=False):
-    """Returns `function` compiled; it takes arrays and returns NumPy."""
+def compile_function(
+    function, model=None, jit_compile=False, run_eagerly=False
+):
+    """Returns `function` compiled."""
     run = (
         torch.compile(function) if jit_compile and not run_eagerly else function
     )
 
     def compiled(*args):
         with torch.no_grad():
-            return keras.ops.convert_to_numpy(run(*(_tensor(a) for a in args)))
+            return run(*keras.tree.map_structure(_tensor, args))
 
     return compiled
 
@@ -92,5 +112,7 @@ def _same_padding(size, kernel_size, stride, dilation):
     return total // 2, total - total // 2
 
 
-def _tensor(array):
-    return None if array is None else keras.ops.convert_to_tensor(array)
+def _tensor(value):
+    if isinstance(value, (np.ndarray, np.generic)):
+        return keras.ops.convert_to_tensor(value)
+    return value

@@ -8,3 +8,11 @@ from keras_adaad.losses.cross_entropy import label_indices as label_indices
 from keras_adaad.losses.kl_divergence import (
     kl_divergence_from_logits as kl_divergence_from_logits,
 )
+from keras_adaad.losses.margin import dlr_from_logits as dlr_from_logits
+from keras_adaad.losses.margin import margin_from_logits as margin_from_logits
+from keras_adaad.losses.margin import (
+    targeted_dlr_from_logits as targeted_dlr_from_logits,
+)
+from keras_adaad.losses.margin import (
+    targeted_margin_from_logits as targeted_margin_from_logits,
+)

@@ -62,7 +62,7 @@ def test_direction_has_norm_one_and_ascends(norm):
 def test_uniform_start_fills_the_ball_uniformly(norm):
     dimensions = 4
     noise = ops.convert_to_numpy(
-        NORMS[norm].uniform((20000, 2, 2, 1), 0.5, HostDraws(0))
+        NORMS[norm].uniform((20000, 2, 2, 1), 0.5, HostDraws([0], range(20000)))
     )
     sizes = size(noise, norm)
     assert sizes.max() <= 0.5 + 1e-6
@@ -74,8 +74,20 @@ def test_uniform_start_fills_the_ball_uniformly(norm):
 
 
 @pytest.mark.parametrize("kind", ["normal", "uniform"])
-def test_host_draws_are_one_stream(kind):
-    whole = getattr(HostDraws(7), kind)((10, 3, 3))
-    parts = HostDraws(7)
-    parts = [getattr(parts, kind)((n, 3, 3)) for n in (4, 1, 5)]
-    np.testing.assert_array_equal(whole, np.concatenate(parts))
+def test_host_draws_belong_to_the_image(kind):
+    def draw(seed, rows):
+        return getattr(HostDraws(seed, rows), kind)((len(rows), 3, 3))
+
+    whole = draw([7], range(10))
+    np.testing.assert_array_equal(whole[[8, 2]], draw([7], [8, 2]))
+    assert np.abs(whole - draw([8], range(10))).max() > 0.1
+    assert len(np.unique(whole)) == whole.size
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_on_sphere_has_norm_epsilon(norm):
+    shape = (5, 4, 4, 1)
+    noise = NORMS[norm].on_sphere(shape, 0.3, HostDraws([0], range(5)))
+    np.testing.assert_allclose(
+        size(ops.convert_to_numpy(noise), norm), 0.3, rtol=1e-6
+    )

@@ -1,0 +1,294 @@
+"""Auto-PGD, untargeted and targeted (Croce & Hein, ICML 2020)."""
+
+import keras
+from keras import ops
+
+from keras_adaad import backend
+from keras_adaad import checks
+from keras_adaad.attacks.attack import Attack
+from keras_adaad.attacks.attack import per_image
+from keras_adaad.attacks.norms import NORMS
+from keras_adaad.attacks.targets import runner_up_classes
+from keras_adaad.losses import targeted_dlr_from_logits
+
+
+@keras.saving.register_keras_serializable(package="keras_adaad")
+class APGD(Attack):
+    """Projected gradient ascent with momentum and a step size of its own.
+
+    From a random point of the sphere, each step is (equations 2 and 3)
+
+        z   = project(x_k + step_size * direction(gradient))
+        x_+ = project(x_k + 3/4 (z - x_k) + 1/4 (x_k - x_{k-1}))
+
+    The step size starts at `2 * epsilon`. At checkpoints it is halved, and the
+    search goes back to its best point, for images whose loss rose in too few
+    of the steps since the last checkpoint (condition 1), or whose best loss
+    stands still although the step size did (condition 2).
+
+    Where the model is fooled on the way, the last such point is returned,
+    else the point with the highest loss.
+
+    Args:
+        epsilon: Radius of the ball, in the units of the model's input.
+        norm: `"linf"` or `"l2"`. Defaults to `"linf"`.
+        steps: Number of steps. Defaults to `100`.
+        restarts: Number of searches from different starts. Defaults to `1`.
+        loss: What `attack(model, x, y)` raises: `"cross_entropy"`, `"dlr"`,
+            `"margin"`, or a function `loss(labels, logits)` that returns one
+            value per sample.
+        rho: Share of the steps in which the loss must have risen for the step
+            size to stay (condition 1). Defaults to `0.75`.
+        eot_steps: Number of gradients averaged in each step, for a model that
+            is random in itself (expectation over transformation).
+            Defaults to `1`.
+        input_range: Pair `(low, high)` of the values a pixel can have.
+            Defaults to `(0.0, 1.0)`.
+        seed: Integer that decides the random starts, or `None`.
+
+    Example:
+
+    ```python
+    attack = keras_adaad.attacks.APGD(epsilon=8 / 255, loss="dlr", seed=0)
+    x_adv = attack(model, x_test, y_test)
+    ```
+
+    Reference:
+        - [Croce & Hein, 2020](https://arxiv.org/abs/2003.01690), algorithm 1;
+          `autopgd_base.py` of the authors' AutoAttack.
+    """
+
+    not_compiled = (*Attack.not_compiled, "steps")
+
+    def __init__(
+        self,
+        *,
+        epsilon,
+        norm="linf",
+        steps=100,
+        restarts=1,
+        loss="cross_entropy",
+        rho=0.75,
+        eot_steps=1,
+        input_range=(0.0, 1.0),
+        seed=None,
+    ):
+        super().__init__(
+            epsilon=epsilon,
+            norm=norm,
+            restarts=restarts,
+            loss=loss,
+            input_range=input_range,
+            seed=seed,
+        )
+        self.steps = checks.check_integer("steps", steps)
+        self.rho = checks.check_number("rho", rho, maximum=1.0)
+        self.eot_steps = checks.check_integer("eot_steps", eot_steps)
+
+    def settings(self, shape, seed, round_=0):
+        intervals = dict(checkpoints(self.steps))
+        return [
+            {
+                "epsilon": self.epsilon,
+                # There is no momentum yet on the first step.
+                "share": 1.0 if step == 1 else 0.75,
+                # Steps since the last checkpoint, if this is one, else 0.
+                "interval": float(intervals.get(step, 0)),
+            }
+            for step in range(1, self.steps + 1)
+        ]
+
+    def start_noise(self, shape, draws, round_=0):
+        return NORMS[self.norm].on_sphere(shape, self.epsilon, draws)
+
+    def begin(self, objective, x, noise, setting):
+        x_adv = self._clip(x + noise)
+        values, fooled, gradient = self._gradient(objective, x_adv)
+        zeros = ops.zeros_like(values)
+        return {
+            "x_adv": x_adv,
+            "x_before": x_adv,
+            "gradient": gradient,
+            "x_best": x_adv,
+            "gradient_best": gradient,
+            "value_best": values,
+            # The last point that fools the model, if any does.
+            "x_fooled": x_adv,
+            "fooled": fooled,
+            "step_size": zeros + 2.0 * setting["epsilon"],
+            # Since the last checkpoint. The reference compares the first value
+            # with 0, not with that of the start.
+            "value": zeros,
+            "rises": zeros,
+            "value_best_then": values,
+            "halved_then": ops.ones_like(fooled),
+        }
+
+    def step(self, objective, x, state, setting):
+        x_adv, x_before = state["x_adv"], state["x_before"]
+        step_size = per_image(state["step_size"], x)
+        share = setting["share"]
+
+        ahead = NORMS[self.norm].direction(state["gradient"])
+        z = self._into_ball(x_adv + step_size * ahead, x, setting)
+        momentum = share * (z - x_adv) + (1.0 - share) * (x_adv - x_before)
+        x_new = self._into_ball(x_adv + momentum, x, setting)
+        values, fooled, gradient = self._gradient(objective, x_new)
+
+        new = {
+            "x_adv": x_new,
+            "x_before": x_adv,
+            "gradient": gradient,
+            "x_fooled": _where(fooled, x_new, state["x_fooled"]),
+            "fooled": ops.logical_or(fooled, state["fooled"]),
+            "value": values,
+            "rises": state["rises"]
+            + ops.cast(values > state["value"], "float32"),
+        }
+        higher = values > state["value_best"]
+        new["x_best"] = _where(higher, x_new, state["x_best"])
+        new["gradient_best"] = _where(higher, gradient, state["gradient_best"])
+        new["value_best"] = ops.where(higher, values, state["value_best"])
+        return {**state, **new, **self._checkpoint({**state, **new}, setting)}
+
+    def result(self, x, state, setting):
+        return _where(state["fooled"], state["x_fooled"], state["x_best"])
+
+    def _checkpoint(self, state, setting):
+        """Halves step sizes, if this step is a checkpoint."""
+        now = setting["interval"] > 0.0
+        too_few = state["rises"] <= self.rho * setting["interval"]
+        stuck = ops.logical_and(
+            ops.logical_not(state["halved_then"]),
+            state["value_best"] <= state["value_best_then"],
+        )
+        halve = ops.logical_and(now, ops.logical_or(too_few, stuck))
+        return {
+            "step_size": state["step_size"] * ops.where(halve, 0.5, 1.0),
+            "x_adv": _where(halve, state["x_best"], state["x_adv"]),
+            "gradient": _where(
+                halve, state["gradient_best"], state["gradient"]
+            ),
+            "rises": ops.where(now, 0.0, state["rises"]),
+            "halved_then": ops.where(now, halve, state["halved_then"]),
+            "value_best_then": ops.where(
+                now, state["value_best"], state["value_best_then"]
+            ),
+        }
+
+    def _gradient(self, objective, x_adv):
+        total = 0.0
+        for _ in range(self.eot_steps):
+            values, fooled, gradient = backend.value_and_input_gradient(
+                objective, x_adv
+            )
+            total = total + gradient
+        return values, fooled, total / self.eot_steps
+
+    def _into_ball(self, x_adv, x, setting):
+        x_adv = NORMS[self.norm].project(x_adv, x, setting["epsilon"])
+        return self._clip(x_adv)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "steps": self.steps,
+            "rho": self.rho,
+            "eot_steps": self.eot_steps,
+        }
+
+
+@keras.saving.register_keras_serializable(package="keras_adaad")
+class TargetedAPGD(APGD):
+    """`APGD` on the targeted DLR loss, towards one class after another.
+
+    The targets are the runner-up classes on the clean image, the likeliest
+    first. They only steer: any wrong class is a success.
+
+    Args:
+        epsilon: Radius of the ball, in the units of the model's input.
+        norm: `"linf"` or `"l2"`. Defaults to `"linf"`.
+        steps: Number of steps towards each target. Defaults to `100`.
+        restarts: Number of searches for each target. Defaults to `1`.
+        targets: Number of targets; no more than there are other classes.
+            Defaults to `9`.
+        rho: As in `APGD`. Defaults to `0.75`.
+        eot_steps: As in `APGD`. Defaults to `1`.
+        input_range: Pair `(low, high)` of the values a pixel can have.
+            Defaults to `(0.0, 1.0)`.
+        seed: Integer that decides the random starts, or `None`.
+
+    Reference:
+        - [Croce & Hein, 2020](https://arxiv.org/abs/2003.01690), equation 7.
+    """
+
+    not_compiled = (*APGD.not_compiled, "targets")
+    needs_classifier = True
+
+    def __init__(
+        self,
+        *,
+        epsilon,
+        norm="linf",
+        steps=100,
+        restarts=1,
+        targets=9,
+        rho=0.75,
+        eot_steps=1,
+        input_range=(0.0, 1.0),
+        seed=None,
+    ):
+        super().__init__(
+            epsilon=epsilon,
+            norm=norm,
+            steps=steps,
+            restarts=restarts,
+            rho=rho,
+            eot_steps=eot_steps,
+            input_range=input_range,
+            seed=seed,
+        )
+        self.targets = checks.check_integer("targets", targets)
+
+    def rounds(self, num_classes):
+        return min(self.targets, num_classes - 1) * self.restarts
+
+    def target_classes(self, classifier, x, batch_size):
+        return runner_up_classes(self, classifier, x, batch_size)
+
+    def values(self, labels, targets, logits):
+        return targeted_dlr_from_logits(labels, targets, logits)
+
+    def check_classes(self, num_classes):
+        if num_classes < 4:
+            raise ValueError(
+                "The targeted DLR loss of TargetedAPGD needs at least 4 "
+                'classes. Use `APGD(loss="margin")` or `FAB`. '
+                f"Received: a model with {num_classes} classes"
+            )
+
+    def get_config(self):
+        config = {**super().get_config(), "targets": self.targets}
+        del config["loss"]
+        return config
+
+
+def checkpoints(steps):
+    """Returns the checkpoints of a search as pairs `(step, interval)`.
+
+    The first interval is 22 % of the steps; each is shorter than the one
+    before by 3 % of the steps, down to 6 %.
+    """
+    interval = max(int(0.22 * steps), 1)
+    step, found = interval, []
+    while step <= steps:
+        found.append((step, interval))
+        interval = max(
+            interval - max(int(0.03 * steps), 1), max(int(0.06 * steps), 1)
+        )
+        step += interval
+    return found
+
+
+def _where(condition, x, y):
+    return ops.where(per_image(condition, x), x, y)

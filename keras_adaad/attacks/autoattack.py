@@ -1,0 +1,131 @@
+"""AutoAttack: the ensemble that the field trusts (Croce & Hein, ICML 2020)."""
+
+import keras
+import numpy as np
+
+from keras_adaad import checks
+from keras_adaad.attacks.apgd import APGD
+from keras_adaad.attacks.apgd import TargetedAPGD
+from keras_adaad.attacks.attack import Attack
+from keras_adaad.attacks.fab import FAB
+from keras_adaad.attacks.search import Outcome
+from keras_adaad.attacks.square import Square
+
+# The published budgets; what is not said here is the default of the attack.
+_FIVE = {"restarts": 5}
+_RANDOM = {"eot_steps": 20}
+VERSIONS = {
+    "standard": {
+        "apgd-ce": (APGD, {}),
+        "apgd-t": (TargetedAPGD, {}),
+        "fab-t": (FAB, {}),
+        "square": (Square, {}),
+    },
+    "plus": {
+        "apgd-ce": (APGD, _FIVE),
+        "apgd-dlr": (APGD, {"loss": "dlr", **_FIVE}),
+        "fab": (FAB, {"targets": None, **_FIVE}),
+        "square": (Square, {}),
+        "apgd-t": (TargetedAPGD, {}),
+        "fab-t": (FAB, {}),
+    },
+    "rand": {
+        "apgd-ce": (APGD, _RANDOM),
+        "apgd-dlr": (APGD, {"loss": "dlr", **_RANDOM}),
+    },
+}
+
+
+@keras.saving.register_keras_serializable(package="keras_adaad")
+class AutoAttack(Attack):
+    """Several attacks in turn, each on the images that are still right.
+
+    | version | attacks |
+    |---|---|
+    | `"standard"` | APGD on cross-entropy, targeted APGD, targeted FAB (100 steps; 9 targets), Square (5000 queries) |
+    | `"plus"` | APGD on cross-entropy and on DLR and untargeted FAB (5 restarts each), Square, targeted APGD, targeted FAB |
+    | `"rand"` | APGD on cross-entropy and on DLR, 20 gradients averaged per step, for models that are random in themselves |
+
+    Each starts from the clean image. Use `keras_adaad.evaluate_robustness`
+    for the accuracy, what each attack contributed, and whether to believe it.
+
+    Args:
+        epsilon: Radius of the ball, in the units of the model's input.
+        norm: `"linf"` or `"l2"`. Defaults to `"linf"`.
+        version: `"standard"`, `"plus"` or `"rand"`. Defaults to `"standard"`.
+        input_range: Pair `(low, high)` of the values a pixel can have.
+            Defaults to `(0.0, 1.0)`.
+        seed: Integer that decides the random draws, or `None`.
+
+    Example:
+
+    ```python
+    attack = keras_adaad.attacks.AutoAttack(epsilon=8 / 255, seed=0)
+    x_adv = attack(model, x_test, y_test)
+    ```
+
+    Reference:
+        - [Croce & Hein, 2020](https://arxiv.org/abs/2003.01690);
+          `autoattack.py` of the authors' code.
+    """  # noqa: E501  (a table)
+
+    needs_classifier = True
+
+    def __init__(
+        self,
+        *,
+        epsilon,
+        norm="linf",
+        version="standard",
+        input_range=(0.0, 1.0),
+        seed=None,
+    ):
+        super().__init__(
+            epsilon=epsilon, norm=norm, input_range=input_range, seed=seed
+        )
+        self.version = checks.check_choice("version", version, tuple(VERSIONS))
+
+    def attacks(self):
+        """Returns the attacks of the version, a dict from name to `Attack`."""
+        common = {
+            "epsilon": self.epsilon,
+            "norm": self.norm,
+            "input_range": self.input_range,
+            "seed": self.seed,
+        }
+        return {
+            name: attack(**common, **arguments)
+            for name, (attack, arguments) in VERSIONS[self.version].items()
+        }
+
+    def run(self, classifier, x, y, *, rows=None, **options):
+        rows = np.arange(len(x)) if rows is None else rows
+        outcome = Outcome(x.copy(), np.zeros(len(x), bool))
+        for attack in self.attacks().values():
+            left = np.flatnonzero(~outcome.fooled)
+            if len(left) == 0:
+                break
+            found = attack.run(
+                classifier, x[left], y[left], rows=rows[left], **options
+            )
+            outcome.x_adv[left] = found.x_adv
+            outcome.fooled[left] = found.fooled
+            if not found.complete:
+                outcome.complete = False
+                break
+        return outcome
+
+    def check_classes(self, num_classes):
+        for attack in self.attacks().values():
+            attack.check_classes(num_classes)
+
+    def check_noise(self, noise, shape, rounds=None):
+        raise ValueError(
+            "AutoAttack takes no `noise`: its attacks differ in what they "
+            f"start from. Received: noise of type {type(noise).__name__}"
+        )
+
+    def get_config(self):
+        config = super().get_config()
+        del config["loss"], config["restarts"]
+        return {**config, "version": self.version}

@@ -1,0 +1,138 @@
+"""A model as an attack on arrays sees it: compiled, its weights arguments."""
+
+import itertools
+import weakref
+
+import numpy as np
+from keras import ops
+
+from keras_adaad import backend
+from keras_adaad import folding
+
+# One per model, so that what is compiled once stays compiled.
+_CLASSIFIERS = weakref.WeakKeyDictionary()
+
+
+class Classifier:
+    """Compiled programs that take the weights of a model as arguments.
+
+    New weights need no new program, only `load_weights()`. Nothing of the
+    model moves: no weight, no statistic, no random state.
+
+    Args:
+        model: A built `keras.Model` that returns logits.
+        num_classes: Their number.
+    """
+
+    def __init__(self, model, num_classes):
+        self.model = weakref.ref(model)
+        self.num_classes = num_classes
+        self._random_states = folding.random_states(model)
+        self._programs = {}
+        # Held weakly: the model must not be kept alive by its programs.
+        self._fold = backend.compile_function(
+            lambda: folding.weights(self.model()), model
+        )
+        self.load_weights()
+
+    @classmethod
+    def of(cls, model, num_classes, seed=0):
+        """Returns the classifier of a model, with its present weights.
+
+        Args:
+            model: A built `keras.Model`.
+            num_classes: The number of its logits.
+            seed: Integer that decides what is random in the model itself, a
+                dropout that is left on.
+        """
+        if model not in _CLASSIFIERS:
+            _CLASSIFIERS[model] = cls(model, num_classes)
+        classifier = _CLASSIFIERS[model]
+        classifier.load_weights(seed)
+        return classifier
+
+    def load_weights(self, seed=0):
+        self._generator = np.random.default_rng(seed)
+        self._weights = list(self._fold())
+
+    def program(self, key, function):
+        """Returns `function(logits, *args)` as a compiled `program(*args)`.
+
+        Args:
+            key: What tells this function from others; one with the same key
+                must compute the same.
+            function: Takes `logits`, a function from images to float32
+                logits, and tensors.
+        """
+        if key not in self._programs:
+            self._programs[key] = backend.compile_function(
+                lambda weights, states, *args: function(
+                    self._logits(weights, states), *args
+                ),
+                jit_compile=self.model().jit_compile,
+            )
+        compiled = self._programs[key]
+        return lambda *args: compiled(self._weights, self._draw(), *args)
+
+    def predict(self, x, batch_size):
+        """Returns the logits of images, a float32 NumPy array."""
+        predict = self.program("predict", lambda logits, x: logits(x))
+        outputs = [
+            ops.convert_to_numpy(predict(pad(x[rows], size)))[: len(rows)]
+            for rows, size in batches(np.arange(len(x)), batch_size)
+        ]
+        return np.concatenate(outputs)
+
+    def _logits(self, weights, states):
+        # A model that is random in itself draws anew in every forward pass.
+        calls = itertools.count()
+
+        def logits(x):
+            values, call = list(weights), next(calls)
+            for place, state in zip(self._random_states, states, strict=True):
+                values[place] = state + ops.cast(call, state.dtype)
+            outputs = folding.call(self.model(), values, x)
+            return ops.cast(outputs, "float32")
+
+        return logits
+
+    def _draw(self):
+        states = [self._weights[place] for place in self._random_states]
+        return [
+            ops.convert_to_tensor(
+                self._generator.integers(2**31, size=tuple(state.shape)),
+                dtype=state.dtype,
+            )
+            for state in states
+        ]
+
+
+def batches(rows, batch_size):
+    """Cuts rows into batches of few sizes, the last one to be padded.
+
+    Where a backend compiles a program for each size, the last batch is padded
+    to a multiple of a quarter of `batch_size`: little is computed for nothing,
+    and at most four programs are compiled.
+
+    Args:
+        rows: NumPy array of indices.
+        batch_size: Size of a full batch.
+
+    Returns:
+        A list of `(rows, size)`; `len(rows)` is `size` or, at the end, less.
+    """
+    cut = []
+    quarter = -(-batch_size // 4) if backend.STATIC_SHAPES else 1
+    for begin in range(0, len(rows), batch_size):
+        some = rows[begin : begin + batch_size]
+        size = min(-(-len(some) // quarter) * quarter, batch_size)
+        cut.append((some, size))
+    return cut
+
+
+def pad(array, size):
+    """Repeats the last entry up to `size` entries: shapes stay static."""
+    if len(array) == size:
+        return array
+    missing = np.repeat(array[-1:], size - len(array), axis=0)
+    return np.concatenate([array, missing])

@@ -1,0 +1,236 @@
+"""The fast adaptive boundary attack (Croce & Hein, ICML 2020)."""
+
+import keras
+from keras import ops
+
+from keras_adaad import backend
+from keras_adaad import checks
+from keras_adaad.attacks.attack import Attack
+from keras_adaad.attacks.attack import per_image
+from keras_adaad.attacks.norms import NORMS
+from keras_adaad.attacks.targets import runner_up_classes
+from keras_adaad.losses import label_indices
+from keras_adaad.losses import targeted_margin_from_logits
+
+
+@keras.saving.register_keras_serializable(package="keras_adaad")
+class FAB(Attack):
+    """Walks to the decision boundary, and stays close to the clean image.
+
+    FAB minimises the size of the perturbation. In each step it takes the
+    classifier to be linear, moves the current point and the clean image onto
+    the decision hyperplane within the input range (`d1`, `d2`), and goes to
+
+        clip((1 - a) (x_k + eta d1) + a (x + eta d2)),
+        a = min(|d1| / (|d1| + |d2|), alpha_max)
+
+    Where that fools the model, the point is kept if it is the closest so far,
+    and the search goes back towards the clean image: `x + beta (x_k - x)`.
+    Only a point within epsilon counts; where there is none, the clean image is
+    returned.
+
+    Args:
+        epsilon: Radius of the ball, in the units of the model's input.
+        norm: `"linf"` or `"l2"`. Defaults to `"linf"`.
+        steps: Number of steps towards each target. Defaults to `100`.
+        restarts: Number of searches, for each target. All but the first start
+            at random at a distance of `epsilon / 2`. Defaults to `1`.
+        targets: Number of runner-up classes to walk to, one after another.
+            `None` is the untargeted attack: each step walks to the nearest of
+            all boundaries, at the cost of one gradient per class.
+            Defaults to `9`.
+        alpha_max: Largest weight of the clean image. Defaults to `0.1`.
+        eta: Overshoot beyond the hyperplane. Defaults to `1.05`.
+        beta: Share of the way back to where the model is fooled.
+            Defaults to `0.9`.
+        input_range: Pair `(low, high)` of the values a pixel can have.
+            Defaults to `(0.0, 1.0)`.
+        seed: Integer that decides the random starts, or `None`.
+
+    Example:
+
+    ```python
+    x_adv = keras_adaad.attacks.FAB(epsilon=8 / 255)(model, x_test, y_test)
+    ```
+
+    Reference:
+        - [Croce & Hein, 2020](https://arxiv.org/abs/1907.02044), algorithm 1;
+          `fab_base.py` of the authors' AutoAttack.
+    """
+
+    not_compiled = (*Attack.not_compiled, "steps")
+    needs_classifier = True
+
+    def __init__(
+        self,
+        *,
+        epsilon,
+        norm="linf",
+        steps=100,
+        restarts=1,
+        targets=9,
+        alpha_max=0.1,
+        eta=1.05,
+        beta=0.9,
+        input_range=(0.0, 1.0),
+        seed=None,
+    ):
+        super().__init__(
+            epsilon=epsilon,
+            norm=norm,
+            restarts=restarts,
+            input_range=input_range,
+            seed=seed,
+        )
+        self.steps = checks.check_integer("steps", steps)
+        if targets is not None:
+            targets = checks.check_integer("targets", targets)
+        self.targets = targets
+        self.alpha_max = checks.check_number(
+            "alpha_max", alpha_max, maximum=1.0
+        )
+        self.eta = checks.check_number("eta", eta)
+        self.beta = checks.check_number("beta", beta, maximum=1.0)
+
+    def rounds(self, num_classes):
+        if self.targets is None:
+            return self.restarts
+        return min(self.targets, num_classes - 1) * self.restarts
+
+    def target_classes(self, classifier, x, batch_size):
+        if self.targets is None:
+            return None
+        return runner_up_classes(self, classifier, x, batch_size)
+
+    def values(self, labels, targets, logits):
+        """Returns `z_t - z_y`; untargeted, one for each class."""
+        if targets is not None:
+            return targeted_margin_from_logits(labels, targets, logits)
+        labels = ops.expand_dims(label_indices(labels, logits), -1)
+        difference = logits - ops.take_along_axis(logits, labels, axis=-1)
+        classes = ops.arange(logits.shape[-1], dtype="int32")
+        # There is no boundary between a class and itself.
+        return ops.where(classes == labels, 1e10, difference)
+
+    def settings(self, shape, seed, round_=0):
+        return self.steps * [{"epsilon": self.epsilon}]
+
+    def start_noise(self, shape, draws, round_=0):
+        if round_ % self.restarts == 0:
+            return None
+        return NORMS[self.norm].on_sphere(shape, self.epsilon / 2, draws)
+
+    def begin(self, objective, x, noise, setting):
+        return {
+            **super().begin(objective, x, noise, setting),
+            "closest": x,
+            "distance": 1e10 + ops.zeros_like(_sum(x)),
+        }
+
+    def step(self, objective, x, state, setting):
+        norm, x_adv = NORMS[self.norm], state["x_adv"]
+        value, slope = self._hyperplane(objective, x_adv)
+        d1 = self._onto(x_adv, slope, value)
+        d2 = self._onto(x, slope, value + _sum(slope * (x - x_adv)))
+        a1, a2 = (ops.maximum(norm.size(d), 1e-8) for d in (d1, d2))
+        a = ops.minimum(a1 / (a1 + a2), self.alpha_max)
+        x_new = self._clip(
+            (1.0 - a) * (x_adv + self.eta * d1) + a * (x + self.eta * d2)
+        )
+        _, fooled = objective(x_new)
+        distance = ops.reshape(norm.size(x_new - x), (-1,))
+        closer = ops.logical_and(fooled, distance < state["distance"])
+        back = x + self.beta * (x_new - x)
+        return {
+            "x_adv": ops.where(per_image(fooled, x), back, x_new),
+            "closest": ops.where(per_image(closer, x), x_new, state["closest"]),
+            "distance": ops.where(closer, distance, state["distance"]),
+        }
+
+    def result(self, x, state, setting):
+        within = state["distance"] <= setting["epsilon"]
+        return ops.where(per_image(within, x), state["closest"], x)
+
+    def _hyperplane(self, objective, x_adv):
+        """Returns the nearest boundary as value and gradient at `x_adv`."""
+        if self.targets is not None:
+            value, _, slope = backend.value_and_input_gradient(objective, x_adv)
+            return value, slope
+        values, _, slopes = backend.input_jacobian(objective, x_adv)
+        # The distance to a hyperplane is measured in the dual norm.
+        axes = tuple(range(2, len(slopes.shape)))
+        if self.norm == "linf":
+            dual = ops.sum(ops.abs(slopes), axis=axes)
+        else:
+            dual = ops.sqrt(ops.sum(ops.square(slopes), axis=axes))
+        nearest = ops.argmin(ops.abs(values) / (dual + 1e-12), axis=-1)
+        nearest = ops.expand_dims(nearest, -1)
+        value = ops.take_along_axis(values, nearest, axis=1)[:, 0]
+        nearest = per_image(nearest, slopes)
+        return value, ops.take_along_axis(slopes, nearest, axis=1)[:, 0]
+
+    def _onto(self, x, slope, value):
+        return onto_hyperplane(x, slope, value, self.norm, *self.input_range)
+
+    def get_config(self):
+        config = super().get_config()
+        del config["loss"]
+        return {
+            **config,
+            "steps": self.steps,
+            "targets": self.targets,
+            "alpha_max": self.alpha_max,
+            "eta": self.eta,
+            "beta": self.beta,
+        }
+
+
+def onto_hyperplane(x, slope, value, norm, low, high):
+    """Returns the smallest `d` with `value + <slope, d> = 0` inside the box.
+
+    Every pixel moves the same way (L-infinity), or in proportion to its slope
+    (L2), until it meets the end of the range:
+
+        d_i = -sign(value slope_i) min(m r_i, room_i),  r_i = 1 or |slope_i|
+
+    The distance covered grows with `m`, in ever less steep straight pieces.
+    Newton's method from `m = 0` climbs them from below and is exact once it
+    has reached the last piece; no sort is needed. A hyperplane that misses the
+    box is approached as far as the box goes.
+
+    Args:
+        x: Points, of shape `(batch_size, ...)`.
+        slope: Gradients, of the same shape.
+        value: Values at the points, of shape `(batch_size,)`.
+        norm: `"linf"` or `"l2"`.
+        low: Lower end of the range.
+        high: Upper end of the range.
+
+    Returns:
+        The perturbations, of the shape of `x`.
+    """
+    way = -ops.sign(per_image(value, x)) * ops.sign(slope)
+    room = ops.where(way > 0.0, high - x, x - low)
+    slope, needed = ops.abs(slope), ops.abs(value)
+    rate = ops.ones_like(slope) if norm == "linf" else slope
+
+    def climb(m, _):
+        reach = per_image(m, x) * rate
+        covered = _sum(slope * ops.minimum(reach, room))
+        steepness = _sum(ops.where(reach < room, slope * rate, 0.0))
+        missing = ops.maximum(needed - covered, 0.0)
+        # A step that is lost in rounding, or leads nowhere, is the last one.
+        step = ops.where(steepness > 0.0, missing / (steepness + 1e-30), 0.0)
+        return m + step, step > 1e-6 * m
+
+    m, _ = ops.while_loop(
+        lambda m, moving: ops.any(moving),
+        climb,
+        (ops.zeros_like(needed), ops.ones_like(needed, dtype="bool")),
+        maximum_iterations=50,
+    )
+    return way * ops.minimum(per_image(m, x) * rate, room)
+
+
+def _sum(x):
+    return ops.sum(x, axis=tuple(range(1, len(x.shape))))

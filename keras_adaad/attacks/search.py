@@ -1,0 +1,138 @@
+"""An attack on arrays: round after round on the images it has yet to fool."""
+
+import dataclasses
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_adaad.attacks.classifier import batches
+from keras_adaad.attacks.classifier import pad
+from keras_adaad.attacks.draws import HostDraws
+
+
+@dataclasses.dataclass
+class Outcome:
+    """What an attack has found.
+
+    Args:
+        x_adv: The best point for each image, inside ball and range.
+        fooled: Whether the model gets that point wrong.
+        complete: Whether the attack was left to finish.
+    """
+
+    x_adv: np.ndarray
+    fooled: np.ndarray
+    complete: bool = True
+
+
+def search(
+    attack,
+    classifier,
+    x,
+    y,
+    *,
+    seed,
+    rows=None,
+    noise=None,
+    batch_size=128,
+    stop=None,
+):
+    """Runs all rounds of an attack, each on the images not yet fooled.
+
+    Of points that do not fool the model, the one with the highest loss is
+    kept.
+
+    Args:
+        attack: The `Attack`.
+        classifier: The `Classifier` of the model.
+        x: Images, a float32 NumPy array of shape `(num_images, ...)`.
+        y: Class indices, an int32 NumPy array of shape `(num_images,)`.
+        seed: Integer that decides the random draws.
+        rows: Places of the images in the data set, which decide their draws.
+            Defaults to `0, 1, ...`.
+        noise: Starting perturbations in place of random ones, of shape
+            `(rounds, *x.shape)`.
+        batch_size: Images per compiled call.
+        stop: Function called after every step with the number of images that
+            it moved. It ends the search by returning `True`.
+
+    Returns:
+        An `Outcome`.
+    """
+    rows = np.arange(len(x)) if rows is None else rows
+    targets = attack.target_classes(classifier, x, batch_size)
+    outcome = Outcome(x.copy(), np.zeros(len(x), bool))
+    best = np.full(len(x), -np.inf, "float32")
+    for round_ in range(attack.rounds(classifier.num_classes)):
+        left = np.flatnonzero(~outcome.fooled)
+        for some, size in batches(left, batch_size):
+            if noise is None:
+                draws = HostDraws([seed, round_], rows[some])
+                start = attack.host_noise(
+                    x[some], outcome.x_adv[some], draws, round_
+                )
+            else:
+                start = noise[round_, some]
+            target = None if targets is None else targets[round_, some]
+            data = {"x": x[some], "y": y[some], "target": target}
+            data = _to_device({**data, "noise": start}, size)
+            settings = attack.settings(x.shape[1:], seed, round_)
+            found = _run(attack, classifier, data, settings, len(some), stop)
+            if found is None:
+                outcome.complete = False
+                return outcome
+            x_new, values, fooled = (array[: len(some)] for array in found)
+            better = fooled | (values > best[some])
+            outcome.x_adv[some[better]] = x_new[better]
+            outcome.fooled[some] = fooled
+            best[some] = np.maximum(best[some], values)
+    return outcome
+
+
+def _to_device(data, size):
+    def convert(array):
+        if array is None:
+            return None
+        return ops.convert_to_tensor(pad(array, size))
+
+    return keras.tree.map_structure(convert, data)
+
+
+def _run(attack, classifier, data, settings, images, stop):
+    """Returns points, values and verdicts of a batch; `None` if stopped."""
+    begin, step, finish = _programs(attack, classifier)
+    state, setting = None, None
+    for setting in settings:
+        if state is None:
+            state = begin(data, setting)
+        state = step(data, state, setting)
+        if stop is not None and stop(images):
+            return None
+    return [ops.convert_to_numpy(a) for a in finish(data, state, setting)]
+
+
+def _programs(attack, classifier):
+    """Returns the three parts of an attack, compiled."""
+
+    def begin(logits, data, setting):
+        objective = attack.objective(logits, data["y"], data["target"])
+        return attack.begin(objective, data["x"], data["noise"], setting)
+
+    def step(logits, data, state, setting):
+        objective = attack.objective(logits, data["y"], data["target"])
+        return attack.step(objective, data["x"], state, setting)
+
+    def finish(logits, data, state, setting):
+        objective = attack.objective(logits, data["y"], data["target"])
+        x_adv = attack.result(data["x"], state, setting)
+        values, fooled = objective(x_adv)
+        if len(values.shape) == 2:
+            values = ops.max(values, axis=-1)
+        return x_adv, values, fooled
+
+    key = attack.program_key()
+    return [
+        classifier.program((key, part.__name__), part)
+        for part in (begin, step, finish)
+    ]

@@ -1,0 +1,282 @@
+"""Square attack: random search without gradients (Andriushchenko et al.)."""
+
+import math
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_adaad import checks
+from keras_adaad.attacks.attack import Attack
+from keras_adaad.attacks.attack import per_image
+from keras_adaad.attacks.norms import NORMS
+
+# Queries per round: images that are fooled leave the search between rounds.
+ROUND = 100
+
+
+@keras.saving.register_keras_serializable(package="keras_adaad")
+class Square(Attack):
+    """Random search for the margin loss over square windows.
+
+    Each query changes one window, at a random place, of the best image so far,
+    and is kept where the margin grows. Windows get smaller on the way. For
+    L-infinity, the window moves by `2 * epsilon`, up or down per channel, and
+    is projected; for L2, the window takes over the mass of a second window.
+
+    No gradient is used, so what hides gradients does not stop it: where it
+    beats the other attacks, they failed.
+
+    Args:
+        epsilon: Radius of the ball, in the units of the model's input.
+        norm: `"linf"` or `"l2"`. Defaults to `"linf"`.
+        queries: Number of queries. Defaults to `5000`.
+        restarts: Number of searches. Defaults to `1`.
+        p_init: Share of the image that the first windows cover. It is divided
+            by 2 after 10 queries, and further by 2 after 50, 200, 500, 1000,
+            2000, 4000, 6000 and 8000. Defaults to `0.8`.
+        input_range: Pair `(low, high)` of the values a pixel can have.
+            Defaults to `(0.0, 1.0)`.
+        seed: Integer that decides the windows, or `None`.
+
+    Example:
+
+    ```python
+    x_adv = keras_adaad.attacks.Square(epsilon=8 / 255)(model, x_test, y_test)
+    ```
+
+    Reference:
+        - [Andriushchenko et al., 2020](https://arxiv.org/abs/1912.00049),
+          algorithms 1 to 3; `square.py` of AutoAttack, which does not rescale
+          the schedule of windows to the number of queries.
+    """
+
+    not_compiled = (*Attack.not_compiled, "queries", "p_init")
+    needs_classifier = True
+
+    def __init__(
+        self,
+        *,
+        epsilon,
+        norm="linf",
+        queries=5000,
+        restarts=1,
+        p_init=0.8,
+        input_range=(0.0, 1.0),
+        seed=None,
+    ):
+        super().__init__(
+            epsilon=epsilon,
+            norm=norm,
+            restarts=restarts,
+            loss="margin",
+            input_range=input_range,
+            seed=seed,
+        )
+        self.queries = checks.check_integer("queries", queries)
+        self.p_init = checks.check_number(
+            "p_init", p_init, maximum=1.0, open_minimum=True
+        )
+
+    def rounds(self, num_classes):
+        return self.restarts * self._rounds_per_restart
+
+    @property
+    def _rounds_per_restart(self):
+        return math.ceil(self.queries / ROUND)
+
+    def host_noise(self, x, x_best, draws, round_):
+        first = round_ % self._rounds_per_restart == 0
+        height, width, channels = _sizes(x.shape[1:])
+        if self.norm == "linf":
+            if not first:
+                return x_best - x
+            stripes = _signs(draws, (len(x), 1, width, channels))
+            stripes = np.repeat(stripes, height, axis=1)
+            return self.epsilon * _as_images(stripes)
+        noise = x_best - x
+        if first:
+            noise = self._grid(x.shape, draws)
+        return {
+            "start": noise,
+            # The sign of each query's window, by image and channel.
+            "signs": _signs(draws, (len(x), ROUND, channels)),
+        }
+
+    def settings(self, shape, seed, round_=0):
+        height, width, channels = _sizes(shape)
+        generator = np.random.default_rng([seed, round_])
+        first = round_ % self._rounds_per_restart * ROUND
+        for query in range(first, min(first + ROUND, self.queries)):
+            share = self.p_init * window_share(query)
+            side = round(math.sqrt(share * height * width))
+            if self.norm == "l2":
+                # Odd, and wide enough for a pattern.
+                side = max(side, 3) + (max(side, 3) % 2 == 0)
+            side = min(max(side, 1), height, width)
+            # The reference never draws the last place.
+            places = generator.random(4) * (2 * [height - side, width - side])
+            row, column, row_2, column_2 = places.astype("int32")
+            setting = {
+                "epsilon": self.epsilon,
+                "window": _window(shape, row, column, side),
+            }
+            if self.norm == "linf":
+                signs = generator.choice([-1.0, 1.0], (1, 1, channels))
+                setting["signs"] = _as_images(signs[None])[0].astype("float32")
+            else:
+                tile = np.zeros((height, width), "float32")
+                tile[row : row + side, column : column + side] = pattern(
+                    side, generator
+                )
+                setting["tile"] = _as_images(tile[None, ..., None])[0]
+                setting["source"] = _window(shape, row_2, column_2, side)
+                setting["query"] = np.int32(query - first)
+            yield setting
+
+    def begin(self, objective, x, noise, setting):
+        state = {}
+        if self.norm == "l2":
+            noise, state["signs"] = noise["start"], noise["signs"]
+        x_adv = self._clip(x + noise)
+        values, _ = objective(x_adv)
+        return {**state, "x_adv": x_adv, "value": values}
+
+    def step(self, objective, x, state, setting):
+        change = self._paint if self.norm == "linf" else self._move_mass
+        x_new = self._clip(change(x, state, setting))
+        values, _ = objective(x_new)
+        # A point on the boundary counts as fooled; who is fooled stays.
+        better = ops.logical_or(values > state["value"], values >= 0.0)
+        better = ops.logical_and(better, state["value"] < 0.0)
+        return {
+            **state,
+            "x_adv": ops.where(per_image(better, x), x_new, state["x_adv"]),
+            "value": ops.where(better, values, state["value"]),
+        }
+
+    def _paint(self, x, state, setting):
+        epsilon = setting["epsilon"]
+        paint = 2.0 * epsilon * setting["signs"] * setting["window"]
+        return NORMS["linf"].project(state["x_adv"] + paint, x, epsilon)
+
+    def _move_mass(self, x, state, setting):
+        epsilon, norm = setting["epsilon"], NORMS["l2"]
+        window, source = setting["window"], setting["source"]
+        delta = state["x_adv"] - x
+        spare = ops.maximum(epsilon**2 - ops.square(norm.size(delta)), 0.0)
+        mass = _length(delta * ops.maximum(window, source))
+        length = ops.sqrt(spare / _sizes(x.shape[1:])[-1] + ops.square(mass))
+
+        signs = ops.take(state["signs"], setting["query"], axis=1)
+        signs = _channels(signs, x)
+        shape = setting["tile"] * signs
+        shape += delta * window / (1e-12 + _length(delta * window))
+        shape *= length / (1e-12 + _length(shape))
+        delta = delta * (1.0 - source) * (1.0 - window) + shape * window
+        return x + epsilon * norm.direction(delta)
+
+    def _grid(self, shape, draws):
+        """Returns a start of five by five tiles, of norm epsilon."""
+        height, width, channels = _sizes(shape[1:])
+        # The pattern of a tile is the same for all images, its sign is not.
+        generator = np.random.default_rng(0)
+        side = max(height // 5, 1)
+        begin = max((height - 5 * side) // 2, 0)
+        grid = np.zeros((shape[0], height, width, channels), "float32")
+        for row in range(begin, begin + height // side * side, side):
+            for column in range(begin, begin + width // side * side, side):
+                place = grid[:, row : row + side, column : column + side]
+                tile = pattern(side, generator)[..., None]
+                tile = tile[: place.shape[1], : place.shape[2]]
+                place += tile * _signs(draws, (shape[0], 1, 1, channels))
+        sizes = np.sqrt((grid**2).sum((1, 2, 3), keepdims=True))
+        return _as_images(self.epsilon * grid / (sizes + 1e-12))
+
+    def check_noise(self, noise, shape, rounds=None):
+        raise ValueError(
+            "Square takes no `noise`: its start is part of its search. "
+            f"Received: noise of type {type(noise).__name__}"
+        )
+
+    def get_config(self):
+        config = super().get_config()
+        del config["loss"]
+        return {**config, "queries": self.queries, "p_init": self.p_init}
+
+
+def window_share(query):
+    """Returns what `p_init` is multiplied by at a query, the first being 0."""
+    ends = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
+    return 0.5 ** sum(query > end for end in ends)
+
+
+def pattern(side, generator):
+    """Returns the two bumps, up and down, of an L2 window; of norm 1.
+
+    One half rises and the other falls, above each other or, for half the
+    draws, side by side.
+    """
+    half = side // 2
+    tile = np.concatenate([_bump(half, side), -_bump(side - half, side)])
+    tile /= np.sqrt((tile**2).sum())
+    return (tile.T if generator.random() > 0.5 else tile).astype("float32")
+
+
+def _bump(height, width):
+    """Returns nested squares: `sum_k 1 / (k + 1)^2` over those that cover."""
+    layers = max(height, width) // 2 + 1
+    rows, columns = np.ogrid[:height, :width]
+    ring = np.maximum(abs(rows - height // 2), abs(columns - width // 2))
+    steps = 1.0 / np.arange(1, layers + 1) ** 2
+    heights = steps[::-1].cumsum()[::-1]
+    bump = heights[np.minimum(ring, layers - 1)] * (ring < layers)
+    return bump / np.sqrt((bump**2).sum()) if bump.size else bump
+
+
+def _window(shape, row, column, side):
+    height, width, _ = _sizes(shape)
+    window = np.zeros((1, height, width, 1), "float32")
+    window[:, row : row + side, column : column + side] = 1.0
+    return _as_images(window)[0]
+
+
+def _signs(draws, shape):
+    return np.where(draws.uniform(shape) < 0.0, -1.0, 1.0).astype("float32")
+
+
+def _length(delta):
+    """Returns the length of each channel of each image."""
+    axes = (1, 2) if _channels_last() else (2, 3)
+    return ops.sqrt(ops.sum(ops.square(delta), axis=axes, keepdims=True))
+
+
+def _sizes(shape):
+    """Returns height, width and channels of an image."""
+    if len(shape) != 3:
+        raise ValueError(
+            "Square needs images with the axes height, width and channels, in "
+            "the order of `keras.config.image_data_format()`. "
+            f"Received: images of shape {tuple(shape)}"
+        )
+    if _channels_last():
+        return tuple(shape)
+    return (*shape[1:], shape[0])
+
+
+def _channels(values, x):
+    """Returns values of shape `(batch_size, channels)`, to broadcast."""
+    one = (1, 1)
+    shape = values.shape
+    if _channels_last():
+        return ops.reshape(values, (-1, *one, shape[-1]))
+    return ops.reshape(values, (-1, shape[-1], *one))
+
+
+def _as_images(array):
+    """Brings an array with channels last to the axes of the images."""
+    return array if _channels_last() else np.moveaxis(array, -1, 1)
+
+
+def _channels_last():
+    return keras.config.image_data_format() == "channels_last"

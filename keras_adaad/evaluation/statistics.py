@@ -1,0 +1,108 @@
+"""How far an accuracy, or the gap between two, can be chance."""
+
+import math
+from statistics import NormalDist
+from typing import NamedTuple
+
+import numpy as np
+
+
+def wilson_interval(successes, trials, confidence=0.95):
+    """Computes the Wilson score interval of a share.
+
+    Unlike `share +- 2 * deviation`, it stays within `[0, 1]` and does not
+    shrink to a point when all trials end alike.
+
+    Args:
+        successes: Number of trials that succeeded.
+        trials: Number of trials, at least 1.
+        confidence: How often the interval should cover the true share.
+            Defaults to `0.95`.
+
+    Returns:
+        The pair `(low, high)`, fractions.
+
+    Raises:
+        ValueError: If there is no trial, or an argument is out of range.
+
+    Example:
+
+    ```python
+    wilson_interval(52, 100)  # (0.423, 0.615)
+    ```
+    """
+    if trials < 1 or not 0 <= successes <= trials:
+        raise ValueError(
+            "Arguments must be `0 <= successes <= trials` with at least one "
+            f"trial. Received: successes={successes}, trials={trials}"
+        )
+    if not 0.0 < confidence < 1.0:
+        raise ValueError(
+            "Argument `confidence` must be between 0 and 1, e.g. 0.95. "
+            f"Received: confidence={confidence}"
+        )
+    z = NormalDist().inv_cdf((1.0 + confidence) / 2.0)
+    share = successes / trials
+    scale = 1.0 + z**2 / trials
+    center = (share + z**2 / (2.0 * trials)) / scale
+    variance = share * (1.0 - share) / trials + z**2 / (4.0 * trials**2)
+    margin = z * math.sqrt(variance) / scale
+    # At the ends the bound is the share itself, which rounding would miss.
+    low = 0.0 if successes == 0 else center - margin
+    high = 1.0 if successes == trials else center + margin
+    return low, high
+
+
+class McNemar(NamedTuple):
+    """What `mcnemar` returns.
+
+    Args:
+        only_a: Number of samples that only `a` gets right.
+        only_b: Number of samples that only `b` gets right.
+        p_value: Probability of a split at least this uneven, were the two
+            equally good.
+    """
+
+    only_a: int
+    only_b: int
+    p_value: float
+
+
+def mcnemar(a, b):
+    """Runs the exact two-sided McNemar test on paired outcomes.
+
+    Samples that both get right, or both wrong, say nothing about which is
+    better. Were the two equally good, each of the others would be a fair coin.
+
+    Args:
+        a: Booleans of shape `(num_samples,)`: which samples are right.
+        b: The same, of the other model, on the same samples.
+
+    Returns:
+        The named tuple `(only_a, only_b, p_value)`.
+
+    Raises:
+        ValueError: If `a` and `b` are not booleans of one length.
+
+    Example:
+
+    ```python
+    mcnemar([True, True, False], [True, False, False]).p_value  # 1.0
+    ```
+    """
+    a, b = np.asarray(a), np.asarray(b)
+    if a.dtype != bool or b.dtype != bool or a.ndim != 1 or a.shape != b.shape:
+        raise ValueError(
+            "Arguments `a` and `b` must be boolean arrays of the same shape "
+            "`(num_samples,)`, e.g. `predictions == labels`. "
+            f"Received: {a.dtype} of shape {a.shape} and "
+            f"{b.dtype} of shape {b.shape}"
+        )
+    only_a, only_b = int((a & ~b).sum()), int((b & ~a).sum())
+    trials = only_a + only_b
+    # Integers: a float overflows at 1030 coins.
+    ways = tail = 1
+    for k in range(min(only_a, only_b)):
+        ways = ways * (trials - k) // (k + 1)
+        tail += ways
+    return McNemar(only_a, only_b, min(1.0, 2 * tail / 2**trials))

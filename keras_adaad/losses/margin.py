@@ -1,0 +1,89 @@
+"""Margins of logits: what an attack raises that does not saturate."""
+
+from keras import ops
+
+from keras_adaad.losses.cross_entropy import label_indices
+
+
+def margin_from_logits(labels, logits):
+    """Computes `max_{i != y} z_i - z_y` per sample.
+
+    Positive where the sample is misclassified. The attack of Carlini and
+    Wagner ([2017](https://arxiv.org/abs/1608.04644)) raises it, and Square.
+
+    Args:
+        labels: Class indices of shape `(batch_size,)`, or one-hot labels of
+            shape `(batch_size, num_classes)`.
+        logits: Logits of shape `(batch_size, num_classes)`.
+
+    Returns:
+        A tensor of shape `(batch_size,)`.
+    """
+    is_label = _one_hot(labels, logits)
+    others = ops.where(is_label, -float("inf"), logits)
+    return ops.max(others, axis=-1) - _pick(is_label, logits)
+
+
+def dlr_from_logits(labels, logits):
+    """Computes the difference of logits ratio per sample.
+
+        -(z_y - max_{i != y} z_i) / (z_(1) - z_(3))
+
+    where `z_(i)` is the i-th largest logit. The ratio does not change when the
+    logits are scaled or shifted (Croce & Hein,
+    [2020](https://arxiv.org/abs/2003.01690), equation 6).
+
+    Args:
+        labels: Class indices or one-hot labels, as in `margin_from_logits`.
+        logits: Logits of shape `(batch_size, num_classes)`, with at least
+            three classes.
+
+    Returns:
+        A tensor of shape `(batch_size,)`, positive where misclassified.
+    """
+    largest, indices = ops.top_k(logits, 3)
+    is_label = _one_hot(labels, logits)
+    right = ops.cast(indices[:, 0], "int32") == label_indices(labels, logits)
+    others = ops.where(right, largest[:, 1], largest[:, 0])
+    gap = largest[:, 0] - largest[:, 2] + 1e-12
+    return (others - _pick(is_label, logits)) / gap
+
+
+def targeted_dlr_from_logits(labels, targets, logits):
+    """Computes the targeted difference of logits ratio per sample.
+
+        -(z_y - z_t) / (z_(1) - (z_(3) + z_(4)) / 2)
+
+    (Croce & Hein, [2020](https://arxiv.org/abs/2003.01690), equation 7.)
+
+    Args:
+        labels: Class indices or one-hot labels, as in `margin_from_logits`.
+        targets: Class indices `t` of shape `(batch_size,)`.
+        logits: Logits of shape `(batch_size, num_classes)`, with at least
+            four classes.
+
+    Returns:
+        A tensor of shape `(batch_size,)`.
+    """
+    largest, _ = ops.top_k(logits, 4)
+    gap = largest[:, 0] - 0.5 * (largest[:, 2] + largest[:, 3]) + 1e-12
+    return targeted_margin_from_logits(labels, targets, logits) / gap
+
+
+def targeted_margin_from_logits(labels, targets, logits):
+    """Computes `z_t - z_y` per sample, for class indices `targets`."""
+    return _pick(_one_hot(targets, logits), logits) - _pick(
+        _one_hot(labels, logits), logits
+    )
+
+
+def _one_hot(labels, logits):
+    indices = label_indices(labels, logits)
+    return ops.expand_dims(indices, -1) == ops.arange(
+        logits.shape[-1], dtype="int32"
+    )
+
+
+def _pick(is_class, logits):
+    # `where`, not a product: an infinite logit of another class stays out.
+    return ops.sum(ops.where(is_class, logits, 0.0), axis=-1)
