@@ -2,11 +2,14 @@
 
 from keras_adaad import attacks as attacks
 from keras_adaad import callbacks as callbacks
+from keras_adaad import evaluation as evaluation
 from keras_adaad import losses as losses
 from keras_adaad.adversarial_training import (
     AdversarialTraining as AdversarialTraining,
 )
 from keras_adaad.distiller import Distiller as Distiller
+from keras_adaad.evaluation import RobustnessReport as RobustnessReport
+from keras_adaad.evaluation import evaluate_robustness as evaluate_robustness
 from keras_adaad.methods import PGDAT as PGDAT
 from keras_adaad.methods import AdaAD as AdaAD
 from keras_adaad.version import __version__ as __version__

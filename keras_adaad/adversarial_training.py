@@ -390,6 +390,7 @@ class AdversarialTraining(keras.Model):
                 "for the published one. "
                 f"Received: attack={attack!r} (of type {type(attack).__name__})"
             )
+        _check_raises("attack", attack)
         if input_range is None:
             return attack, attack.input_range
         input_range = checks.check_input_range(input_range)
@@ -417,6 +418,8 @@ class AdversarialTraining(keras.Model):
                 "`keras_adaad.attacks.Attack`, or `None` for no robust "
                 f"evaluation. Received: evaluation_attack={attack!r}"
             )
+        if attack is not None:
+            _check_raises("evaluation_attack", attack)
         return attack
 
     # Saving.
@@ -448,6 +451,17 @@ class AdversarialTraining(keras.Model):
             for name, value in config.items()
         }
         return cls(**config)
+
+
+def _check_raises(name, attack):
+    if attack.needs_classifier:
+        raise ValueError(
+            f"Argument `{name}` must be an attack that raises any objective "
+            "inside a compiled step, such as `PGD` or `APGD`. To evaluate "
+            f"with {type(attack).__name__}, use "
+            "`keras_adaad.callbacks.RobustEvaluation`. "
+            f"Received: {name}={attack!r}"
+        )
 
 
 def _bind(function, args, kwargs):

@@ -246,7 +246,7 @@ class Attack:
 
     # The search on arrays.
 
-    def __call__(self, model, x, y, noise=None, batch_size=128):
+    def __call__(self, model, x, y, noise=None, batch_size=256):
         """Attacks a model on arrays.
 
         Args:
@@ -257,7 +257,7 @@ class Attack:
                 shape of `x`, or of shape `(rounds, *x.shape)`; there is a
                 round for each restart and target class.
             batch_size: Images per compiled call; the last batch is padded.
-                It does not change the result. Defaults to `128`.
+                It does not change the result. Defaults to `256`.
 
         Returns:
             The adversarial images, a float32 NumPy array of the shape of `x`.

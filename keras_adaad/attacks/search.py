@@ -35,7 +35,7 @@ def search(
     seed,
     rows=None,
     noise=None,
-    batch_size=128,
+    batch_size=256,
     stop=None,
 ):
     """Runs all rounds of an attack, each on the images not yet fooled.

@@ -5,12 +5,13 @@
   `(values, rest)`: one value per sample, and what else the same forward pass
   gives; the gradient is that of the summed values at `x`.
 - `input_jacobian(function, x)`: the same for values of shape
-  `(batch_size, num_values)`; the gradient has an axis of values after the first.
+  `(batch_size, num_values)`; the second axis of the gradient is that of values.
 - `repeat(steps, body, x)`: `x = body(x)`, unrolled or looped as is faster.
 - `conv2d(x, kernel, bias, ...)`: a convolution of the attack.
 - `lay_out_kernel(kernel)`: what of `conv2d` can be done once per attack.
 - `views_then_step(keras_step, make_views, model, ...)`: attack, then step.
 - `compile_function(function, model, ...)`: compiled, for arrays or tensors.
+- `describe()`: device and precision, for a report.
 - `building_scope(model)`: where the variables of `model` must be created.
 """
 
@@ -36,6 +37,7 @@ conv2d = _active.conv2d
 lay_out_kernel = _active.lay_out_kernel
 views_then_step = _active.views_then_step
 compile_function = _active.compile_function
+describe = _active.describe
 building_scope = _active.building_scope
 
 

@@ -5,7 +5,6 @@ import contextlib
 import jax
 import keras
 
-
 # Whether a program is compiled for each shape of its arguments.
 STATIC_SHAPES = True
 
@@ -76,6 +75,14 @@ def compile_function(function, model=None, jit_compile=True, run_eagerly=False):
         return run([v.value for v in variables], args)
 
     return compiled
+
+
+def describe():
+    """Returns what computes, and how precisely, as strings."""
+    return {
+        "device": jax.devices()[0].device_kind,
+        "matmul precision": str(jax.config.jax_default_matmul_precision),
+    }
 
 
 def building_scope(model):

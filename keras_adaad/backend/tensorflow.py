@@ -6,7 +6,6 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-
 # Whether a program is compiled for each shape of its arguments.
 STATIC_SHAPES = True
 
@@ -80,6 +79,20 @@ def compile_function(
         return run(*keras.tree.map_structure(_tensor, args))
 
     return compiled
+
+
+def describe():
+    """Returns what computes, and how precisely, as strings."""
+    gpus = tf.config.list_physical_devices("GPU")
+    tensor_float = tf.config.experimental.tensor_float_32_execution_enabled()
+    return {
+        "device": tf.config.experimental.get_device_details(gpus[0]).get(
+            "device_name", "gpu"
+        )
+        if gpus
+        else "cpu",
+        "matmul precision": "tf32" if gpus and tensor_float else "highest",
+    }
 
 
 def building_scope(model):

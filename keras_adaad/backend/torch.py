@@ -6,7 +6,6 @@ import keras
 import numpy as np
 import torch
 
-
 # Whether a program is compiled for each shape of its arguments.
 STATIC_SHAPES = False
 
@@ -61,6 +60,15 @@ def compile_function(
             return run(*keras.tree.map_structure(_tensor, args))
 
     return compiled
+
+
+def describe():
+    """Returns what computes, and how precisely, as strings."""
+    on_gpu = torch.cuda.is_available()
+    return {
+        "device": torch.cuda.get_device_name() if on_gpu else "cpu",
+        "matmul precision": torch.get_float32_matmul_precision(),
+    }
 
 
 def building_scope(model):

@@ -11,14 +11,14 @@ _LOGITS_FIX = (
 )
 
 
-def check_model(name, model):
+def check_model(name, model, allow_probabilities=False):
     """Raises unless `model` is a Keras model without a final softmax."""
     if not isinstance(model, keras.Model):
         raise TypeError(
             f"Argument `{name}` must be a `keras.Model`. "
             f"Received: {name}={model!r} (of type {type(model).__name__})"
         )
-    activation = _final_activation(model)
+    activation = None if allow_probabilities else _final_activation(model)
     if activation in ("softmax", "sigmoid", "log_softmax"):
         raise ValueError(
             f"Argument `{name}` ends in a {activation}. {_LOGITS_FIX} "

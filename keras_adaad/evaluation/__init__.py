@@ -1,5 +1,8 @@
 """What an evaluation found, and how sure one can be of it."""
 
+from keras_adaad.evaluation.evaluate import (
+    evaluate_robustness as evaluate_robustness,
+)
 from keras_adaad.evaluation.report import AttackResult as AttackResult
 from keras_adaad.evaluation.report import RobustnessReport as RobustnessReport
 from keras_adaad.evaluation.report import robustness_table as robustness_table

@@ -1,0 +1,223 @@
+"""AutoAttack, against the published implementation on the same weights.
+
+    python -m benchmarks.autoattack [--norms linf l2] [--what protocol attacks]
+
+Trains a small network adversarially on Fashion-MNIST (which Keras downloads,
+or finds in its folder), then runs `pyautoattack` on its plain PyTorch twin and
+ours on each backend, one process after another. `protocol` is the whole
+standard AutoAttack, timed; `attacks` is each attack alone on all images that
+are right when clean. Prints the share of images with the same verdict, the
+accuracies and the times, and writes `results/autoattack.json`.
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import time
+
+import numpy as np
+
+BACKENDS = ("torch", "tensorflow", "jax")
+ATTACKS = ("apgd-ce", "apgd-t", "fab-t", "square")
+WIDTHS = (16, 32, 64)
+WEIGHTS = pathlib.Path("results/autoattack.weights.h5")
+# Where the robust accuracy of the network is between 30 and 60 %.
+TASKS = {
+    "linf": {"epsilon": 0.1, "images": 500},
+    "l2": {"epsilon": 1.5, "images": 200},
+}
+BATCH_SIZE = 250  # That of the published AutoAttack.
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--norms", nargs="+", default=list(TASKS))
+    parser.add_argument("--backends", nargs="+", default=list(BACKENDS))
+    parser.add_argument("--what", nargs="+", default=["protocol", "attacks"])
+    parser.add_argument("--output", default="results/autoattack.json")
+    parser.add_argument("--worker", nargs=3, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.worker:
+        return work(*arguments.worker)
+
+    WEIGHTS.parent.mkdir(exist_ok=True)
+    if not WEIGHTS.exists():
+        run_worker("torch", "linf", "train")
+    output = pathlib.Path(arguments.output)
+    results = json.loads(output.read_text()) if output.exists() else {}
+    for norm in arguments.norms:
+        for what in arguments.what:
+            found = results.setdefault(f"{norm} {what}", {})
+            for engine in ("reference", *arguments.backends):
+                print(f"{norm} {what}: {engine}", flush=True)
+                found[engine] = run_worker(engine, norm, what)
+                output.write_text(json.dumps(results))
+            print_table(norm, what, found)
+
+
+def run_worker(engine, norm, what):
+    """Runs one measurement in a process of its own; returns what it prints."""
+    backend = "torch" if engine == "reference" else engine
+    process = subprocess.run(
+        [sys.executable, "-m", "benchmarks.autoattack", "--worker"]
+        + [engine, norm, what],
+        env={**os.environ, "KERAS_BACKEND": backend},
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    return json.loads(process.stdout.strip().split("\n")[-1])
+
+
+def work(engine, norm, what):
+    import torch  # noqa: F401, I001  First: TensorFlow's libraries clash.
+    import keras
+
+    from benchmarks import networks
+
+    (x_train, y_train), (x, y) = keras.datasets.fashion_mnist.load_data()
+    model = networks.conv_net(WIDTHS)
+    if what == "train":
+        return train(model, x_train[:20000], y_train[:20000])
+    model.load_weights(WEIGHTS)
+    task = TASKS[norm]
+    x = (x[: task["images"], ..., None] / 255).astype("float32")
+    y = y[: task["images"]].astype("int32")
+    run = reference if engine == "reference" else ours
+    print(json.dumps(run(model, x, y, norm, task["epsilon"], what)))
+
+
+def train(model, x, y):
+    import keras
+
+    import keras_adaad
+
+    keras.utils.set_random_seed(0)
+    trainer = keras_adaad.PGDAT(
+        model,
+        keras_adaad.attacks.PGD(epsilon=0.1, step_size=0.025, steps=7),
+        evaluation_attack=None,
+    )
+    trainer.compile(keras.optimizers.Adam(2e-3), metrics=["accuracy"])
+    x = (x[..., None] / 255).astype("float32")
+    log = trainer.fit(x, y, epochs=4, batch_size=128, verbose=0).history
+    model.save_weights(WEIGHTS)
+    print(json.dumps(log))
+
+
+def ours(model, x, y, norm, epsilon, what):
+    import keras_adaad
+
+    report = keras_adaad.evaluate_robustness(
+        model,
+        x,
+        y,
+        ["autoattack"] if what == "protocol" else list(ATTACKS),
+        epsilon,
+        norm=norm,
+        batch_size=BATCH_SIZE,
+        individual=what == "attacks",
+        reliability_checks=False,
+        curve=False,
+        verbose=0,
+    )
+    robust = {
+        r.name: r.robust if what == "protocol" else r.individual
+        for r in report.results
+    }
+    return {
+        "clean": report.clean.tolist(),
+        "robust": {name: flags.tolist() for name, flags in robust.items()},
+        "seconds": {r.name: r.seconds for r in report.results},
+    }
+
+
+def reference(model, x, y, norm, epsilon, what):
+    """The published AutoAttack on the plain PyTorch twin of the network."""
+    import pyautoattack
+    import torch
+
+    from benchmarks.reference import ConvNet
+    from benchmarks.reference import copy_weights
+
+    net = copy_weights(model, ConvNet(WIDTHS)).eval()
+    x = torch.tensor(x).permute(0, 3, 1, 2).contiguous()
+    y = torch.tensor(y).long()
+
+    def right(x):
+        with torch.no_grad():
+            return (net(x).argmax(1) == y).numpy()
+
+    def attack(names, seed=0):
+        adversary = pyautoattack.AutoAttack(
+            net, norm={"linf": "Linf", "l2": "L2"}[norm], eps=epsilon, seed=seed
+        )
+        adversary.attacks_to_run = list(names)
+        begin = time.perf_counter()
+        x_adv, _ = adversary.run_standard_evaluation(
+            x, y, batch_size=BATCH_SIZE
+        )
+        return (right(x) & right(x_adv)).tolist(), time.perf_counter() - begin
+
+    runs = {"all": ATTACKS}
+    if what == "attacks":
+        runs = {name: [name] for name in ATTACKS}
+    found = {name: attack(names) for name, names in runs.items()}
+    if what == "attacks":
+        # How much the reference differs from itself.
+        for name in ATTACKS:
+            found[f"{name}, seed 1"] = attack([name], seed=1)
+    return {
+        "clean": right(x).tolist(),
+        "robust": {name: flags for name, (flags, _) in found.items()},
+        "seconds": {name: seconds for name, (_, seconds) in found.items()},
+    }
+
+
+def print_table(norm, what, found):
+    """Prints agreement, accuracies and times against the reference."""
+    task, theirs = TASKS[norm], found["reference"]
+    print(
+        f"\n{norm}, epsilon {task['epsilon']}, {task['images']} images, "
+        f"clean accuracy {100 * np.mean(theirs['clean']):.1f} %"
+    )
+    row = "{:<10}{:<20}{:>9}{:>9}{:>12}{:>9}{:>7}".format
+    print(row("attack", "", "robust", "agree", "missed", "seconds", "ratio"))
+    names = ["all"] if what == "protocol" else ATTACKS
+    for name in names:
+        base = np.array(theirs["robust"][name])
+        time_base = theirs["seconds"][name]
+        percent = f"{100 * base.mean():.1f}"
+        print(row(name, "reference", percent, "", "", f"{time_base:.1f}", ""))
+        for engine, mine in found.items():
+            key, engine_name = name, engine
+            if engine == "reference":
+                key, engine_name = f"{name}, seed 1", "reference, seed 1"
+            elif name == "all":
+                key = ATTACKS[-1]
+            if key not in mine["robust"]:
+                continue
+            flags = np.array(mine["robust"][key])
+            seconds = mine["seconds"].get(key)
+            if name == "all":
+                seconds = sum(mine["seconds"].values())
+            print(
+                row(
+                    "",
+                    engine_name,
+                    f"{100 * flags.mean():.1f}",
+                    f"{100 * (flags == base).mean():.1f}",
+                    # Broken by the reference and not by ours.
+                    str((flags & ~base).sum()),
+                    f"{seconds:.1f}",
+                    f"{seconds / time_base:.2f}",
+                )
+            )
+    print(flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,73 @@
+"""Robust accuracy during training, under the attacks of your choice."""
+
+import keras
+
+from keras_adaad import checks
+from keras_adaad.adversarial_training import AdversarialTraining
+from keras_adaad.evaluation import evaluate_robustness
+
+
+class RobustEvaluation(keras.callbacks.Callback):
+    """Attacks a fixed set of images every few epochs, and logs the accuracy.
+
+    The logs get `val_<attack>_accuracy` for each attack, e.g.
+    `val_pgd_accuracy`: the accuracy after it and all attacks before it. Put
+    this callback before those that read the logs (`TensorBoard`,
+    `ModelCheckpoint`, `EarlyStopping`). As with Keras's `validation_freq`,
+    epochs without an evaluation have no such entry.
+
+    Each attack is compiled once. `reports` keeps the
+    `keras_adaad.RobustnessReport` of every evaluation by epoch, without the
+    images.
+
+    Args:
+        x: Images, of shape `(num_images, ...)`.
+        y: Labels: class indices or one-hot.
+        attacks: Names (see `keras_adaad.attacks.get`) or
+            `keras_adaad.attacks.Attack`s. Defaults to `["pgd"]`.
+        every: Number of epochs from one evaluation to the next. The last
+            epoch of `fit` is always evaluated. Defaults to `1`.
+        **options: Other arguments of `keras_adaad.evaluate_robustness`, such
+            as `epsilon` and `batch_size`. `reliability_checks`, `curve` and
+            `verbose` are off unless given.
+
+    Example:
+
+    ```python
+    robust = keras_adaad.callbacks.RobustEvaluation(
+        x_test[:500], y_test[:500], ["pgd", "apgd-t"], every=5, epsilon=8 / 255
+    )
+    tensorboard = keras.callbacks.TensorBoard("logs")
+    distiller.fit(train_ds, epochs=200, callbacks=[robust, tensorboard])
+    ```
+    """
+
+    def __init__(self, x, y, attacks=("pgd",), every=1, **options):
+        super().__init__()
+        self.x = x
+        self.y = y
+        self.attacks = attacks
+        self.every = checks.check_integer("every", every)
+        self.options = {
+            "reliability_checks": False,
+            "curve": False,
+            "verbose": 0,
+            **options,
+        }
+        self.reports = {}
+
+    def on_epoch_end(self, epoch, logs=None):
+        last = epoch + 1 == self.params.get("epochs")
+        if (epoch + 1) % self.every != 0 and not last:
+            return
+        model = self.model
+        if isinstance(model, AdversarialTraining):
+            model = model.student
+        report = evaluate_robustness(
+            model, self.x, self.y, self.attacks, **self.options
+        )
+        report.images = None
+        self.reports[epoch] = report
+        if logs is not None:
+            for name, robust in report.stages():
+                logs[f"val_{name}_accuracy"] = float(robust.mean())

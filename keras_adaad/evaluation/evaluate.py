@@ -1,0 +1,309 @@
+"""The front door: how robust is a model, and is the number to be believed."""
+
+import datetime
+import importlib.metadata
+import logging
+import random
+import time
+
+import keras
+import numpy as np
+
+from keras_adaad import backend
+from keras_adaad import checks
+from keras_adaad.attacks.attack import check_attackable
+from keras_adaad.attacks.classifier import Classifier
+from keras_adaad.evaluation import reliability
+from keras_adaad.evaluation.curve import default_epsilons
+from keras_adaad.evaluation.curve import robustness_curve
+from keras_adaad.evaluation.report import RobustnessReport
+from keras_adaad.evaluation.stages import State
+from keras_adaad.evaluation.stages import perturbation_sizes
+from keras_adaad.evaluation.stages import plan
+from keras_adaad.evaluation.stages import run_stages
+from keras_adaad.version import __version__
+
+LOGGER = logging.getLogger("keras_adaad")
+
+
+def evaluate_robustness(
+    model,
+    x,
+    y,
+    attacks=("fgsm", "pgd", "cw", "autoattack"),
+    epsilon=8 / 255,
+    *,
+    norm="linf",
+    input_range=(0.0, 1.0),
+    indices=None,
+    batch_size=256,
+    seed=0,
+    individual=False,
+    reliability_checks=True,
+    curve=True,
+    allow_probabilities=False,
+    state_path=None,
+    time_budget=None,
+    class_names=None,
+    verbose=1,
+):
+    """Attacks a classifier and reports its accuracy, and whether to trust it.
+
+    The attacks run in turn. Each starts from the clean images, and sees those
+    that the model still gets right after all attacks before it.
+
+    What is random follows from `seed`, image by image: the batch size changes
+    nothing. Each attack is compiled once for a model; new weights need no new
+    compilation. Images, perturbations and losses are float32 whatever the
+    dtype policy of the model.
+
+    Args:
+        model: A `keras.Model` that returns logits.
+        x: Images, of shape `(num_images, ...)`, within `input_range`.
+        y: Labels: class indices or one-hot.
+        attacks: Names (see `keras_adaad.attacks.get`) or
+            `keras_adaad.attacks.Attack`s, in the order in which they run.
+        epsilon: Radius of the ball, in the units of the model's input.
+            Defaults to `8 / 255`.
+        norm: `"linf"` or `"l2"`. Defaults to `"linf"`.
+        input_range: Pair `(low, high)` of the values a pixel can have.
+            Defaults to `(0.0, 1.0)`.
+        indices: Which images of `x` to evaluate. Defaults to all.
+        batch_size: Images per compiled call. Defaults to `256`.
+        seed: Integer that decides all random draws, or `None` for a new one,
+            which the report holds. Defaults to `0`.
+        individual: Whether each attack runs on all images, so that the report
+            has its accuracy alone. Defaults to `False`.
+        reliability_checks: Whether to look for reasons not to believe the
+            result. Defaults to `True`.
+        curve: Whether to measure the accuracy over epsilon (PGD-20 on at most
+            200 images), or a list of epsilons. Defaults to `True`.
+        allow_probabilities: Whether a model that returns probabilities is
+            attacked as it is, and flagged, instead of refused.
+            Defaults to `False`.
+        state_path: File that keeps the results of each attack that is done: a
+            killed evaluation resumes from it. Defaults to `None`.
+        time_budget: Seconds after which the attacks end, for a quick look.
+            The report says so. Defaults to `None`.
+        class_names: List of names for the report.
+        verbose: `1` for progress bars, `0` for silence. Defaults to `1`.
+
+    Returns:
+        A `RobustnessReport`.
+
+    Raises:
+        TypeError: If an argument has the wrong type.
+        ValueError: If the model returns probabilities, an attack is unknown,
+            or data and labels do not fit. No attack has run by then.
+
+    Example:
+
+    ```python
+    report = keras_adaad.evaluate_robustness(
+        model, x_test, y_test, attacks=["pgd", "autoattack"], epsilon=8 / 255
+    )
+    print(report)
+    report.save("robustness.json")
+    report.plot("robustness.png")
+    ```
+
+    Reference:
+        - [Croce & Hein, 2020](https://arxiv.org/abs/2003.01690)
+        - [Carlini et al., 2019](https://arxiv.org/abs/1902.06705), on what to
+          check and report.
+    """
+    begin = time.monotonic()
+    threat = {
+        "epsilon": checks.check_number("epsilon", epsilon),
+        "norm": checks.check_choice("norm", norm, ("linf", "l2")),
+        "input_range": checks.check_input_range(input_range),
+    }
+    batch_size = checks.check_integer("batch_size", batch_size)
+    if time_budget is not None:
+        time_budget = checks.check_number("time_budget", time_budget)
+    seed = random.randrange(2**31) if seed is None else seed
+    seed = checks.check_integer("seed", seed, minimum=0)
+    checks.check_model("model", model, allow_probabilities)
+    x, y, num_classes = check_attackable(model, x, y, threat["input_range"])
+    indices = _check_indices(indices, len(x))
+    x, y = x[indices], y[indices]
+    class_names = _check_class_names(class_names, num_classes)
+    stages, missing = plan(attacks, threat, num_classes)
+
+    batch_size = min(batch_size, len(x))
+    classifier = Classifier.of(model, num_classes, seed)
+    logits = classifier.predict(x, batch_size)
+    _check_outputs(logits, allow_probabilities)
+    clean = logits.argmax(-1) == y
+
+    flags = {}
+    if reliability_checks:
+        flags["probabilities"] = reliability.probabilities(logits)
+        flags["fewer_classes"] = missing and (
+            f"too few classes for the full protocol: {missing}"
+        )
+        flags.update(_before(model, classifier, x, y, clean, batch_size))
+
+    deadline = None if time_budget is None else begin + time_budget
+    options = {"seed": seed, "batch_size": batch_size}
+    results, x_adv = run_stages(
+        stages,
+        classifier,
+        x,
+        y,
+        clean,
+        state=State(
+            state_path,
+            [
+                *(keras.ops.convert_to_numpy(w) for w in model.weights),
+                x,
+                y,
+                clean,
+                *((stage.name, repr(stage.attack)) for stage in stages),
+                (seed, individual, keras.backend.backend()),
+            ],
+        ),
+        individual=individual,
+        deadline=deadline,
+        verbose=verbose,
+        **options,
+    )
+    in_time = deadline is None or time.monotonic() < deadline
+    measured = None
+    if in_time and curve is not False:
+        measured = _curve(classifier, x, y, clean, curve, threat, **options)
+    adversarial_logits = classifier.predict(x_adv, batch_size)
+    if reliability_checks:
+        robust = results[-1].robust
+        flags["unstable"] = _unstable(adversarial_logits, y, robust)
+        flags["black_box"] = reliability.black_box(results)
+        if measured is not None and curve is True:
+            flags["large_epsilon"] = reliability.large_epsilon(measured)
+        if in_time:
+            flags["not_converged"] = reliability.not_converged(
+                stages, results, classifier, x, y, **options
+            )
+    flags = {name: message for name, message in flags.items() if message}
+    for name, message in flags.items():
+        LOGGER.warning("%s: %s", name, message)
+    return RobustnessReport(
+        model_name=model.name,
+        labels=y,
+        indices=indices,
+        clean=clean,
+        results=results,
+        seed=seed,
+        batch_size=batch_size,
+        num_classes=num_classes,
+        max_perturbation=float(perturbation_sizes(x_adv - x, norm).max()),
+        flags=flags,
+        environment=_environment(model),
+        seconds=time.monotonic() - begin,
+        curve=measured,
+        class_names=class_names,
+        images={
+            "clean": x,
+            "adversarial": x_adv,
+            "clean_probabilities": _softmax(logits),
+            "adversarial_probabilities": _softmax(adversarial_logits),
+        },
+        **threat,
+    )
+
+
+def _before(model, classifier, x, y, clean, batch_size):
+    """Returns the flags of the checks that need no attack."""
+    right = np.flatnonzero(clean)
+    flags = {
+        "randomness": reliability.randomness(classifier, x, y, batch_size),
+        "reduced_precision": reliability.reduced_precision(model),
+    }
+    if not flags["randomness"]:
+        flags["batch_dependence"] = reliability.batch_dependence(
+            classifier, x, batch_size
+        )
+    if len(right):
+        flags["gradients"] = reliability.gradients(
+            classifier, x[right], y[right]
+        )
+    return flags
+
+
+def _curve(classifier, x, y, clean, curve, threat, **options):
+    sample = slice(None if curve is not True else reliability.SAMPLE)
+    if curve is True:
+        dimensions = int(np.prod(x.shape[1:]))
+        curve = default_epsilons(**threat, dimensions=dimensions)
+    return robustness_curve(
+        classifier,
+        x[sample],
+        y[sample],
+        clean[sample],
+        epsilons=curve,
+        norm=threat["norm"],
+        input_range=threat["input_range"],
+        **options,
+    )
+
+
+def _unstable(logits, y, robust):
+    changed = ((logits.argmax(-1) == y) != robust).sum()
+    if changed:
+        return (
+            f"{changed} verdicts changed when the points found were classified "
+            "again: the model is random, or decides by rounding"
+        )
+
+
+def _environment(model):
+    name = keras.backend.backend()
+    versions = {
+        package: importlib.metadata.version(package)
+        for package in ("keras", name, "numpy")
+    }
+    return {
+        "backend": name,
+        **backend.describe(),
+        "dtype": model.dtype_policy.name,
+        "keras_adaad": __version__,
+        **versions,
+        "date": datetime.date.today().isoformat(),
+    }
+
+
+def _softmax(logits):
+    shifted = np.exp(logits - logits.max(-1, keepdims=True))
+    return shifted / shifted.sum(-1, keepdims=True)
+
+
+def _check_outputs(logits, allow_probabilities):
+    if not np.isfinite(logits).all():
+        raise ValueError(
+            "Argument `model` returns NaN or infinite logits on the clean "
+            "images, so there is nothing to attack. "
+            f"Received: {(~np.isfinite(logits)).any(-1).sum()} such images"
+        )
+    if not allow_probabilities:
+        checks.check_logits("model", logits)
+
+
+def _check_indices(indices, num_images):
+    if indices is None:
+        return np.arange(num_images)
+    indices = np.asarray(indices)
+    whole = indices.ndim == 1 and indices.size and indices.dtype.kind in "iu"
+    if not whole or indices.min() < 0 or indices.max() >= num_images:
+        raise ValueError(
+            "Argument `indices` must be a list of places in `x`, at least one "
+            f"and all in [0, {num_images - 1}]. Received: indices={indices!r}"
+        )
+    return indices
+
+
+def _check_class_names(names, num_classes):
+    if names is not None and len(names) != num_classes:
+        raise ValueError(
+            "Argument `class_names` must have a name for each of the "
+            f"{num_classes} classes. Received: {len(names)} names"
+        )
+    return names

@@ -1,0 +1,338 @@
+"""The attacks of an evaluation, one after another, and their state on disk."""
+
+import dataclasses
+import hashlib
+import json
+import os
+import time
+
+import keras
+import numpy as np
+
+from keras_adaad.attacks import Attack
+from keras_adaad.attacks import AutoAttack
+from keras_adaad.attacks import get
+from keras_adaad.evaluation.report import AttackResult
+
+
+@dataclasses.dataclass
+class Stage:
+    """An attack to run.
+
+    Args:
+        name: Its name in the report.
+        group: Name of the ensemble that it is a part of, or `None`.
+        attack: The `Attack`.
+    """
+
+    name: str
+    group: str | None
+    attack: Attack
+
+
+def plan(attacks, threat, num_classes):
+    """Returns the stages of an evaluation, ensembles taken apart.
+
+    Args:
+        attacks: Names, `Attack`s, or a list of either.
+        threat: Dict of the `epsilon`, `norm` and `input_range` of all attacks.
+        num_classes: Number of classes of the model.
+
+    Returns:
+        A tuple `(stages, missing)`; `missing` says what of an ensemble so few
+        classes leave out, or is `None`.
+    """
+    if isinstance(attacks, (str, Attack)):
+        attacks = [attacks]
+    if not isinstance(attacks, (list, tuple)) or not attacks:
+        raise ValueError(
+            "Argument `attacks` must be a list of names, such as "
+            '["pgd", "autoattack"], or of attacks. '
+            f"Received: attacks={attacks!r}"
+        )
+    stages, missing = [], None
+    for attack in attacks:
+        name, attack = _resolve(attack, threat)
+        if isinstance(attack, AutoAttack):
+            parts, missing = _take_apart(attack, num_classes)
+            stages += parts
+        else:
+            attack.check_classes(num_classes)
+            stages.append(Stage(name, None, attack))
+    _number_equal_names(stages)
+    return stages, missing
+
+
+def run_stages(stages, classifier, x, y, clean, *, state, **options):
+    """Runs attack after attack; what is done is kept in the state file.
+
+    Args:
+        stages: List of `Stage`.
+        classifier: The `Classifier` of the model.
+        x: Images.
+        y: Class indices.
+        clean: Booleans: which images are right without an attack.
+        state: The `State`.
+        **options: As of `run_stage`, and `deadline`: the time after which
+            nothing is begun, or `None`.
+
+    Returns:
+        A tuple `(results, x_adv)`: a list of `AttackResult`, and for each
+        image the first point that fooled the model, or the clean image.
+    """
+    deadline = options.pop("deadline")
+    results, x_adv = state.load(x)
+    robust = results[-1].robust if results else clean
+    for stage in stages[len(results) :]:
+        late = deadline is not None and time.monotonic() >= deadline
+        result = run_stage(
+            stage,
+            classifier,
+            x,
+            y,
+            clean,
+            robust,
+            x_adv,
+            late=late,
+            deadline=deadline,
+            **options,
+        )
+        results.append(result)
+        robust = result.robust
+        if result.complete:
+            state.save(results, x_adv, x)
+    return results, x_adv
+
+
+def run_stage(
+    stage,
+    classifier,
+    x,
+    y,
+    clean,
+    robust,
+    x_adv,
+    *,
+    seed,
+    batch_size,
+    individual,
+    deadline,
+    late,
+    verbose,
+):
+    """Runs one attack, each image from its clean self; fills `x_adv`."""
+    begin = time.monotonic()
+    # Only what no attack before has fooled, unless each is to stand alone.
+    left = np.flatnonzero(clean if individual else robust)
+    fooled = np.zeros(len(x), bool)
+    complete = not late
+    if len(left) and not late:
+        attack = stage.attack
+        bar = _Bar(stage, len(left), classifier, x, seed, deadline, verbose)
+        outcome = attack.run(
+            classifier,
+            x[left],
+            y[left],
+            rows=left,
+            seed=seed if attack.seed is None else attack.seed,
+            batch_size=batch_size,
+            stop=bar.advance,
+        )
+        valid = within(outcome.x_adv, x[left], attack)
+        fooled[left] = outcome.fooled & valid
+        new = left[fooled[left] & robust[left]]
+        x_adv[new] = outcome.x_adv[np.isin(left, new)]
+        complete = outcome.complete
+        bar.finish((robust & ~fooled).mean())
+    alone = len(left) == clean.sum()
+    return AttackResult(
+        name=stage.name,
+        group=stage.group,
+        parameters={
+            "attack": type(stage.attack).__name__,
+            **stage.attack.get_config(),
+            "seed": seed if stage.attack.seed is None else stage.attack.seed,
+        },
+        attacked=len(left) if not late else 0,
+        seconds=time.monotonic() - begin,
+        robust=robust & ~fooled,
+        individual=clean & ~fooled if alone and complete else None,
+        complete=complete,
+    )
+
+
+def within(x_adv, x, attack):
+    """Returns which points lie in the ball and the range, in float64."""
+    axes = tuple(range(1, x.ndim))
+    delta = x_adv.astype("float64") - x
+    low, high = attack.input_range
+    slack = 1e-6 * (high - low)
+    sizes = perturbation_sizes(delta, attack.norm)
+    return (
+        (sizes <= attack.epsilon * (1 + 1e-5) + slack)
+        & (x_adv >= np.minimum(low, x) - slack).all(axes)
+        & (x_adv <= np.maximum(high, x) + slack).all(axes)
+    )
+
+
+def perturbation_sizes(delta, norm):
+    """Returns the norm of each perturbation, a float64 array."""
+    flat = np.abs(delta.reshape(len(delta), -1).astype("float64"))
+    return flat.max(1) if norm == "linf" else np.linalg.norm(flat, axis=1)
+
+
+class State:
+    """The results so far, in a file: a killed evaluation resumes.
+
+    Args:
+        path: Path of the file, or `None` to keep nothing.
+        task: What the results belong to: arrays, strings and numbers. A file
+            of another task is refused.
+    """
+
+    def __init__(self, path, task):
+        self.path = path
+        self.task = _fingerprint(task)
+
+    def load(self, x):
+        """Returns the results and the adversarial images found before."""
+        if self.path is None or not os.path.exists(self.path):
+            return [], x.copy()
+        try:
+            with np.load(self.path) as file:
+                content = {name: file[name] for name in file.files}
+            saved = json.loads(str(content["results"]))
+            task = str(content["task"])
+        except (KeyError, OSError, ValueError) as error:
+            raise ValueError(
+                "Argument `state_path` must be a file that an evaluation "
+                "wrote, or not exist yet. "
+                f"Received: state_path={self.path!r} ({error})"
+            ) from error
+        if task != self.task:
+            raise ValueError(
+                "Argument `state_path` belongs to another evaluation: the "
+                "weights, the data, the attacks or the seed differ. Delete "
+                "the file, or choose another path. "
+                f"Received: state_path={self.path!r}"
+            )
+        results = [
+            AttackResult(
+                **values,
+                robust=content[f"robust_{k}"],
+                individual=content.get(f"individual_{k}"),
+            )
+            for k, values in enumerate(saved)
+        ]
+        x_adv = x.copy()
+        x_adv[content["rows"]] = content["x_adv"]
+        return results, x_adv
+
+    def save(self, results, x_adv, x):
+        """Writes the file, all of it or none."""
+        if self.path is None:
+            return
+        axes = tuple(range(1, x.ndim))
+        rows = np.flatnonzero((x_adv != x).any(axes))
+        content = {"task": self.task, "rows": rows, "x_adv": x_adv[rows]}
+        saved = []
+        for k, result in enumerate(results):
+            values = dict(vars(result))
+            content[f"robust_{k}"] = values.pop("robust")
+            individual = values.pop("individual")
+            if individual is not None:
+                content[f"individual_{k}"] = individual
+            saved.append(values)
+        content["results"] = json.dumps(saved)
+        temporary = f"{self.path}.{os.getpid()}.tmp"
+        with open(temporary, "wb") as file:
+            np.savez(file, **content)
+        os.replace(temporary, self.path)
+
+
+class _Bar:
+    """A progress bar that also watches the time."""
+
+    def __init__(self, stage, images, classifier, x, seed, deadline, verbose):
+        attack = stage.attack
+        self.deadline = deadline
+        self.steps = attack.rounds(classifier.num_classes) * sum(
+            1 for _ in attack.settings(x.shape[1:], seed)
+        )
+        self.target = images
+        self.moved = self.done = 0
+        self.bar = None
+        if verbose:
+            print(f"{stage.name}: {images} images")
+            self.bar = keras.utils.Progbar(images, unit_name="image")
+
+    def advance(self, images):
+        self.moved += images
+        if self.bar is not None:
+            done = min(self.moved // self.steps, self.target - 1)
+            if done > self.done:
+                self.bar.update(done, finalize=False)
+                self.done = done
+        return self.deadline is not None and time.monotonic() > self.deadline
+
+    def finish(self, robust_accuracy):
+        if self.bar is not None:
+            values = [("robust_accuracy", robust_accuracy)]
+            self.bar.update(self.target, values, finalize=True)
+
+
+def _resolve(attack, threat):
+    if isinstance(attack, str):
+        return attack, get(attack, **threat)
+    if not isinstance(attack, Attack):
+        raise TypeError(
+            "Argument `attacks` must hold names and "
+            "`keras_adaad.attacks.Attack`s. "
+            f"Received: {attack!r} (of type {type(attack).__name__})"
+        )
+    own = {name: getattr(attack, name) for name in threat}
+    if own != threat:
+        raise ValueError(
+            "All of `attacks` must have the threat model of the evaluation. "
+            f"Received: {own} in {attack!r}, and {threat}"
+        )
+    return type(attack).__name__.lower(), attack
+
+
+def _take_apart(attack, num_classes):
+    """Returns the stages of an AutoAttack; without its name if not in full."""
+    parts = attack.attacks()
+    missing = []
+    for name, part in list(parts.items()):
+        try:
+            part.check_classes(num_classes)
+        except ValueError:
+            del parts[name]
+            missing.append(f"{name} cannot run")
+            continue
+        if getattr(part, "targets", None) and part.targets > num_classes - 1:
+            missing.append(
+                f"{name} has {num_classes - 1} targets, not {part.targets}"
+            )
+    group = None if missing else f"AutoAttack ({attack.version})"
+    stages = [Stage(name, group, part) for name, part in parts.items()]
+    return stages, "; ".join(missing) or None
+
+
+def _number_equal_names(stages):
+    seen = {}
+    for stage in stages:
+        seen[stage.name] = seen.get(stage.name, 0) + 1
+        if seen[stage.name] > 1:
+            stage.name = f"{stage.name} ({seen[stage.name]})"
+
+
+def _fingerprint(task):
+    digest = hashlib.sha256()
+    for part in task:
+        if isinstance(part, np.ndarray):
+            digest.update(str((part.dtype, part.shape)).encode())
+            digest.update(np.ascontiguousarray(part).tobytes())
+        else:
+            digest.update(repr(part).encode())
+    return digest.hexdigest()

@@ -1,0 +1,152 @@
+"""Each way of hiding a gradient raises its flag; an honest net raises none."""
+
+import logging
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+from keras import ops
+
+import keras_adaad
+from keras_adaad.attacks import PGD
+from keras_adaad.attacks import Square
+from tests.attacks import oracles
+
+EPSILON = 0.1
+
+
+@pytest.fixture(scope="module")
+def data():
+    x, y = oracles.digits()
+    return oracles.to_keras(x[1300:1364]), y[1300:1364].numpy()
+
+
+def flags(model, data, attacks=("pgd-20-sat",), **options):
+    report = keras_adaad.evaluate_robustness(
+        model,
+        *data,
+        list(attacks),
+        EPSILON,
+        batch_size=64,
+        verbose=0,
+        **options,
+    )
+    assert report.reliable == (not report.flags)
+    for name, message in report.flags.items():
+        assert f"FLAG {name}" in str(report) and len(message) > 30
+    return report
+
+
+class AlwaysOn(layers.Layer):
+    """Runs a layer in training mode whatever the mode of the model."""
+
+    def __init__(self, layer):
+        super().__init__()
+        self.layer = layer
+
+    def call(self, x):
+        return self.layer(x, training=True)
+
+
+def wrapped(before=lambda x: x, after=lambda z: z, name=None):
+    """Returns the trained network with something before or after it."""
+    inputs = keras.Input(oracles.SHAPE)
+    model = oracles.trained_pair()[0]
+    return keras.Model(inputs, after(model(before(inputs))), name=name)
+
+
+def test_an_honest_network_raises_none(data):
+    report = flags(
+        oracles.trained_pair()[0],
+        data,
+        ["pgd-20-sat", Square(epsilon=EPSILON, queries=100)],
+    )
+    assert report.flags == {} and report.reliable
+    assert report.curve["accuracy"][-1] < 0.05
+
+
+def test_large_logits(data, caplog):
+    """Scaled by 1000, cross-entropy has no gradient; the DLR loss does."""
+    honest = flags(oracles.trained_pair()[0], data)
+    with caplog.at_level(logging.WARNING, "keras_adaad"):
+        report = flags(wrapped(after=lambda z: 1000.0 * z), data)
+    assert "gradients" in report.flags
+    assert "cross-entropy" in report.flags["gradients"]
+    assert "DLR" not in report.flags["gradients"]
+    assert "large_epsilon" in report.flags
+    assert report.robust_accuracy > honest.robust_accuracy + 0.1
+    assert "gradients" in caplog.text
+    dlr = flags(
+        wrapped(after=lambda z: 1000.0 * z),
+        data,
+        [PGD(epsilon=EPSILON, steps=20, loss="dlr")],
+        curve=False,
+    )
+    assert dlr.robust_accuracy < report.robust_accuracy - 0.1
+
+
+def test_quantised_input(data):
+    report = flags(
+        wrapped(before=lambda x: ops.round(3.0 * x) / 3.0),
+        data,
+        ["pgd-20-sat", Square(epsilon=EPSILON, queries=200)],
+    )
+    assert {"gradients", "black_box"} <= set(report.flags)
+    assert "100 %" in report.flags["gradients"]
+
+
+def test_dropout_left_on(data):
+    report = flags(wrapped(before=AlwaysOn(layers.Dropout(0.3))), data)
+    assert "randomness" in report.flags
+    assert "autoattack-rand" in report.flags["randomness"]
+
+
+def test_softmax_head(data):
+    model = wrapped(after=lambda z: ops.softmax(100.0 * z))
+    with pytest.raises(ValueError, match="softmax"):
+        flags(model, data)
+    report = flags(model, data, allow_probabilities=True)
+    assert {"probabilities", "gradients"} <= set(report.flags)
+
+
+def test_batch_statistics(data):
+    report = flags(
+        wrapped(before=AlwaysOn(layers.BatchNormalization())), data, ["fgsm"]
+    )
+    assert "batch_dependence" in report.flags
+
+
+def test_reduced_precision(data):
+    inputs = keras.Input(oracles.SHAPE)
+    x = layers.Flatten()(inputs)
+    outputs = layers.Dense(10, dtype="mixed_bfloat16")(x)
+    report = flags(keras.Model(inputs, outputs), data, ["fgsm"])
+    assert "bfloat16" in report.flags["reduced_precision"]
+
+
+def test_pgd_that_has_not_converged(data):
+    slow = PGD(epsilon=EPSILON, step_size=0.008, steps=5, start=None)
+    report = flags(oracles.trained_pair()[0], data, [slow])
+    assert set(report.flags) == {"not_converged"}
+
+
+def test_unstable_verdicts_of_a_random_model(data):
+    """What fooled one draw of the noise need not fool the next."""
+    report = flags(wrapped(before=AlwaysOn(layers.GaussianNoise(0.3))), data)
+    assert {"randomness", "unstable"} <= set(report.flags)
+
+
+def test_a_point_outside_the_ball_does_not_count(data):
+    class TooFar(PGD):
+        def result(self, x, state, setting):
+            return ops.clip(state["x_adv"] + 0.2, 0.0, 1.0)
+
+    attack = TooFar(epsilon=EPSILON, steps=1)
+    model = oracles.trained_pair()[0]
+    report = flags(model, data, [attack], reliability_checks=False, curve=False)
+    x_adv = attack(model, *data)
+    wrong = model.predict(x_adv, verbose=0).argmax(-1) != data[1]
+    assert (report.clean & wrong).any()
+    assert report.max_perturbation <= EPSILON + 1e-6
+    np.testing.assert_array_equal(report.robust, report.clean)
