@@ -2,6 +2,7 @@
 # make test         lint, then the whole suite on each of the three backends
 # make test-jax     the suite on one backend
 # make benchmark    images per second against plain PyTorch
+# make autoattack   verdicts and time against the published AutoAttack
 # make format       what `make lint` asks for
 
 KERAS_BACKEND ?= tensorflow
@@ -13,7 +14,7 @@ ifeq ($(filter $(KERAS_BACKEND),$(BACKENDS)),)
 $(error KERAS_BACKEND must be one of $(BACKENDS), not "$(KERAS_BACKEND)")
 endif
 
-.PHONY: quickstart test lint format benchmark $(BACKENDS:%=test-%)
+.PHONY: quickstart test lint format benchmark autoattack $(BACKENDS:%=test-%)
 
 quickstart: .venv/installed-$(KERAS_BACKEND),examples
 	KERAS_BACKEND=$(KERAS_BACKEND) $(BIN)/python examples/quickstart.py
@@ -33,6 +34,9 @@ format: .venv/installed-dev
 
 benchmark: .venv/installed-dev
 	$(BIN)/python -m benchmarks.step_speed
+
+autoattack: .venv/installed-dev
+	$(BIN)/python -m benchmarks.autoattack
 
 # A stamp for each set of extras: a second run installs nothing.
 .venv/installed-%: pyproject.toml constraints.txt | $(BIN)/python

@@ -7,7 +7,9 @@ or finds in its folder), then runs `pyautoattack` on its plain PyTorch twin and
 ours on each backend, one process after another. `protocol` is the whole
 standard AutoAttack, timed; `attacks` is each attack alone on all images that
 are right when clean. Prints the share of images with the same verdict, the
-accuracies and the times, and writes `results/autoattack.json`.
+accuracies, the images that the reference fools and ours misses, and the times.
+
+Writes `results/autoattack.json`; what is in it is not measured again.
 """
 
 import argparse
@@ -52,6 +54,8 @@ def main():
         for what in arguments.what:
             found = results.setdefault(f"{norm} {what}", {})
             for engine in ("reference", *arguments.backends):
+                if engine in found:
+                    continue
                 print(f"{norm} {what}: {engine}", flush=True)
                 found[engine] = run_worker(engine, norm, what)
                 output.write_text(json.dumps(results))
@@ -78,6 +82,7 @@ def work(engine, norm, what):
 
     from benchmarks import networks
 
+    keras.utils.set_random_seed(0)
     (x_train, y_train), (x, y) = keras.datasets.fashion_mnist.load_data()
     model = networks.conv_net(WIDTHS)
     if what == "train":
@@ -95,7 +100,6 @@ def train(model, x, y):
 
     import keras_adaad
 
-    keras.utils.set_random_seed(0)
     trainer = keras_adaad.PGDAT(
         model,
         keras_adaad.attacks.PGD(epsilon=0.1, step_size=0.025, steps=7),

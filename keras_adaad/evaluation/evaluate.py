@@ -119,6 +119,8 @@ def evaluate_robustness(
         "input_range": checks.check_input_range(input_range),
     }
     batch_size = checks.check_integer("batch_size", batch_size)
+    if not isinstance(curve, bool):
+        curve = [checks.check_number("curve", epsilon) for epsilon in curve]
     if time_budget is not None:
         time_budget = checks.check_number("time_budget", time_budget)
     seed = random.randrange(2**31) if seed is None else seed
@@ -158,7 +160,6 @@ def evaluate_robustness(
                 *(keras.ops.convert_to_numpy(w) for w in model.weights),
                 x,
                 y,
-                clean,
                 *((stage.name, repr(stage.attack)) for stage in stages),
                 (seed, individual, keras.backend.backend()),
             ],
@@ -168,21 +169,23 @@ def evaluate_robustness(
         verbose=verbose,
         **options,
     )
+    adversarial_logits = classifier.predict(x_adv, batch_size)
     in_time = deadline is None or time.monotonic() < deadline
     measured = None
     if in_time and curve is not False:
-        measured = _curve(classifier, x, y, clean, curve, threat, **options)
-    adversarial_logits = classifier.predict(x_adv, batch_size)
+        measured = _curve(classifier, x, y, clean, curve, threat, options)
     if reliability_checks:
         robust = results[-1].robust
         flags["unstable"] = _unstable(adversarial_logits, y, robust)
         flags["black_box"] = reliability.black_box(results)
-        if measured is not None and curve is True:
-            flags["large_epsilon"] = reliability.large_epsilon(measured)
-        if in_time:
-            flags["not_converged"] = reliability.not_converged(
-                stages, results, classifier, x, y, **options
-            )
+    if reliability_checks and in_time:
+        largest = measured
+        if curve is not True:
+            largest = _curve(classifier, x, y, clean, None, threat, options)
+        flags["large_epsilon"] = reliability.large_epsilon(largest)
+        flags["not_converged"] = reliability.not_converged(
+            stages, results, classifier, x, y, **options
+        )
     flags = {name: message for name, message in flags.items() if message}
     for name, message in flags.items():
         LOGGER.warning("%s: %s", name, message)
@@ -229,17 +232,24 @@ def _before(model, classifier, x, y, clean, batch_size):
     return flags
 
 
-def _curve(classifier, x, y, clean, curve, threat, **options):
-    sample = slice(None if curve is not True else reliability.SAMPLE)
-    if curve is True:
+def _curve(classifier, x, y, clean, epsilons, threat, options):
+    """Measures at the epsilons given, at the default ones, or at the largest.
+
+    Args:
+        epsilons: A list, `True`, or `None` for the largest of the default.
+    """
+    sample = slice(None)
+    if epsilons is True or epsilons is None:
+        sample = slice(reliability.SAMPLE)
         dimensions = int(np.prod(x.shape[1:]))
-        curve = default_epsilons(**threat, dimensions=dimensions)
+        default = default_epsilons(**threat, dimensions=dimensions)
+        epsilons = default if epsilons else default[-1:]
     return robustness_curve(
         classifier,
         x[sample],
         y[sample],
         clean[sample],
-        epsilons=curve,
+        epsilons=epsilons,
         norm=threat["norm"],
         input_range=threat["input_range"],
         **options,

@@ -2,15 +2,13 @@
 
 import dataclasses
 import json
-import math
-import os
-import textwrap
-from typing import NamedTuple
 
 import numpy as np
 
+from keras_adaad.evaluation import comparison
 from keras_adaad.evaluation import plots
-from keras_adaad.evaluation.statistics import mcnemar
+from keras_adaad.evaluation import storage
+from keras_adaad.evaluation import text
 from keras_adaad.evaluation.statistics import wilson_interval
 
 FORMAT = "keras_adaad.RobustnessReport.1"
@@ -47,7 +45,7 @@ class AttackResult:
     complete: bool = True
 
     def __post_init__(self):
-        _make_plain(self, except_for=("robust", "individual"))
+        storage.make_plain(self, except_for=("robust", "individual"))
         self.robust = np.asarray(self.robust, bool)
         if self.individual is not None:
             self.individual = np.asarray(self.individual, bool)
@@ -118,7 +116,7 @@ class RobustnessReport:
 
     def __post_init__(self):
         arrays = ("labels", "indices", "clean", "results", "images")
-        _make_plain(self, except_for=arrays)
+        storage.make_plain(self, except_for=arrays)
         self.input_range = tuple(self.input_range)
         self.labels = np.asarray(self.labels, "int64")
         self.indices = np.asarray(self.indices, "int64")
@@ -173,8 +171,7 @@ class RobustnessReport:
     @property
     def threat_model(self):
         """The ball, in words."""
-        epsilon = _epsilon_text(self.epsilon, self.input_range)
-        return f"epsilon {epsilon}, {self.norm}"
+        return text.threat_model(self)
 
     def stages(self):
         """Lists what the tables and plots have a column for.
@@ -184,7 +181,9 @@ class RobustnessReport:
             group, and the booleans after it and all before it. What the time
             budget stopped is named `"incomplete: "` and its attacks.
         """
-        return [(_title(group), group[-1].robust) for group in self._groups()]
+        return [
+            (text.title(group), group[-1].robust) for group in text.groups(self)
+        ]
 
     def accuracy(self, name):
         """Computes the accuracy after an attack and all before it.
@@ -247,26 +246,7 @@ class RobustnessReport:
         return str(self.class_names[label] if self.class_names else label)
 
     def __str__(self):
-        n = len(self.labels)
-        lines = [
-            *_wrap(f"{self.model_name}: {n} images, {self.threat_model}"),
-            "",
-            *_row("attack", "images", "accuracy % [95 %]", "alone", "seconds"),
-            *_row("clean", n, self._percent(self.clean)),
-        ]
-        for group in self._groups():
-            lines += self._group_rows(group)
-        if self.results:
-            worst = min(self.per_class(), key=lambda row: row["robust"])
-            chosen = self.labels == worst["class"]
-            lines += _row("worst case", n, self._percent(self.robust))
-            lines += _row(
-                f"worst class: {worst['name']}",
-                worst["n"],
-                self._percent(self.robust[chosen]),
-            )
-        lines += ["", *self._remarks(), "", *_wrap(self._provenance())]
-        return "\n".join(lines)
+        return text.render(self)
 
     def to_dict(self):
         """Returns all but `images` as a dictionary that JSON can hold."""
@@ -275,13 +255,8 @@ class RobustnessReport:
             for field in dataclasses.fields(self)
             if field.name != "images"
         }
-        values["clean"] = _to_bits(self.clean)
         values["results"] = [
-            {
-                **vars(result),
-                "robust": _to_bits(result.robust),
-                "individual": _to_bits(result.individual),
-            }
+            storage.pack(vars(result), "robust", "individual")
             for result in self.results
         ]
         return {
@@ -289,7 +264,7 @@ class RobustnessReport:
             # For whoever reads the file; `from_dict` computes them anew.
             "clean_accuracy": self.clean_accuracy,
             "robust_accuracy": self.robust_accuracy,
-            **_plain(values),
+            **storage.plain(storage.pack(values, "clean")),
         }
 
     @classmethod
@@ -300,15 +275,9 @@ class RobustnessReport:
             if values.pop("format") != FORMAT:
                 raise ValueError("another format")
             del values["clean_accuracy"], values["robust_accuracy"]
-            values["clean"] = _from_bits(values["clean"])
+            values = storage.unpack(values, "clean")
             values["results"] = [
-                AttackResult(
-                    **{
-                        **result,
-                        "robust": _from_bits(result["robust"]),
-                        "individual": _from_bits(result["individual"]),
-                    }
-                )
+                AttackResult(**storage.unpack(result, "robust", "individual"))
                 for result in values["results"]
             ]
             return cls(**values)
@@ -325,16 +294,7 @@ class RobustnessReport:
         Args:
             path: Where to write, e.g. `"student.json"`.
         """
-        text = json.dumps(self.to_dict(), indent=1)
-        temporary = f"{os.fspath(path)}.{os.getpid()}.tmp"
-        try:
-            with open(temporary, "w", encoding="utf-8") as file:
-                file.write(text)
-            os.replace(temporary, path)
-        except BaseException:
-            if os.path.exists(temporary):
-                os.remove(temporary)
-            raise
+        storage.write(self.to_dict(), path)
 
     @classmethod
     def load(cls, path):
@@ -367,15 +327,7 @@ class RobustnessReport:
         Raises:
             ValueError: If the images or the threat models differ.
         """
-        _check_same_task("other", self, other)
-        return Comparison(
-            task=f"{len(self.labels)} images, {self.threat_model}",
-            first=self.model_name,
-            second=other.model_name,
-            clean=_paired(self.clean, other.clean),
-            robust=_paired(self.robust, other.robust),
-            same_attacks=self.complete and _attacks(self) == _attacks(other),
-        )
+        return comparison.compare(self, other)
 
     def plot(self, path=None):
         """Draws the accuracies, and the accuracy over epsilon if measured.
@@ -407,12 +359,6 @@ class RobustnessReport:
         """
         return plots.plot_examples(self, path, num_images)
 
-    def _groups(self):
-        groups = {}
-        for i, result in enumerate(self.results):
-            groups.setdefault(result.group or i, []).append(result)
-        return list(groups.values())
-
     def _after(self, name):
         flags = {"clean": self.clean}
         for result in self.results:
@@ -426,289 +372,6 @@ class RobustnessReport:
             )
         return flags[name]
 
-    def _group_rows(self, group):
-        alone = None
-        if all(result.individual is not None for result in group):
-            alone = np.logical_and.reduce([r.individual for r in group])
-        rows = _row(
-            _title(group),
-            max(result.attacked for result in group),
-            self._percent(group[-1].robust),
-            self._percent(alone, interval=False),
-            f"{sum(result.seconds for result in group):.1f}",
-        )
-        if group[0].group:
-            for result in group:
-                mark = "" if result.complete else " (incomplete)"
-                rows += _row(
-                    f"  {result.name}{mark}",
-                    result.attacked,
-                    self._percent(result.robust),
-                    self._percent(result.individual, interval=False),
-                    f"{result.seconds:.1f}",
-                )
-        return rows
-
-    def _percent(self, flags, interval=True):
-        if flags is None:
-            return "-"
-        # One image has to show.
-        digits = 1 if len(self.labels) <= 1000 else 2
-        text = f"{100 * flags.mean():.{digits}f}"
-        if not interval:
-            return text
-        low, high = (100 * bound for bound in _interval(flags))
-        return f"{text} [{low:.{digits}f}, {high:.{digits}f}]"
-
-    def _remarks(self):
-        lines = [f"maximum perturbation {self.max_perturbation:.6g}"]
-        for name, message in self.flags.items():
-            lines += _wrap(f"FLAG {name}: {message}", subsequent_indent="  ")
-        if not self.results:
-            lines += ["No attack was run."]
-        if not self.complete:
-            lines += _wrap(
-                "The time budget ended this run: it is a quick look, not the "
-                "full protocol."
-            )
-        return lines + _wrap(
-            "Accuracy is after the attack and all above it; alone, after it "
-            "only. Robust accuracy is an upper bound: a stronger attack can "
-            "only lower it. The interval covers the sampling of the images "
-            "only."
-        )
-
-    def _provenance(self):
-        facts = [f"{name} {value}" for name, value in self.environment.items()]
-        facts += [f"seed {self.seed}", f"batch size {self.batch_size}"]
-        return ", ".join([*facts, f"{self.seconds:.1f} s"])
-
-
-class PairedAccuracy(NamedTuple):
-    """Accuracies of two models on the same images, as fractions."""
-
-    first: float
-    second: float
-    only_first: int
-    only_second: int
-    p_value: float
-
-    @property
-    def difference(self):
-        """First minus second, in points."""
-        return 100 * (self.first - self.second)
-
-
-@dataclasses.dataclass(frozen=True)
-class Comparison:
-    """What `RobustnessReport.compare` returns.
-
-    Args:
-        task: The images and the threat model, in words.
-        first: Name of the model whose `compare` was called.
-        second: Name of the other model.
-        clean: `PairedAccuracy` on the clean images.
-        robust: The same in the worst case over all attacks.
-        same_attacks: Whether both met the same attacks, to the end.
-    """
-
-    task: str
-    first: str
-    second: str
-    clean: PairedAccuracy
-    robust: PairedAccuracy
-    same_attacks: bool
-
-    def __str__(self):
-        row = "{:<12}{:>10}{:>10}{:>10}{:>14}{:>14}{:>10}".format
-        lines = [
-            *_wrap(f"{self.first} (1) against {self.second} (2): {self.task}"),
-            "",
-            row("", "1", "2", "points", "only 1 right", "only 2 right", "p"),
-        ]
-        for name, pair in (("clean", self.clean), ("worst case", self.robust)):
-            lines.append(
-                row(
-                    name,
-                    f"{100 * pair.first:.2f}",
-                    f"{100 * pair.second:.2f}",
-                    f"{pair.difference:+.2f}",
-                    pair.only_first,
-                    pair.only_second,
-                    f"{pair.p_value:.2g}",
-                )
-            )
-        lines += ["", "Accuracy in %. p: exact two-sided McNemar test."]
-        if not self.same_attacks:
-            lines += _wrap(
-                "The attacks differ or were not all completed: the model that "
-                "met the weaker ones looks better than it is."
-            )
-        return "\n".join(lines)
-
-
-def robustness_table(reports):
-    """Formats reports as one table, e.g. of a teacher and its student.
-
-    Args:
-        reports: Dictionary from the name of a model to its
-            `RobustnessReport`. Of two, the last row is the gap: the first
-            minus the second, in points.
-
-    Returns:
-        A string.
-
-    Raises:
-        ValueError: If the reports differ in the images, the threat model or
-            the attacks.
-
-    Example:
-
-    ```python
-    print(robustness_table({"teacher": teacher, "student": student}))
-    ```
-    """
-    if not reports:
-        raise ValueError(
-            "Argument `reports` must have at least one report. "
-            f"Received: reports={reports!r}"
-        )
-    first = next(iter(reports.values()))
-    columns = ["clean", *(name for name, _ in first.stages()), "worst case"]
-    table = []
-    for name, report in reports.items():
-        _check_same_task(f"reports[{name!r}]", first, report)
-        names = ["clean", *(name for name, _ in report.stages()), "worst case"]
-        if names != columns:
-            raise ValueError(
-                f"Argument `reports[{name!r}]` must have the same attacks as "
-                "the first report. Evaluate both with the same attacks, to "
-                f"their end. Received: {names[1:-1]} and {columns[1:-1]}"
-            )
-        flags = [report.clean, *(f for _, f in report.stages()), report.robust]
-        table.append(100 * np.mean(flags, axis=1))
-    rows = [
-        (name, [f"{value:.2f}" for value in values])
-        for name, values in zip(reports, table, strict=True)
-    ]
-    if len(table) == 2:
-        rows.append(("gap", [f"{gap:+.2f}" for gap in table[0] - table[1]]))
-    return "\n".join(
-        [f"accuracy (%), {len(first.labels)} images, {first.threat_model}", ""]
-        + _columns(columns, rows)
-    )
-
-
-def _columns(headings, rows):
-    """Returns the lines of a table whose long headings are broken."""
-    headings = [textwrap.wrap(heading, 10) for heading in headings]
-    height = max(map(len, headings))
-    headings = [[""] * (height - len(lines)) + lines for lines in headings]
-    rows = [("", line) for line in zip(*headings, strict=True)] + rows
-    width = max(len(name) for name, _ in rows)
-    return [
-        f"{name:<{width}}" + "".join(f"{cell:>12}" for cell in cells)
-        for name, cells in rows
-    ]
-
-
-def _title(group):
-    if all(result.complete for result in group):
-        return group[0].group or group[0].name
-    # A part of a protocol must not pass for the protocol.
-    return "incomplete: " + ", ".join(result.name for result in group)
-
-
-def _row(name, images="", accuracy="", alone="", seconds=""):
-    """Returns the lines of a row of 80 columns; a long name takes several."""
-    lines = textwrap.wrap(name, 32, subsequent_indent="    ") or [""]
-    lines[0] = f"{lines[0]:<32}{images:>8}{accuracy:>24}{alone:>8}{seconds:>8}"
-    return [line.rstrip() for line in lines]
-
-
-def _wrap(text, **kwargs):
-    # Names of attacks and packages are not broken at their hyphens.
-    return textwrap.wrap(text, 80, break_on_hyphens=False, **kwargs)
-
-
-def _epsilon_text(epsilon, input_range):
-    width = input_range[1] - input_range[0]
-    steps = 255 * epsilon / width
-    if not 0 < round(steps) < 255 or not math.isclose(
-        steps, round(steps), rel_tol=1e-5
-    ):
-        return f"{epsilon:.4g}"
-    of_range = "" if width == 1 else " of the range"
-    return f"{epsilon:.4g} ({round(steps)}/255{of_range})"
-
 
 def _interval(flags, confidence=0.95):
     return wilson_interval(int(flags.sum()), len(flags), confidence)
-
-
-def _paired(first, second):
-    return PairedAccuracy(
-        float(first.mean()), float(second.mean()), *mcnemar(first, second)
-    )
-
-
-def _attacks(report):
-    return [
-        (result.name, result.group, result.parameters, result.complete)
-        for result in report.results
-    ]
-
-
-def _check_same_task(name, first, second):
-    if not (
-        np.array_equal(first.labels, second.labels)
-        and np.array_equal(first.indices, second.indices)
-    ):
-        raise ValueError(
-            f"Argument `{name}` must be a report on the same images: pairs of "
-            "different images cannot be compared. Evaluate both models on the "
-            f"same samples. Received: {len(first.labels)} and "
-            f"{len(second.labels)} images with different labels or indices"
-        )
-    if (
-        first.norm != second.norm
-        or first.input_range != second.input_range
-        or not math.isclose(first.epsilon, second.epsilon, rel_tol=1e-6)
-    ):
-        raise ValueError(
-            f"Argument `{name}` must be a report of the same threat model. "
-            "Evaluate both models with the same `epsilon`, `norm` and "
-            f"`input_range`. Received: {first.threat_model}, "
-            f"{first.input_range} and {second.threat_model}, "
-            f"{second.input_range}"
-        )
-
-
-def _make_plain(record, except_for):
-    """Replaces NumPy numbers and tuples by what JSON gives back."""
-    for field in dataclasses.fields(record):
-        if field.name not in except_for:
-            value = getattr(record, field.name)
-            setattr(record, field.name, _plain(value))
-
-
-def _plain(value):
-    return json.loads(json.dumps(value, default=_plain_leaf))
-
-
-def _plain_leaf(value):
-    if hasattr(value, "tolist"):
-        return value.tolist()
-    return getattr(value, "__qualname__", repr(value))
-
-
-def _to_bits(flags):
-    return None if flags is None else "".join(np.where(flags, "1", "0"))
-
-
-def _from_bits(bits):
-    if bits is None:
-        return None
-    if not set(bits) <= {"0", "1"}:
-        raise ValueError("flags must be strings of 0 and 1")
-    return np.array([bit == "1" for bit in bits], bool)

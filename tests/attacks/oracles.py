@@ -6,7 +6,6 @@ so tests that share a model and a batch shape share what is compiled.
 
 import contextlib
 import functools
-import itertools
 import logging
 
 import keras
@@ -26,6 +25,8 @@ from tests.attacks.test_norms import size
 
 SHAPE = (8, 8, 1)
 NORMS = ("linf", "l2")
+# Radii that fool a quarter of them, where the network is nearly linear.
+SMALL_EPSILON = {"linf": 0.01, "l2": 0.05}
 REFERENCE_NORM = {"linf": "Linf", "l2": "L2"}
 # Radii that fool about half of the images of `smooth_batch`.
 EPSILON = {"linf": 0.03, "l2": 0.2}
@@ -133,16 +134,43 @@ class Constant(keras.layers.Layer):
     """Logits that never change: nothing fools it, all gradients are zero."""
 
     def call(self, x):
-        zeros = keras.ops.sum(0.0 * x, axis=(1, 2, 3))[:, None]
-        return zeros + keras.ops.convert_to_tensor(
-            [[3.0, 1.0, 0.0, -1.0, -2.0]]
-        )
+        zeros = 0.0 * keras.ops.sum(x, axis=(1, 2, 3))
+        return keras.ops.stack([zeros + z for z in (3, 1, 0, -1, -2)], axis=-1)
+
+
+class AlwaysDropout(keras.layers.Dropout):
+    """Dropout in inference mode too: a model that is random in itself.
+
+    (Keras itself turns a `Dropout` off that is called with `training=True` in
+    a functional model, once the model is called with `training=False`.)
+    """
+
+    def call(self, x, training=False):
+        return super().call(x, training=True)
 
 
 @functools.cache
 def constant_model():
     inputs = keras.Input(SHAPE)
     return keras.Model(inputs, Constant()(inputs))
+
+
+@functools.cache
+def random_model():
+    """Returns the smooth network with dropout that is never off."""
+    inputs = keras.Input(SHAPE)
+    h = keras.layers.Flatten()(inputs)
+    h = keras.layers.Dense(16, activation="tanh")(h)
+    h = AlwaysDropout(0.3, seed=0)(h)
+    h = keras.layers.Dense(16, activation="softplus")(h)
+    model = keras.Model(inputs, keras.layers.Dense(10)(h))
+    for variable, value in zip(
+        model.trainable_variables,
+        smooth_pair()[0].get_weights(),
+        strict=True,
+    ):
+        variable.assign(value)
+    return model
 
 
 # Data.
@@ -197,6 +225,19 @@ def wrong(module, x, y):
     return logits(module, x).argmax(-1) != y
 
 
+def cross_entropy(module, x, y):
+    z = logits(module, x)
+    z = z - z.max(1, keepdims=True)
+    return np.log(np.exp(z).sum(1)) - z[np.arange(len(z)), y]
+
+
+def margin(module, x, y):
+    z = logits(module, x)
+    others = z.copy()
+    others[np.arange(len(z)), y] = -np.inf
+    return others.max(1) - z[np.arange(len(z)), y]
+
+
 def noise(x, norm, epsilon, seed=1):
     """Returns a perturbation on the sphere of radius epsilon."""
     t = np.random.default_rng(seed).normal(size=x.shape)
@@ -213,6 +254,12 @@ def recording(module):
     )
     yield seen
     hook.remove()
+
+
+def share_close(found, expected, atol=1e-5):
+    """Returns the share of images that agree in every pixel."""
+    apart = np.abs(np.asarray(found, "float64") - expected)
+    return (apart.reshape(len(apart), -1).max(1) <= atol).mean()
 
 
 # The published attacks.
@@ -325,17 +372,14 @@ def steps_taken(attack, model, x, y, batch_size=None):
     return outcome, moved
 
 
-def counting(values):
-    """Returns an objective of scripted values, and the images it was shown."""
+def scripted(values):
+    """Returns an objective of given values, and the images it was shown."""
     seen, values = [], iter(values)
 
     def objective(x):
         seen.append(np.array(keras.ops.convert_to_numpy(x)))
-        value = keras.ops.convert_to_tensor(np.asarray(next(values), "float32"))
-        return value + keras.ops.sum(0.0 * x, axis=(1, 2, 3)), value >= 0.0
+        value = np.broadcast_to(next(values), x.shape[:1]).astype("float32")
+        value = keras.ops.convert_to_tensor(value)
+        return value, value >= 0.0
 
     return objective, seen
-
-
-def forever(value):
-    return itertools.repeat(value)

@@ -410,6 +410,7 @@ BAD = {
     "batch size": (dict(batch_size=0), "batch_size"),
     "seed": (dict(seed=-1), "seed"),
     "class names": (dict(class_names=["one"]), "class_names"),
+    "curve": (dict(curve=[0.1, -0.1]), "curve"),
     "time budget": (dict(time_budget=-1), "time_budget"),
 }
 

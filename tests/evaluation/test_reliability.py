@@ -77,6 +77,8 @@ def test_large_logits(data, caplog):
     assert "large_epsilon" in report.flags
     assert report.robust_accuracy > honest.robust_accuracy + 0.1
     assert "gradients" in caplog.text
+    short = flags(wrapped(after=lambda z: 1000.0 * z), data, curve=False)
+    assert "large_epsilon" in short.flags and short.curve is None
     dlr = flags(
         wrapped(after=lambda z: 1000.0 * z),
         data,

@@ -11,9 +11,9 @@ import pytest
 from scipy.stats import binomtest
 
 from keras_adaad.evaluation import plots
+from keras_adaad.evaluation.comparison import robustness_table
 from keras_adaad.evaluation.report import AttackResult
 from keras_adaad.evaluation.report import RobustnessReport
-from keras_adaad.evaluation.report import robustness_table
 
 GROUP = "AutoAttack (standard)"
 

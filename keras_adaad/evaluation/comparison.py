@@ -1,0 +1,190 @@
+"""Reports of several models on the same images, side by side."""
+
+import dataclasses
+import math
+import textwrap
+from typing import NamedTuple
+
+import numpy as np
+
+from keras_adaad.evaluation.statistics import mcnemar
+from keras_adaad.evaluation.text import wrap
+
+
+class PairedAccuracy(NamedTuple):
+    """Accuracies of two models on the same images, as fractions."""
+
+    first: float
+    second: float
+    only_first: int
+    only_second: int
+    p_value: float
+
+    @property
+    def difference(self):
+        """First minus second, in points."""
+        return 100 * (self.first - self.second)
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """What `RobustnessReport.compare` returns.
+
+    Args:
+        task: The images and the threat model, in words.
+        first: Name of the model whose `compare` was called.
+        second: Name of the other model.
+        clean: `PairedAccuracy` on the clean images.
+        robust: The same in the worst case over all attacks.
+        same_attacks: Whether both met the same attacks, to the end.
+    """
+
+    task: str
+    first: str
+    second: str
+    clean: PairedAccuracy
+    robust: PairedAccuracy
+    same_attacks: bool
+
+    def __str__(self):
+        row = "{:<12}{:>10}{:>10}{:>10}{:>14}{:>14}{:>10}".format
+        lines = [
+            *wrap(f"{self.first} (1) against {self.second} (2): {self.task}"),
+            "",
+            row("", "1", "2", "points", "only 1 right", "only 2 right", "p"),
+        ]
+        for name, pair in (("clean", self.clean), ("worst case", self.robust)):
+            lines.append(
+                row(
+                    name,
+                    f"{100 * pair.first:.2f}",
+                    f"{100 * pair.second:.2f}",
+                    f"{pair.difference:+.2f}",
+                    pair.only_first,
+                    pair.only_second,
+                    f"{pair.p_value:.2g}",
+                )
+            )
+        lines += ["", "Accuracy in %. p: exact two-sided McNemar test."]
+        if not self.same_attacks:
+            lines += wrap(
+                "The attacks differ or were not all completed: the model that "
+                "met the weaker ones looks better than it is."
+            )
+        return "\n".join(lines)
+
+
+def compare(first, second):
+    """Returns what `RobustnessReport.compare` describes."""
+    _check_same_task("other", first, second)
+    return Comparison(
+        task=_task(first),
+        first=first.model_name,
+        second=second.model_name,
+        clean=_paired(first.clean, second.clean),
+        robust=_paired(first.robust, second.robust),
+        same_attacks=first.complete and _attacks(first) == _attacks(second),
+    )
+
+
+def robustness_table(reports):
+    """Formats reports as one table, e.g. of a teacher and its student.
+
+    Args:
+        reports: Dictionary from the name of a model to its
+            `RobustnessReport`. Of two, the last row is the gap: the first
+            minus the second, in points.
+
+    Returns:
+        A string.
+
+    Raises:
+        ValueError: If the reports differ in the images, the threat model or
+            the attacks.
+
+    Example:
+
+    ```python
+    print(robustness_table({"teacher": teacher, "student": student}))
+    ```
+    """
+    if not reports:
+        raise ValueError(
+            "Argument `reports` must have at least one report. "
+            f"Received: reports={reports!r}"
+        )
+    first = next(iter(reports.values()))
+    attacks = [name for name, _ in first.stages()]
+    rows, table = [], []
+    for name, report in reports.items():
+        _check_same_task(f"reports[{name!r}]", first, report)
+        stages = report.stages()
+        received = [attack for attack, _ in stages]
+        if received != attacks:
+            raise ValueError(
+                f"Argument `reports[{name!r}]` must have the same attacks as "
+                "the first report. Evaluate both with the same attacks, to "
+                f"their end. Received: {received} and {attacks}"
+            )
+        flags = [report.clean, *(robust for _, robust in stages), report.robust]
+        table.append(100 * np.mean(flags, axis=1))
+        rows.append((name, [f"{value:.2f}" for value in table[-1]]))
+    if len(table) == 2:
+        rows.append(("gap", [f"{gap:+.2f}" for gap in table[0] - table[1]]))
+    lines = _columns(["clean", *attacks, "worst case"], rows)
+    return "\n".join([f"accuracy (%), {_task(first)}", "", *lines])
+
+
+def _columns(headings, rows):
+    """Returns the lines of a table whose long headings are broken."""
+    headings = [textwrap.wrap(heading, 10) for heading in headings]
+    height = max(map(len, headings))
+    headings = [[""] * (height - len(lines)) + lines for lines in headings]
+    rows = [("", line) for line in zip(*headings, strict=True)] + rows
+    width = max(len(name) for name, _ in rows)
+    return [
+        f"{name:<{width}}" + "".join(f"{cell:>12}" for cell in cells)
+        for name, cells in rows
+    ]
+
+
+def _task(report):
+    return f"{len(report.labels)} images, {report.threat_model}"
+
+
+def _paired(first, second):
+    return PairedAccuracy(
+        float(first.mean()), float(second.mean()), *mcnemar(first, second)
+    )
+
+
+def _attacks(report):
+    return [
+        (result.name, result.group, result.parameters, result.complete)
+        for result in report.results
+    ]
+
+
+def _check_same_task(name, first, second):
+    if not (
+        np.array_equal(first.labels, second.labels)
+        and np.array_equal(first.indices, second.indices)
+    ):
+        raise ValueError(
+            f"Argument `{name}` must be a report on the same images: pairs of "
+            "different images cannot be compared. Evaluate both models on the "
+            f"same samples. Received: {len(first.labels)} and "
+            f"{len(second.labels)} images with different labels or indices"
+        )
+    if (
+        first.norm != second.norm
+        or first.input_range != second.input_range
+        or not math.isclose(first.epsilon, second.epsilon, rel_tol=1e-6)
+    ):
+        raise ValueError(
+            f"Argument `{name}` must be a report of the same threat model. "
+            "Evaluate both models with the same `epsilon`, `norm` and "
+            f"`input_range`. Received: {first.threat_model}, "
+            f"{first.input_range} and {second.threat_model}, "
+            f"{second.input_range}"
+        )

@@ -1,0 +1,143 @@
+"""A report in plain text, 80 columns wide."""
+
+import math
+import textwrap
+
+import numpy as np
+
+from keras_adaad.evaluation.statistics import wilson_interval
+
+
+def render(report):
+    """Returns the text that `print(report)` shows."""
+    n = len(report.labels)
+    lines = [
+        *wrap(f"{report.model_name}: {n} images, {report.threat_model}"),
+        "",
+        *_row("attack", "images", "accuracy % [95 %]", "alone", "seconds"),
+        *_row("clean", n, _percent(report, report.clean)),
+    ]
+    for group in groups(report):
+        lines += _group_rows(report, group)
+    if report.results:
+        lines += _row("worst case", n, _percent(report, report.robust))
+        lines += _worst_class_row(report)
+    lines += ["", *_remarks(report), "", *wrap(_provenance(report))]
+    return "\n".join(lines)
+
+
+def threat_model(report):
+    """Returns the ball in words, its radius in 255ths if it is some."""
+    width = report.input_range[1] - report.input_range[0]
+    steps = 255 * report.epsilon / width
+    nearest = round(steps)
+    epsilon = f"{report.epsilon:.4g}"
+    if 0 < nearest < 255 and math.isclose(steps, nearest, rel_tol=1e-5):
+        of_range = "" if width == 1 else " of the range"
+        epsilon = f"{epsilon} ({nearest}/255{of_range})"
+    return f"epsilon {epsilon}, {report.norm}"
+
+
+def groups(report):
+    """Returns lists of results: each a protocol, or one attack of its own."""
+    found = {}
+    for i, result in enumerate(report.results):
+        found.setdefault(result.group or i, []).append(result)
+    return list(found.values())
+
+
+def title(group):
+    """Returns the name of a group, if it was run to its end."""
+    if all(result.complete for result in group):
+        return group[0].group or group[0].name
+    # A part of a protocol must not pass for the protocol.
+    return "incomplete: " + ", ".join(result.name for result in group)
+
+
+def wrap(text, **kwargs):
+    """Returns the lines of a paragraph."""
+    # Names of attacks and packages are not broken at their hyphens.
+    return textwrap.wrap(text, 80, break_on_hyphens=False, **kwargs)
+
+
+def _group_rows(report, group):
+    individual = None
+    if all(result.individual is not None for result in group):
+        individual = np.logical_and.reduce([r.individual for r in group])
+    rows = _attack_row(
+        report,
+        title(group),
+        max(result.attacked for result in group),
+        group[-1].robust,
+        individual,
+        sum(result.seconds for result in group),
+    )
+    if group[0].group:
+        for result in group:
+            mark = "" if result.complete else " (incomplete)"
+            rows += _attack_row(
+                report,
+                f"  {result.name}{mark}",
+                result.attacked,
+                result.robust,
+                result.individual,
+                result.seconds,
+            )
+    return rows
+
+
+def _attack_row(report, name, attacked, robust, individual, seconds):
+    accuracy = _percent(report, robust)
+    alone = "-"
+    if individual is not None:
+        alone = _percent(report, individual, interval=False)
+    return _row(name, attacked, accuracy, alone, f"{seconds:.1f}")
+
+
+def _worst_class_row(report):
+    worst = min(report.per_class(), key=lambda row: row["robust"])
+    robust = report.robust[report.labels == worst["class"]]
+    name = f"worst class: {worst['name']}"
+    return _row(name, worst["n"], _percent(report, robust))
+
+
+def _row(name, images="", accuracy="", alone="", seconds=""):
+    """Returns the lines of a row of 80 columns; a long name takes several."""
+    lines = textwrap.wrap(name, 32, subsequent_indent="    ") or [""]
+    lines[0] = f"{lines[0]:<32}{images:>8}{accuracy:>24}{alone:>8}{seconds:>8}"
+    return [line.rstrip() for line in lines]
+
+
+def _percent(report, flags, interval=True):
+    # One image has to show.
+    digits = 1 if len(report.labels) <= 1000 else 2
+    text = f"{100 * flags.mean():.{digits}f}"
+    if not interval:
+        return text
+    low, high = wilson_interval(flags.sum(), len(flags))
+    return f"{text} [{100 * low:.{digits}f}, {100 * high:.{digits}f}]"
+
+
+def _remarks(report):
+    lines = [f"maximum perturbation {report.max_perturbation:.6g}"]
+    for name, message in report.flags.items():
+        lines += wrap(f"FLAG {name}: {message}", subsequent_indent="  ")
+    if not report.results:
+        lines += ["No attack was run."]
+    if not report.complete:
+        lines += wrap(
+            "The time budget ended this run: it is a quick look, not the "
+            "full protocol."
+        )
+    return lines + wrap(
+        "Accuracy is after the attack and all above it; alone, after it "
+        "only. Robust accuracy is an upper bound: a stronger attack can "
+        "only lower it. The interval covers the sampling of the images "
+        "only."
+    )
+
+
+def _provenance(report):
+    facts = [f"{name} {value}" for name, value in report.environment.items()]
+    facts += [f"seed {report.seed}", f"batch size {report.batch_size}"]
+    return ", ".join([*facts, f"{report.seconds:.1f} s"])
