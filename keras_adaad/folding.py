@@ -189,9 +189,12 @@ def _twin(model, folds):
             return _twin(layer, folds)
         return _Same(layer)
 
-    return keras.models.clone_model(
+    twin = keras.models.clone_model(
         model, clone_function=stand_in, call_function=_call_unless_gone
     )
+    # A layer of lower precision casts for itself; the others stay float32.
+    twin.dtype_policy = "float32"
+    return twin
 
 
 def _call_unless_gone(layer, *args, **kwargs):

@@ -226,7 +226,10 @@ class Attack:
             fooled = ops.cast(
                 ops.argmax(predicted, axis=-1), "int32"
             ) != label_indices(y, predicted)
-            return self.values(y, target, predicted), fooled
+            values = self.values(y, target, predicted)
+            if len(values.shape) == 0:
+                raise _averaged(values)
+            return values, fooled
 
         return objective
 
@@ -387,16 +390,20 @@ def _pair(objective):
         found = objective(x)
         values, fooled = found if isinstance(found, tuple) else (found, None)
         if len(values.shape) != 1:
-            raise ValueError(
-                "The objective of an attack must return one value per sample, "
-                "of shape `(batch_size,)`: do not average over the batch. "
-                f"Received: objective of shape {tuple(values.shape)}"
-            )
+            raise _averaged(values)
         if fooled is None:
             fooled = ops.zeros_like(values, dtype="bool")
         return values, fooled
 
     return pair
+
+
+def _averaged(values):
+    return ValueError(
+        "The objective of an attack must return one value per sample, of shape "
+        "`(batch_size,)`: do not average over the batch. "
+        f"Received: objective of shape {tuple(values.shape)}"
+    )
 
 
 def _better(new, old):

@@ -1,6 +1,7 @@
 """The TensorFlow seam."""
 
 import contextlib
+import functools
 
 import keras
 import numpy as np
@@ -69,7 +70,9 @@ def compile_function(
     run = function
     if not run_eagerly:
         run = tf.function(
-            function,
+            # Not the function itself: TensorFlow would take programs made from
+            # one line of code for one that is traced again and again, and warn.
+            functools.partial(function),
             jit_compile=jit_compile or None,
             autograph=False,
             reduce_retracing=True,

@@ -104,7 +104,7 @@ BEST = {"linf": best_linf, "l2": best_l2}
 
 
 @pytest.mark.parametrize("norm", NORMS)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(
     seed=st.integers(0, 2**31),
     box=st.sampled_from([(0.0, 1.0), (-1.0, 1.0), (-2.0, 3.0)]),
@@ -119,7 +119,8 @@ def test_projection_is_the_nearest_point(norm, seed, box):
     assert (d[slope == 0.0] == 0.0).all()
     reach = np.where(value[:, None] * slope > 0, low - x, high - x)
     reach = np.where(slope == 0.0, 0.0, reach)
-    missed = np.abs(value) > np.abs(slope * reach).sum(1)
+    needed = np.abs(value) / np.maximum(np.abs(slope * reach).sum(1), 1e-30)
+    missed = needed > 1.0
     assert missed[-1] and missed[1] == (value[1] != 0.0) and not missed[0]
     # What misses the box is approached as far as the box goes.
     np.testing.assert_allclose(d[missed], reach[missed], atol=1e-6)
@@ -129,6 +130,7 @@ def test_projection_is_the_nearest_point(norm, seed, box):
     sizes = oracles.size(d, norm)
     for row in np.flatnonzero(~missed & (slope != 0.0).any(1)):
         best = BEST[norm](x[row], slope[row], value[row], low, high)
+        assert best is not None or needed[row] > 0.999
         if best is not None:
             assert sizes[row] == pytest.approx(best, rel=1e-3, abs=1e-4)
 
@@ -157,7 +159,7 @@ def test_projection_is_the_published_one(norm, spread):
 
 
 @pytest.mark.parametrize("norm", NORMS)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(
     seed=st.integers(0, 2**31),
     spread=st.floats(0.0, 4.0),
