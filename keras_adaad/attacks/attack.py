@@ -123,12 +123,12 @@ class Attack:
         """Returns a random starting perturbation, or `None` to start at `x`."""
         return None
 
-    def host_noise(self, x, x_best, draws, round_):
+    def host_noise(self, x, x_last, draws, round_):
         """Returns what `begin` gets as `noise`, for a search on arrays.
 
         Args:
             x: Images, a NumPy array.
-            x_best: The best points of the rounds before.
+            x_last: The points that the round before found.
             draws: Source of random numbers.
             round_: Index of the round.
         """

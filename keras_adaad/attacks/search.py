@@ -64,13 +64,14 @@ def search(
     targets = attack.target_classes(classifier, x, batch_size)
     outcome = Outcome(x.copy(), np.zeros(len(x), bool))
     best = np.full(len(x), -np.inf, "float32")
+    x_last = x.copy()
     for round_ in range(attack.rounds(classifier.num_classes)):
         left = np.flatnonzero(~outcome.fooled)
         for some, size in batches(left, batch_size):
             if noise is None:
                 draws = HostDraws([seed, round_], rows[some])
                 start = attack.host_noise(
-                    x[some], outcome.x_adv[some], draws, round_
+                    x[some], x_last[some], draws, round_
                 )
             else:
                 start = noise[round_, some]
@@ -83,6 +84,7 @@ def search(
                 outcome.complete = False
                 return outcome
             x_new, values, fooled = (array[: len(some)] for array in found)
+            x_last[some] = x_new
             better = fooled | (values > best[some])
             outcome.x_adv[some[better]] = x_new[better]
             outcome.fooled[some] = fooled

@@ -85,16 +85,16 @@ class Square(Attack):
     def _rounds_per_restart(self):
         return math.ceil(self.queries / ROUND)
 
-    def host_noise(self, x, x_best, draws, round_):
+    def host_noise(self, x, x_last, draws, round_):
         first = round_ % self._rounds_per_restart == 0
         height, width, channels = _sizes(x.shape[1:])
         if self.norm == "linf":
             if not first:
-                return x_best - x
+                return x_last - x
             stripes = _signs(draws, (len(x), 1, width, channels))
             stripes = np.repeat(stripes, height, axis=1)
             return self.epsilon * _as_images(stripes)
-        noise = x_best - x
+        noise = x_last - x
         if first:
             noise = self._grid(x.shape, draws)
         return {

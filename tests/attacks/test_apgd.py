@@ -116,7 +116,9 @@ def test_iterates_are_the_published_ones(runs, loss, norm):
         states[0]["x_adv"], np.clip(x + start_of(norm), 0, 1), atol=1e-7
     )
     for step in (0, 1, 2):
-        np.testing.assert_allclose(states[step]["x_adv"], tried[step], atol=1e-5)
+        np.testing.assert_allclose(
+            states[step]["x_adv"], tried[step], atol=1e-5
+        )
     # Rounding decides where a slope is zero, and who is at a kink of DLR. At a
     # checkpoint itself, our state is the point that the search goes on from.
     for step in (5, 10, 21, 23, 24, 30, 42, 50, 69):
@@ -141,7 +143,9 @@ def test_points_found_are_the_published_ones(loss, norm, steps):
     found, states = ours(loss, norm, steps)
     expected, highest = published(loss, norm, steps)
     # With so few steps, checkpoints count the rises of a loss that stands.
-    assert oracles.share_close(found, expected) >= {1: 1.0, 5: 0.9, 22: 0.7}[steps]
+    assert (
+        oracles.share_close(found, expected) >= {1: 1.0, 5: 0.9, 22: 0.7}[steps]
+    )
     apart = np.abs(states[-1]["value_best"] - highest)
     assert (apart < 1e-5).mean() > 0.9
     fooled = oracles.wrong(module, expected, y)
@@ -208,9 +212,7 @@ def test_every_start_counts():
     # Else the highest loss of all.
     losses = [oracles.cross_entropy(module, s, y) for s in [x_adv, *singles]]
     highest = np.max(losses[1:], axis=0)
-    np.testing.assert_allclose(
-        losses[0][~fooled], highest[~fooled], rtol=1e-5
-    )
+    np.testing.assert_allclose(losses[0][~fooled], highest[~fooled], rtol=1e-5)
     assert 0 < fooled.sum() < len(x)
 
 
@@ -268,25 +270,14 @@ def test_eot_steadies_the_gradient_of_a_random_model():
         model = oracles.random_model()
         return [
             oracles.states(attack, model, x, y, start, seed)[0]["gradient"]
-            for seed in (0, 0, 1)
+            for seed in (0, *range(6))
         ]
 
-    single, averaged = gradients(1), gradients(6)
-    for first, again, _ in (single, averaged):
-        np.testing.assert_array_equal(first, again)
-    # The spread of a mean of six is 0.41 of it.
-    spread = [np.linalg.norm(a - c) for a, _, c in (single, averaged)]
-    assert 0.0 < spread[1] < 0.6 * spread[0]
-
-
-def test_eot_changes_nothing_for_a_model_that_is_not_random():
-    x, y = oracles.smooth_batch(32)
-    model = oracles.smooth_pair()[0]
-    noise = start_of("linf")
-    once = make("cross_entropy", "linf", steps=5)(model, x, y, noise=noise)
-    attack = make("cross_entropy", "linf", steps=5, eot_steps=2)
-    twice = attack(model, x, y, noise=noise)
-    assert oracles.share_close(twice, once) >= 0.9
+    single, averaged = gradients(1), gradients(4)
+    np.testing.assert_array_equal(averaged[0], averaged[1])
+    # The spread of a mean of four is half.
+    spread = [np.std(runs[1:], axis=0).mean() for runs in (single, averaged)]
+    assert 0.35 * spread[0] < spread[1] < 0.65 * spread[0]
 
 
 # Inside a training step.

@@ -28,7 +28,6 @@ VERSIONS = ("standard", "plus", "rand")
 # Small budgets of every attack, of the ensemble and beside it.
 SMALL = {
     "apgd-ce": (APGD, {"steps": 10}),
-    "apgd-dlr": (APGD, {"steps": 10, "loss": "dlr"}),
     "apgd-t": (TargetedAPGD, {"steps": 10, "targets": 1}),
     "fab": (FAB, {"steps": 10, "targets": None}),
     "fab-t": (FAB, {"steps": 10, "targets": 1}),
@@ -59,6 +58,9 @@ def assert_inside(x_adv, x, attack, slack=0.0):
 
 every_attack = pytest.mark.parametrize("name", SMALL)
 every_norm = pytest.mark.parametrize("norm", NORMS)
+# Each attack in one norm, where both would say the same.
+ALTERNATING = [(name, NORMS[i % 2]) for i, name in enumerate(SMALL)]
+alternating = pytest.mark.parametrize("name, norm", ALTERNATING)
 
 
 # The published budgets.
@@ -220,9 +222,9 @@ def test_a_stop_is_noticed_at_every_step():
 EPSILON = {"linf": 0.12, "l2": 0.6}
 BUDGETS = {
     "apgd-ce": (APGD, {"steps": 15}),
-    "apgd-t": (TargetedAPGD, {"steps": 10, "targets": 3}),
-    "fab-t": (FAB, {"steps": 10, "targets": 3}),
-    "square": (Square, {"queries": 300}),
+    "apgd-t": (TargetedAPGD, {"steps": 10, "targets": 2}),
+    "fab-t": (FAB, {"steps": 10, "targets": 2}),
+    "square": (Square, {"queries": 200}),
     "apgd-dlr": (APGD, {"steps": 15, "loss": "dlr"}),
     "fab": (FAB, {"steps": 10, "targets": None}),
 }
@@ -241,12 +243,12 @@ def published(name, norm, seed=0):
         return oracles.apgd(*arguments, 15, loss, seed=seed)
     if name == "apgd-t":
         return oracles.apgd(
-            *arguments, 10, "targeted", seed=seed, n_target_classes=3
+            *arguments, 10, "targeted", seed=seed, n_target_classes=2
         )
     if name == "square":
-        return oracles.square(*arguments, 300, seed=seed)
+        return oracles.square(*arguments, 200, seed=seed)
     return oracles.fab(
-        *arguments, 10, seed=seed, targeted=name == "fab-t", n_target_classes=3
+        *arguments, 10, seed=seed, targeted=name == "fab-t", n_target_classes=2
     )
 
 
@@ -255,8 +257,13 @@ def digits_batch():
     return oracles.trained_batch()
 
 
-@pytest.mark.parametrize("name", BUDGETS)
-@every_norm
+@pytest.mark.parametrize(
+    "name, norm",
+    [
+        *((name, "linf") for name in BUDGETS),
+        *((name, "l2") for name in ("apgd-t", "fab-t", "square")),
+    ],
+)
 def test_verdicts_are_the_published_ones(digits_batch, name, norm):
     x, y = digits_batch
     model, module = oracles.trained_pair()
@@ -271,13 +278,14 @@ def test_verdicts_are_the_published_ones(digits_batch, name, norm):
     )
     theirs = oracles.wrong(module, oracles.to_keras(theirs), y)
     assert 0.2 < theirs.mean() < 0.7
-    assert (ours == theirs).mean() >= 0.95
+    # Two seeds of the published Square agree on 95 % of these images, too.
+    assert (ours == theirs).mean() >= (0.9 if name == "square" else 0.95)
     # Being weaker is the dangerous direction.
     assert ours.mean() >= theirs.mean() - 0.03
 
 
-@every_norm
-def test_the_ensemble_agrees_image_by_image(monkeypatch, norm):
+def test_the_ensemble_agrees_image_by_image(monkeypatch):
+    norm = "linf"
     monkeypatch.setitem(
         autoattack.VERSIONS,
         "standard",
@@ -319,8 +327,9 @@ def test_the_ensemble_agrees_image_by_image(monkeypatch, norm):
 
 
 def test_as_few_classes_as_there_can_be():
-    standard, rand = AutoAttack(epsilon=0.1), AutoAttack(
-        epsilon=0.1, version="rand"
+    standard, rand = (
+        AutoAttack(epsilon=0.1),
+        AutoAttack(epsilon=0.1, version="rand"),
     )
     for num_classes in (2, 3):
         with pytest.raises(ValueError, match=f"4 classes.*{num_classes} cla"):
@@ -384,14 +393,26 @@ def test_invariants(name, norm):
     np.testing.assert_array_equal(outcome.fooled, fooled)
     assert outcome.complete
 
-    # Nor does the batch size matter, nor who else is in the batch.
+
+# (That of Square is in its own file.)
+@pytest.mark.parametrize(
+    "name, norm", [case for case in ALTERNATING if case[0] != "square"]
+)
+def test_batch_size_does_not_change_the_result(name, norm):
+    x, y = oracles.smooth_batch()
+    model, module = oracles.smooth_pair()
+    attack = small(name, norm)
+    whole = attack(model, x, y)
+    # The last batch is padded.
     parts = attack(model, x[:15], y[:15], batch_size=8)
-    assert (oracles.wrong(module, parts, y[:15]) == fooled[:15]).mean() > 0.9
-    assert oracles.share_close(parts, x_adv[:15]) > 0.8
+    assert oracles.share_close(parts, whole[:15]) > 0.8
+    np.testing.assert_array_equal(
+        oracles.wrong(module, parts, y[:15]),
+        oracles.wrong(module, whole[:15], y[:15]),
+    )
 
 
-@every_attack
-@every_norm
+@alternating
 def test_seed_decides(name, norm):
     x, y = oracles.smooth_batch()
     model = oracles.smooth_pair()[0]
@@ -399,16 +420,20 @@ def test_seed_decides(name, norm):
     np.testing.assert_array_equal(runs[0], runs[1])
     if not name.startswith("fab"):
         # (The first start of FAB is the clean image.)
-        assert np.abs(runs[0] - runs[2]).max() > 1e-3
-    unseeded = []
-    for _ in range(2):
-        keras.utils.set_random_seed(5)
-        unseeded.append(small(name, norm, seed=None)(model, x, y))
-    np.testing.assert_array_equal(*unseeded)
+        assert (runs[0] != runs[2]).any()
 
 
-@every_attack
-@every_norm
+def test_without_a_seed_that_of_keras_decides():
+    x, y = oracles.smooth_batch()
+    model, runs = oracles.smooth_pair()[0], []
+    for seed in (5, 5, 6):
+        keras.utils.set_random_seed(seed)
+        runs.append(small("square", "l2", seed=None)(model, x, y))
+    np.testing.assert_array_equal(runs[0], runs[1])
+    assert (runs[0] != runs[2]).any()
+
+
+@alternating
 def test_epsilon_zero_is_the_clean_image(name, norm):
     x, y = oracles.smooth_batch()
     x_adv = small(name, norm, epsilon=0.0)(oracles.smooth_pair()[0], x, y)
@@ -417,7 +442,7 @@ def test_epsilon_zero_is_the_clean_image(name, norm):
 
 @every_attack
 @every_norm
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=3, deadline=None)
 @given(epsilon=st.floats(1e-4, 2.0), seed=st.integers(0, 2**31))
 def test_ball_and_range_hold_for_any_epsilon(name, norm, epsilon, seed):
     generator = np.random.default_rng(seed)
@@ -430,8 +455,7 @@ def test_ball_and_range_hold_for_any_epsilon(name, norm, epsilon, seed):
     assert_inside(x_adv, x, attack, slack=1e-6)
 
 
-@every_attack
-@every_norm
+@alternating
 def test_units_do_not_matter(name, norm):
     """Images in [-1, 1], with twice the radius, give the same attack."""
     x, y = oracles.smooth_batch()
@@ -453,10 +477,9 @@ def test_units_do_not_matter(name, norm):
     )
 
 
-@every_attack
-def test_one_hot_labels_of_integers_or_floats(name):
+def test_labels_of_either_form():
     x, y = oracles.smooth_batch()
-    model, attack = oracles.smooth_pair()[0], small(name, "linf")
+    model, attack = oracles.smooth_pair()[0], small("fab-t", "linf")
     expected = attack(model, x, y)
     one_hot = np.eye(10, dtype="float32")[y]
     np.testing.assert_array_equal(attack(model, x, one_hot), expected)
@@ -513,7 +536,7 @@ def test_a_random_model_draws_anew_in_every_forward_pass():
     assert np.abs(first - second).max() > 1e-3
 
 
-@pytest.mark.parametrize("name", ["apgd-ce", "fab", "square", "cw"])
+@pytest.mark.parametrize("name", ["apgd-ce", "square"])
 def test_attacks_on_a_random_model_repeat(name):
     model = oracles.random_model()
     x, y = oracles.smooth_batch()
@@ -526,7 +549,7 @@ def test_attacks_on_a_random_model_repeat(name):
 
 
 def test_rand_version_on_a_random_model(monkeypatch):
-    budget = {"steps": 5, "eot_steps": 3}
+    budget = {"steps": 5, "eot_steps": 2}
     monkeypatch.setitem(
         autoattack.VERSIONS,
         "rand",

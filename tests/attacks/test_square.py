@@ -167,10 +167,10 @@ def test_l2_start_is_a_grid_of_tiles(shape):
             if scale is None:
                 scale = np.linalg.norm(place[0, ..., 0])
             for image in np.moveaxis(place, -1, 1).reshape(-1, side, side):
-                options = [
-                    sign * t for sign in (1, -1) for t in (tile, tile.T)
+                options = [sign * t for sign in (1, -1) for t in (tile, tile.T)]
+                near = [
+                    np.allclose(image, scale * t, atol=1e-6) for t in options
                 ]
-                near = [np.allclose(image, scale * t, atol=1e-6) for t in options]
                 assert any(near)
                 turned.add(near.index(True))
     assert turned >= {0, 2} or turned >= {1, 3}
@@ -291,9 +291,7 @@ def test_margin_never_falls_and_who_is_fooled_stays(norm):
     best = values[0].copy()
     np.testing.assert_array_equal(kept[0], best)
     for step in range(1, 31):
-        better = (best < 0.0) & (
-            (values[step] > best) | (values[step] >= 0.0)
-        )
+        better = (best < 0.0) & ((values[step] > best) | (values[step] >= 0.0))
         best = np.where(better, values[step], best)
         np.testing.assert_array_equal(kept[step], best)
         expected = np.where(
@@ -307,7 +305,7 @@ def test_margin_never_falls_and_who_is_fooled_stays(norm):
 # The whole search.
 
 
-def attacked(norm, queries=150, **arguments):
+def attacked(norm, queries=120, **arguments):
     x, y = oracles.smooth_batch()
     attack = Square(
         epsilon=oracles.EPSILON[norm],
@@ -323,19 +321,17 @@ def attacked(norm, queries=150, **arguments):
 def test_every_query_counts_once(norm):
     model = oracles.smooth_pair()[0]
     # Nothing fools a constant, so nothing stops the search.
-    attack = Square(epsilon=0.1, norm=norm, queries=230, restarts=2)
+    attack = Square(epsilon=0.1, norm=norm, queries=130, restarts=2)
     x, _ = oracles.smooth_batch()
     y = np.zeros(len(x), "int32")
-    outcome, moved = oracles.steps_taken(
-        attack, oracles.constant_model(), x, y
-    )
-    assert moved == 2 * 230 * [len(x)]
+    outcome, moved = oracles.steps_taken(attack, oracles.constant_model(), x, y)
+    assert moved == 2 * 130 * [len(x)]
     assert not outcome.fooled.any()
     # Images that are fooled leave at the end of a round of 100.
     attack, x, y = attacked(norm)
     outcome, moved = oracles.steps_taken(attack, model, x, y)
     assert moved[:100] == 100 * [len(x)]
-    assert len(set(moved[100:])) == 1 and len(moved) == 150
+    assert len(set(moved[100:])) == 1 and len(moved) == 120
     assert len(x) > moved[-1] >= (~outcome.fooled).sum() > 0
 
 
@@ -343,7 +339,7 @@ def test_every_query_counts_once(norm):
 def test_longer_searches_get_further(norm):
     model, module = oracles.smooth_pair()
     margins = []
-    for queries in (1, 20, 150):
+    for queries in (1, 20, 120):
         attack, x, y = attacked(norm, queries)
         margins.append(oracles.margin(module, attack(model, x, y), y))
     robust = margins[-1] < 0.0
