@@ -1,12 +1,15 @@
 """AutoAttack, against the published implementation on the same weights.
 
     python -m benchmarks.autoattack [--norms linf l2] [--what protocol attacks]
+    python -m benchmarks.autoattack --what report
 
 Trains a small network adversarially on Fashion-MNIST (which Keras downloads,
 or finds in its folder), then runs `pyautoattack` on its plain PyTorch twin and
 ours on each backend, one process after another. `protocol` is the whole
 standard AutoAttack, timed; `attacks` is each attack alone on all images that
-are right when clean. Prints the share of images with the same verdict, the
+are right when clean. The second command prints the report of one backend.
+
+Prints the share of images with the same verdict, the
 accuracies, the images that the reference fools and ours misses, and the times.
 
 Writes `results/autoattack.json`; what is in it is not measured again.
@@ -48,6 +51,9 @@ def main():
     WEIGHTS.parent.mkdir(exist_ok=True)
     if not WEIGHTS.exists():
         run_worker("torch", "linf", "train")
+    if arguments.what == ["report"]:
+        print(run_worker(arguments.backends[0], arguments.norms[0], "report"))
+        return
     output = pathlib.Path(arguments.output)
     results = json.loads(output.read_text()) if output.exists() else {}
     for norm in arguments.norms:
@@ -119,15 +125,21 @@ def ours(model, x, y, norm, epsilon, what):
         model,
         x,
         y,
-        ["autoattack"] if what == "protocol" else list(ATTACKS),
+        {
+            "protocol": ["autoattack"],
+            "attacks": list(ATTACKS),
+            "report": ["fgsm", "pgd", "cw", "autoattack"],
+        }[what],
         epsilon,
         norm=norm,
         batch_size=BATCH_SIZE,
         individual=what == "attacks",
-        reliability_checks=False,
-        curve=False,
+        reliability_checks=what == "report",
+        curve=what == "report",
         verbose=0,
     )
+    if what == "report":
+        return str(report)
     robust = {
         r.name: r.robust if what == "protocol" else r.individual
         for r in report.results

@@ -70,9 +70,7 @@ def search(
         for some, size in batches(left, batch_size):
             if noise is None:
                 draws = HostDraws([seed, round_], rows[some])
-                start = attack.host_noise(
-                    x[some], x_last[some], draws, round_
-                )
+                start = attack.host_noise(x[some], x_last[some], draws, round_)
             else:
                 start = noise[round_, some]
             target = None if targets is None else targets[round_, some]

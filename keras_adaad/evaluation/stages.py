@@ -73,32 +73,21 @@ def run_stages(stages, classifier, x, y, clean, *, state, **options):
         y: Class indices.
         clean: Booleans: which images are right without an attack.
         state: The `State`.
-        **options: As of `run_stage`, and `deadline`: the time after which
-            nothing is begun, or `None`.
+        **options: As of `run_stage`.
 
     Returns:
         A tuple `(results, x_adv)`: a list of `AttackResult`, and for each
         image the first point that fooled the model, or the clean image.
     """
-    deadline = options.pop("deadline")
     results, x_adv = state.load(x)
-    robust = results[-1].robust if results else clean
     for stage in stages[len(results) :]:
-        late = deadline is not None and time.monotonic() >= deadline
-        result = run_stage(
-            stage,
-            classifier,
-            x,
-            y,
-            clean,
-            robust,
-            x_adv,
-            late=late,
-            deadline=deadline,
-            **options,
+        robust = results[-1].robust if results else clean
+        result, found = run_stage(
+            stage, classifier, x, y, clean, robust, **options
         )
+        new = robust & ~result.robust
+        x_adv[new] = found[new]
         results.append(result)
-        robust = result.robust
         if result.complete:
             state.save(results, x_adv, x)
     return results, x_adv
@@ -111,54 +100,72 @@ def run_stage(
     y,
     clean,
     robust,
-    x_adv,
     *,
     seed,
     batch_size,
     individual,
     deadline,
-    late,
     verbose,
 ):
-    """Runs one attack, each image from its clean self; fills `x_adv`."""
-    begin = time.monotonic()
-    # Only what no attack before has fooled, unless each is to stand alone.
+    """Runs one attack, each image from its clean self.
+
+    Args:
+        stage: The `Stage`.
+        classifier: The `Classifier` of the model.
+        x: Images.
+        y: Class indices.
+        clean: Booleans: which images are right without an attack.
+        robust: Booleans: which are right after the attacks before.
+        seed: Integer that decides the draws of attacks without a seed.
+        batch_size: Images per compiled call.
+        individual: Whether the attack sees all images of `clean`, or only
+            those of `robust`.
+        deadline: Time (`time.monotonic()`) at which the attack ends, or
+            `None`.
+        verbose: Whether to show a progress bar.
+
+    Returns:
+        A tuple `(result, x_adv)`: an `AttackResult`, and a point for each
+        image.
+    """
+    begin, attack = time.monotonic(), stage.attack
+    seed = seed if attack.seed is None else attack.seed
     left = np.flatnonzero(clean if individual else robust)
-    fooled = np.zeros(len(x), bool)
-    complete = not late
-    if len(left) and not late:
-        attack = stage.attack
+    fooled, x_adv = np.zeros(len(x), bool), x.copy()
+    complete = len(left) == 0 or deadline is None or begin < deadline
+    attacked = len(left) if complete else 0
+    if attacked:
         bar = _Bar(stage, len(left), classifier, x, seed, deadline, verbose)
         outcome = attack.run(
             classifier,
             x[left],
             y[left],
             rows=left,
-            seed=seed if attack.seed is None else attack.seed,
+            seed=seed,
             batch_size=batch_size,
             stop=bar.advance,
         )
-        valid = within(outcome.x_adv, x[left], attack)
-        fooled[left] = outcome.fooled & valid
-        new = left[fooled[left] & robust[left]]
-        x_adv[new] = outcome.x_adv[np.isin(left, new)]
+        x_adv[left] = outcome.x_adv
+        # A point outside the ball or the range does not count.
+        fooled[left] = outcome.fooled & within(outcome.x_adv, x[left], attack)
         complete = outcome.complete
         bar.finish((robust & ~fooled).mean())
-    alone = len(left) == clean.sum()
-    return AttackResult(
+    alone = complete and len(left) == clean.sum()
+    result = AttackResult(
         name=stage.name,
         group=stage.group,
         parameters={
-            "attack": type(stage.attack).__name__,
-            **stage.attack.get_config(),
-            "seed": seed if stage.attack.seed is None else stage.attack.seed,
+            "attack": type(attack).__name__,
+            **attack.get_config(),
+            "seed": seed,
         },
-        attacked=len(left) if not late else 0,
+        attacked=attacked,
         seconds=time.monotonic() - begin,
         robust=robust & ~fooled,
-        individual=clean & ~fooled if alone and complete else None,
+        individual=clean & ~fooled if alone else None,
         complete=complete,
     )
+    return result, x_adv
 
 
 def within(x_adv, x, attack):

@@ -134,8 +134,10 @@ def test_linf_start_is_stripes():
     np.testing.assert_allclose(np.abs(noise), 0.1, rtol=1e-6)
     # The same all the way down; by image, column and channel, either.
     np.testing.assert_array_equal(noise, noise[:, :1].repeat(9, axis=1))
-    assert abs(np.sign(noise[:, 0]).mean()) < 0.2
-    assert (np.sign(noise[:, 0]).std((0,)) > 0.5).all()
+    signs = np.sign(noise[:, 0])
+    assert abs(signs.mean()) < 0.2
+    for other in (signs[::-1], signs[:, ::-1], signs[:, :, ::-1]):
+        assert 0.2 < (signs != other).mean() < 0.8
     # The next round goes on from the best point.
     best = np.clip(x + 0.05, 0, 1)
     noise = attack.host_noise(x, best, HostDraws([0, 1], range(20)), 1)
@@ -278,6 +280,7 @@ def test_margin_never_falls_and_who_is_fooled_stays(norm):
     noise = attack.host_noise(x, x, HostDraws([0, 0], range(6)), 0)
     values = generator.normal(-1.0, 0.6, (31, 6)).astype("float32")
     values[0] = -2.0
+    values[1:3, 3] = -1.9  # the second is no better: the first is kept
     values[12, 0] = 0.0  # on the boundary: counts as fooled
     objective, seen = oracles.scripted(values)
     settings = list(attack.settings(SHAPE, 0))

@@ -350,7 +350,9 @@ def test_new_weights_need_no_new_program(model, data):
     if keras.config.backend() != "torch":
         assert len(traces) == count
     # Another epsilon or number of steps needs none either.
-    evaluate(clone, data, [PGD(epsilon=0.2, steps=5, loss=loss)], 0.2, **options)
+    evaluate(
+        clone, data, [PGD(epsilon=0.2, steps=5, loss=loss)], 0.2, **options
+    )
     if keras.config.backend() != "torch":
         assert len(traces) == count
     margin = PGD(epsilon=EPSILON, steps=3, loss="margin")
