@@ -19,12 +19,27 @@ def test_names():
         "AdversarialTraining",
         "Distiller",
         "PGDAT",
+        "RobustnessReport",
         "attacks",
         "callbacks",
+        "evaluate_robustness",
+        "evaluation",
         "losses",
     } <= public(keras_adaad)
-    assert {"FGSM", "PGD", "Attack"} <= public(keras_adaad.attacks)
-    assert public(keras_adaad.callbacks) >= {"StudentCheckpoint"}
+    assert {
+        "APGD",
+        "Attack",
+        "AutoAttack",
+        "CW",
+        "FAB",
+        "FGSM",
+        "PGD",
+        "Square",
+        "TargetedAPGD",
+        "get",
+    } <= public(keras_adaad.attacks)
+    callbacks = {"RobustEvaluation", "StudentCheckpoint"}
+    assert callbacks <= public(keras_adaad.callbacks)
     version = (PACKAGE.parent / "CHANGELOG.md").read_text()
     assert f"## {keras_adaad.__version__}" in version
 

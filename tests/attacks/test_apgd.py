@@ -4,6 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
+import torch
 from keras import ops
 
 from keras_adaad.attacks import APGD
@@ -175,6 +176,95 @@ def test_call_is_this_search(loss):
     x_adv = attack(oracles.smooth_pair()[0], x, y, noise=start_of("linf"))
     expected, _ = ours(loss, "linf", 22)
     assert oracles.share_close(x_adv, expected) >= 0.95
+
+
+class Script:
+    """Logits and gradients of each forward pass that do not depend on `x`.
+
+    So nothing grows from rounding, and 100 steps can be compared in full.
+    """
+
+    def __init__(self, num_images, passes):
+        generator = np.random.default_rng(0)
+        # Some losses rise nearly always, some stand still, some fall.
+        drift = np.linspace(-0.3, 0.5, num_images)
+        rises = generator.normal(drift, 0.4, (passes, num_images))
+        rises[:, ::4] *= generator.random((passes, num_images))[:, ::4] < 0.5
+        # Two rise all the time, and never get back to where they start.
+        rises[:, 1:3] = 0.1
+        rises[1, 1:3] = -50.0
+        self.logit = rises.cumsum(0) - generator.uniform(0, 20, num_images)
+        # A third never fools the model.
+        self.logit[:, ::3] -= self.logit[:, ::3].max(0) + 0.1
+        self.logit = self.logit.astype("float32")
+        self.slope = generator.normal(size=(passes, num_images, 6, 6, 1))
+        self.slope = self.slope.astype("float32")
+
+    def in_keras(self):
+        passes = iter(zip(self.logit, self.slope, strict=True))
+
+        def logits(x):
+            logit, slope = map(ops.convert_to_tensor, next(passes))
+            here = (x - ops.stop_gradient(x)) * slope
+            logit = logit + ops.sum(here, axis=(1, 2, 3))
+            zero = 0.0 * logit
+            return ops.stack([zero, logit, zero - 100.0], axis=-1)
+
+        return logits
+
+    def in_torch(self):
+        passes = iter(zip(self.logit, self.slope, strict=True))
+
+        def logits(x):
+            logit, slope = next(passes)
+            here = (x - x.detach()) * oracles.to_torch(slope)
+            logit = torch.tensor(logit) + here.sum((1, 2, 3))
+            zero = 0.0 * logit
+            return torch.stack([zero, logit, zero - 100.0], dim=-1)
+
+        return logits
+
+
+@pytest.mark.parametrize("steps", [100, 37])
+@pytest.mark.parametrize("norm", oracles.NORMS)
+def test_whole_search_on_a_script(norm, steps):
+    """Every iterate of the published code, up to the last step."""
+    generator = np.random.default_rng(1)
+    x = generator.uniform(-0.2, 1.2, (32, 6, 6, 1)).clip(0, 1)
+    x, y = x.astype("float32"), np.zeros(32, "int32")
+    epsilon = {"linf": 0.1, "l2": 0.5}[norm]
+    start = oracles.noise(x, norm, epsilon)
+    script = Script(len(x), steps + 1)
+
+    tried, model = [], script.in_torch()
+
+    def recorded(x):
+        tried.append(oracles.to_keras(x))
+        return model(x)
+
+    expected, highest = oracles.apgd_run(
+        recorded, norm, epsilon, steps, "dlr", x, y, x + start
+    )
+    attack = APGD(epsilon=epsilon, norm=norm, steps=steps, loss="dlr")
+    objective = attack.objective(script.in_keras(), ops.convert_to_tensor(y))
+    settings = attack.settings(x.shape[1:], 0)
+    clean, start = ops.convert_to_tensor(x), ops.convert_to_tensor(start)
+    state = attack.begin(objective, clean, start, settings[0])
+    halved = []
+    for step, setting in enumerate(settings, 1):
+        before = state["step_size"]
+        state = attack.step(objective, clean, state, setting)
+        halved.append(ops.convert_to_numpy(state["step_size"] < before))
+        if not setting["interval"]:
+            found = ops.convert_to_numpy(state["x_adv"])
+            np.testing.assert_allclose(found, tried[step], atol=1e-5)
+    found = ops.convert_to_numpy(attack.result(clean, state, setting))
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    found = ops.convert_to_numpy(state["value_best"])
+    np.testing.assert_allclose(found, highest, rtol=1e-5, atol=1e-6)
+    # All kinds of images are there.
+    halved, fooled = np.sum(halved, axis=0), (script.logit > 0.0).any(0)
+    assert halved.min() <= 2 and halved.max() >= 6 and 0 < fooled.mean() < 1
 
 
 # Targets, restarts, starts.

@@ -530,12 +530,14 @@ def test_a_random_model_draws_anew_in_every_forward_pass():
     np.testing.assert_array_equal(passes[0], passes[1])
     assert np.abs(passes[0][0] - passes[2][0]).max() > 1e-3
     networks.assert_same(before, networks.snapshot(model))
-    # Within one program too.
+    # Within one program, and whenever it is called, too.
     both = Classifier.of(model, 10).program(
         "twice", lambda logits, x: (logits(x), logits(x))
     )
-    first, second = (ops.convert_to_numpy(a) for a in both(x))
-    assert np.abs(first - second).max() > 1e-3
+    passes = [ops.convert_to_numpy(a) for _ in range(2) for a in both(x)]
+    for i in range(4):
+        for other in passes[:i]:
+            assert np.abs(passes[i] - other).max() > 1e-3
 
 
 @pytest.mark.parametrize("name", ["apgd-ce", "square"])

@@ -325,6 +325,29 @@ def test_overshoot_and_way_back_are_arguments():
     np.testing.assert_allclose(state["distance"], 1.2 * 0.45 / 3.5, atol=1e-6)
 
 
+@pytest.mark.parametrize("norm", NORMS)
+def test_untargeted_walks_to_the_nearest_boundary_of_the_norm(norm):
+    """A slope of one pixel, against one that is spread over all four."""
+    x = ops.convert_to_tensor(np.full((1, 2, 2, 1), 0.5, "float32"))
+    slopes = ops.convert_to_tensor(
+        np.array([[0, 0, 0, 0], [1, 0, 0, 0], [0.5] * 4], "float32")
+    )
+
+    def objective(x):
+        moved = ops.reshape(x, (-1, 4)) - 0.5
+        values = ops.matmul(moved, ops.transpose(slopes))
+        values = values + ops.convert_to_tensor([[1e10, -0.1, -0.15]])
+        return values, ops.max(values[:, 1:], axis=-1) >= 0.0
+
+    # 0.1 or 0.15 / 2 away in L-infinity; 0.1 or 0.15 away in L2.
+    expected = {"linf": [0.075] * 4, "l2": [0.1, 0, 0, 0]}[norm]
+    attack = FAB(epsilon=1.0, norm=norm, targets=None, eta=1.01)
+    state = attack.begin(objective, x, None, {"epsilon": 1.0})
+    state = attack.step(objective, x, state, {"epsilon": 1.0})
+    moved = ops.convert_to_numpy(state["closest"]).reshape(4) - 0.5
+    np.testing.assert_allclose(moved, 1.01 * np.array(expected), atol=1e-5)
+
+
 def test_needs_a_classifier():
     x = ops.convert_to_tensor(oracles.smooth_batch()[0])
     with pytest.raises(NotImplementedError, match="PGD"):
