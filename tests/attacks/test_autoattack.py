@@ -430,7 +430,7 @@ def test_without_a_seed_that_of_keras_decides():
     model, runs = oracles.smooth_pair()[0], []
     for seed in (5, 5, 6):
         keras.utils.set_random_seed(seed)
-        runs.append(small("square", "l2", seed=None)(model, x, y))
+        runs.append(small("cw", "linf", seed=None)(model, x, y))
     np.testing.assert_array_equal(runs[0], runs[1])
     assert (runs[0] != runs[2]).any()
 
@@ -442,9 +442,8 @@ def test_epsilon_zero_is_the_clean_image(name, norm):
     np.testing.assert_allclose(x_adv, x, atol=1e-7)
 
 
-@every_attack
-@every_norm
-@settings(max_examples=3, deadline=None)
+@alternating
+@settings(max_examples=4, deadline=None)
 @given(epsilon=st.floats(1e-4, 2.0), seed=st.integers(0, 2**31))
 def test_ball_and_range_hold_for_any_epsilon(name, norm, epsilon, seed):
     generator = np.random.default_rng(seed)
@@ -457,7 +456,10 @@ def test_ball_and_range_hold_for_any_epsilon(name, norm, epsilon, seed):
     assert_inside(x_adv, x, attack, slack=1e-6)
 
 
-@alternating
+@pytest.mark.parametrize(
+    "name, norm",
+    [("apgd-ce", "l2"), ("fab-t", "linf"), ("square", "l2"), ("cw", "linf")],
+)
 def test_units_do_not_matter(name, norm):
     """Images in [-1, 1], with twice the radius, give the same attack."""
     x, y = oracles.smooth_batch()
