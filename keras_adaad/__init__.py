@@ -4,6 +4,8 @@ from keras_adaad import attacks as attacks
 from keras_adaad import callbacks as callbacks
 from keras_adaad import evaluation as evaluation
 from keras_adaad import losses as losses
+from keras_adaad import models as models
+from keras_adaad import optimizers as optimizers
 from keras_adaad.adversarial_training import (
     AdversarialTraining as AdversarialTraining,
 )

@@ -1,0 +1,13 @@
+"""The networks of this field: students and teachers, as published."""
+
+from keras_adaad.models.mobilenet_v2 import MobileNetV2 as MobileNetV2
+from keras_adaad.models.preact_resnet import (
+    DMPreActResNet18 as DMPreActResNet18,
+)
+from keras_adaad.models.preact_resnet import PreActResNet18 as PreActResNet18
+from keras_adaad.models.resnet import ResNet18 as ResNet18
+from keras_adaad.models.resnet import ResNet34 as ResNet34
+from keras_adaad.models.wide_resnet import DMWideResNet as DMWideResNet
+from keras_adaad.models.wide_resnet import WideResNet as WideResNet
+from keras_adaad.models.wrapping import logits as logits
+from keras_adaad.models.wrapping import with_normalization as with_normalization

@@ -1,0 +1,67 @@
+"""MobileNetV2 for CIFAR."""
+
+from keras_adaad.models.network import Network
+
+# Expansion, filters, blocks and stride of each stage.
+_STAGES = (
+    (1, 16, 1, 1),
+    (6, 24, 2, 1),
+    (6, 32, 3, 2),
+    (6, 64, 4, 2),
+    (6, 96, 3, 1),
+    (6, 160, 3, 2),
+    (6, 320, 1, 1),
+)
+
+
+def MobileNetV2(
+    input_shape=None,
+    num_classes=10,
+    mean=None,
+    std=None,
+    data_format=None,
+    name="mobilenet_v2",
+):
+    """Builds the MobileNetV2 that the field trains on CIFAR.
+
+    [Sandler et al., CVPR 2018](https://arxiv.org/abs/1801.04381), in the form
+    of the public `pytorch-cifar` code. It is not
+    `keras.applications.MobileNetV2`: the strides of the stem and of the second
+    stage are 1, activations are ReLU, and where a block of stride 1 changes
+    the number of channels, its shortcut is a 1x1 convolution.
+
+    Args:
+        input_shape: Shape of an image. Defaults to 32x32 RGB.
+        num_classes: Number of classes. Defaults to `10`.
+        mean, std: One value per channel, or `None`.
+        data_format: "channels_last" or "channels_first", or `None`.
+        name: Name of the model.
+
+    Returns:
+        A `keras.Model` from images in [0, 1] to logits.
+    """
+    net = Network(input_shape, data_format, mean, std)
+    x = net.norm_act(net.conv(net.images(), 32, 3, 1, "conv1"), "bn1")
+    block = 0
+    for expansion, filters, depth, first_strides in _STAGES:
+        for i in range(depth):
+            strides = first_strides if i == 0 else 1
+            x = _block(net, x, expansion, filters, strides, f"layers.{block}.")
+            block += 1
+    x = net.norm_act(net.conv(x, 1280, 1, 1, "conv2"), "bn2")
+    return net.classifier(x, num_classes, "linear", name)
+
+
+def _block(net, x, expansion, filters, strides, name):
+    shortcut = x
+    x = net.conv(x, expansion * net.channels(x), 1, 1, name + "conv1")
+    x = net.norm_act(x, name + "bn1")
+    x = net.depthwise_conv(x, 3, strides, name + "conv2")
+    x = net.norm_act(x, name + "bn2")
+    x = net.norm(net.conv(x, filters, 1, 1, name + "conv3"), name + "bn3")
+    if strides != 1:
+        return x
+    if net.channels(shortcut) != filters:
+        shortcut = net.conv(shortcut, filters, 1, 1, name + "shortcut.0")
+        shortcut = net.norm(shortcut, name + "shortcut.1")
+    return net.add(x, shortcut)

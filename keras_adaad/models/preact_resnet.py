@@ -1,0 +1,119 @@
+"""PreActResNet-18: BatchNorm and activation before each convolution."""
+
+from keras_adaad.models.network import CIFAR10_MEAN
+from keras_adaad.models.network import CIFAR10_STD
+from keras_adaad.models.network import Network
+from keras_adaad.models.network import trades_initializer
+
+
+def PreActResNet18(
+    input_shape=None,
+    num_classes=10,
+    bn_before_fc=True,
+    out_shortcut=True,
+    mean=None,
+    std=None,
+    data_format=None,
+    name="preact_resnet18",
+):
+    """Builds the PreActResNet-18 of RobustBench, in its three variants.
+
+    [He et al., ECCV 2016](https://arxiv.org/abs/1603.05027). The variants
+    have the same weights and other outputs, so a checkpoint does not tell
+    which it is:
+
+    | `bn_before_fc` | `out_shortcut` | used by |
+    | --- | --- | --- |
+    | `False` | `False` | Wong 2020, Andriushchenko 2020 |
+    | `True` | `True` | Rice 2020, Addepalli 2021, SAAD's student |
+    | `False` | `True` | the public `pytorch-cifar` code |
+
+    Args:
+        input_shape: Shape of an image. Defaults to 32x32 RGB.
+        num_classes: Number of classes. Defaults to `10`.
+        bn_before_fc: Whether BatchNorm and ReLU precede the average pooling.
+            Defaults to `True`.
+        out_shortcut: Whether the 1x1 convolution of a shortcut takes the
+            activated tensor; otherwise it takes the raw input of its block.
+            Defaults to `True`.
+        mean, std: One value per channel, or `None`.
+        data_format: "channels_last" or "channels_first", or `None`.
+        name: Name of the model.
+
+    Returns:
+        A `keras.Model` from images in [0, 1] to logits.
+    """
+    net = Network(input_shape, data_format, mean, std)
+    x = net.conv(net.images(), 64, 3, 1, "conv1")
+    for stage in range(4):
+        for i in range(2):
+            prefix = f"layer{stage + 1}.{i}."
+            strides = 2 if stage > 0 and i == 0 else 1
+            filters = 64 * 2**stage
+            out = net.norm_act(x, prefix + "bn1")
+            if strides != 1 or net.channels(x) != filters:
+                x = out if out_shortcut else x
+                x = net.conv(x, filters, 1, strides, prefix + "shortcut.0")
+            out = net.conv(out, filters, 3, strides, prefix + "conv1")
+            out = net.norm_act(out, prefix + "bn2")
+            out = net.conv(out, filters, 3, 1, prefix + "conv2")
+            x = net.add(out, x)
+    if bn_before_fc:
+        x = net.norm_act(x, "bn")
+    return net.classifier(x, num_classes, "linear", name)
+
+
+def DMPreActResNet18(
+    input_shape=None,
+    num_classes=10,
+    activation="silu",
+    mean=CIFAR10_MEAN,
+    std=CIFAR10_STD,
+    data_format=None,
+    name="dm_preact_resnet18",
+):
+    """Builds DeepMind's PreActResNet-18, the "R18" of Rebuffi and Rade.
+
+    As [published](https://github.com/google-deepmind/deepmind-research/tree/master/adversarial_robustness):
+    a shortcut is a 3x3 convolution of the raw input of its block, padding is
+    Keras's "same", the images are normalised inside the model. BatchNorm's
+    momentum and the initialisers are those of the code that trains it
+    (Rade & Moosavi-Dezfooli 2022, Wang et al. 2023).
+
+    Args:
+        input_shape: Shape of an image. Defaults to 32x32 RGB.
+        num_classes: Number of classes. Defaults to `10`.
+        activation: "silu" or "relu". Defaults to "silu".
+        mean, std: One value per channel, or `None`. Defaults to those of
+            CIFAR-10.
+        data_format: "channels_last" or "channels_first", or `None`.
+        name: Name of the model.
+
+    Returns:
+        A `keras.Model` from images in [0, 1] to logits.
+    """
+    net = Network(
+        input_shape,
+        data_format,
+        mean,
+        std,
+        symmetric=False,
+        momentum=0.99,
+        initializer=trades_initializer,
+        activation=activation,
+    )
+    x = net.conv(net.images(), 64, 3, 1, "conv_2d")
+    for stage in range(4):
+        for i in range(2):
+            prefix = f"layer_{stage}.{i}."
+            strides = 2 if stage > 0 and i == 0 else 1
+            filters = 64 * 2**stage
+            out = net.norm_act(x, prefix + "batchnorm_0")
+            if strides != 1 or net.channels(x) != filters:
+                x = net.conv(x, filters, 3, strides, prefix + "shortcut")
+            out = net.conv(out, filters, 3, strides, prefix + "conv_2d_1")
+            out = net.norm_act(out, prefix + "batchnorm_1")
+            out = net.conv(out, filters, 3, 1, prefix + "conv_2d_2")
+            x = net.add(out, x)
+    x = net.norm_act(x, "batchnorm")
+    return net.classifier(x, num_classes, "logits", name, zero_bias=True)

@@ -1,0 +1,90 @@
+"""ResNet for CIFAR: a 3x3 stem of stride 1 and no max-pooling."""
+
+from keras_adaad.models.network import Network
+
+
+def ResNet18(
+    input_shape=None,
+    num_classes=10,
+    mean=None,
+    std=None,
+    data_format=None,
+    name="resnet18",
+):
+    """Builds the ResNet-18 that the field trains on CIFAR.
+
+    [He et al., CVPR 2016](https://arxiv.org/abs/1512.03385), in the form of
+    the public `pytorch-cifar` code that AdaAD, RSLAD and RobustBench use.
+
+    Args:
+        input_shape: Shape of an image, e.g. `(32, 32, 3)`. Defaults to 32x32
+            RGB in the order of `data_format`.
+        num_classes: Number of classes. Defaults to `10`.
+        mean, std: One value per channel, subtracted from the images and
+            dividing them inside the model. Defaults to `None`: none.
+        data_format: "channels_last" or "channels_first". Defaults to that of
+            `keras.config.image_data_format()`.
+        name: Name of the model.
+
+    Returns:
+        A `keras.Model` from images of shape `(batch_size, *input_shape)` in
+        [0, 1] to logits of shape `(batch_size, num_classes)`.
+
+    Raises:
+        ValueError: For a shape, a number of classes or statistics that make
+            no network.
+
+    Example:
+
+    ```python
+    student = keras_adaad.models.ResNet18((32, 32, 3), num_classes=100)
+    ```
+    """
+    net = Network(input_shape, data_format, mean, std)
+    return _resnet(net, (2, 2, 2, 2), num_classes, name)
+
+
+def ResNet34(
+    input_shape=None,
+    num_classes=10,
+    mean=None,
+    std=None,
+    data_format=None,
+    name="resnet34",
+):
+    """Builds the ResNet-34 for CIFAR: `ResNet18` with 3, 4, 6 and 3 blocks.
+
+    Args:
+        input_shape: Shape of an image. Defaults to 32x32 RGB.
+        num_classes: Number of classes. Defaults to `10`.
+        mean, std: One value per channel, or `None`.
+        data_format: "channels_last" or "channels_first", or `None`.
+        name: Name of the model.
+
+    Returns:
+        A `keras.Model` from images in [0, 1] to logits.
+    """
+    net = Network(input_shape, data_format, mean, std)
+    return _resnet(net, (3, 4, 6, 3), num_classes, name)
+
+
+def _resnet(net, blocks, num_classes, name):
+    x = net.conv(net.images(), 64, 3, 1, "conv1")
+    x = net.norm_act(x, "bn1")
+    for stage, depth in enumerate(blocks):
+        for i in range(depth):
+            strides = 2 if stage > 0 and i == 0 else 1
+            x = _block(net, x, 64 * 2**stage, strides, f"layer{stage + 1}.{i}.")
+    return net.classifier(x, num_classes, "linear", name)
+
+
+def _block(net, x, filters, strides, name):
+    shortcut = x
+    if strides != 1 or net.channels(x) != filters:
+        shortcut = net.conv(x, filters, 1, strides, name + "shortcut.0")
+        shortcut = net.norm(shortcut, name + "shortcut.1")
+    x = net.conv(x, filters, 3, strides, name + "conv1")
+    x = net.norm_act(x, name + "bn1")
+    x = net.conv(x, filters, 3, 1, name + "conv2")
+    x = net.norm(x, name + "bn2")
+    return net.act(net.add(x, shortcut))

@@ -1,0 +1,118 @@
+"""Networks from elsewhere, made fit: logits out, images in [0, 1] in."""
+
+import keras
+from keras import layers
+
+from keras_adaad.checks.models import check_model
+from keras_adaad.models.network import check_statistics
+
+_SOFTMAX = "softmax"
+
+
+def logits(model):
+    """Returns the model without its final softmax.
+
+    Attack and loss need logits: a softmax that saturates hides the gradient.
+    All layers are shared with `model`, with one exception: a last layer that
+    has the softmax as its own activation, such as
+    `Dense(10, activation="softmax")`, is copied without it.
+
+    KerasHub's tasks return logits unless asked otherwise, and are returned as
+    they are. Their preprocessor runs in `fit` and `predict` only: preprocess
+    the images outside, or by layers inside, as `with_normalization` does.
+
+    Args:
+        model: A Functional or Sequential `keras.Model`.
+
+    Returns:
+        A `keras.Model` that returns logits; `model` itself if it did.
+
+    Raises:
+        ValueError: If the layers of a subclassed model cannot be seen.
+
+    Example:
+
+    ```python
+    student = keras_adaad.models.logits(keras.applications.MobileNetV2())
+    ```
+    """
+    check_model("model", model, allow_probabilities=True)
+    last = _last_layer(model)
+    if isinstance(last, layers.Softmax):
+        outputs = last.input
+    elif _is_softmax(getattr(last, "activation", None)):
+        outputs = last.input
+        if not isinstance(last, layers.Activation):
+            outputs = _without_activation(last)(outputs)
+    else:
+        return model
+    return keras.Model(model.inputs, outputs, name=model.name)
+
+
+def with_normalization(model, mean, std):
+    """Returns the model with a normalisation of its input in front.
+
+    The new model takes images in [0, 1], so that epsilon keeps the papers'
+    meaning, and gives `(x - mean) / std` to `model`. For a model that takes
+    values from 0 to 255, `mean` is 0 and `std` is 1/255 for each channel.
+
+    Args:
+        model: A built `keras.Model` from images to logits. It is shared, not
+            copied.
+        mean, std: One value per channel, in the units of the new input.
+
+    Returns:
+        A `keras.Model` from images in [0, 1] to the outputs of `model`.
+
+    Raises:
+        ValueError: If the statistics do not fit the channels of the images.
+
+    Example:
+
+    ```python
+    student = keras_adaad.models.with_normalization(
+        backbone, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+    )
+    ```
+    """
+    check_model("model", model, allow_probabilities=True)
+    shape = getattr(model, "input_shape", None)
+    if shape is None or len(shape) != 4:
+        raise ValueError(
+            "Argument `model` must be built, for images. "
+            f"Received: model.input_shape={shape}"
+        )
+    fits = [axis for axis in (-1, 1) if shape[axis] == len(mean)]
+    axis = fits[0] if fits else -1
+    check_statistics(mean, std, shape[axis])
+    inputs = keras.Input(shape[1:], name="images")
+    normalization = layers.Normalization(
+        axis=axis, mean=list(mean), variance=[s**2 for s in std]
+    )
+    outputs = model(normalization(inputs))
+    return keras.Model(inputs, outputs, name=f"normalized_{model.name}")
+
+
+def _last_layer(model):
+    if isinstance(model, keras.Sequential):
+        return model.layers[-1]
+    outputs = getattr(model, "outputs", None)
+    if not outputs:
+        raise ValueError(
+            "Argument `model` must be a Functional or Sequential model: the "
+            "softmax of a subclassed model cannot be seen. Remove it in its "
+            f"`call`. Received: {model.name!r} ({type(model).__name__})"
+        )
+    (output,) = outputs
+    return next(o for o in model.operations if o.output is output)
+
+
+def _is_softmax(activation):
+    return getattr(activation, "__name__", "") == _SOFTMAX
+
+
+def _without_activation(layer):
+    copy = type(layer).from_config({**layer.get_config(), "activation": None})
+    copy.build(layer.input.shape)
+    copy.set_weights(layer.get_weights())
+    return copy

@@ -1,0 +1,133 @@
+"""Weights from a PyTorch state dict into a Keras network, every key accounted.
+
+The layers of `keras_adaad.models` carry the names of the PyTorch modules, so
+there is no table of names: only the layouts of the arrays differ.
+"""
+
+import dataclasses
+
+import keras
+import numpy as np
+
+# What a network never uses: `sub_block1` is in many files of wide ResNets and
+# in no forward pass; normalisation is part of the network, not a weight.
+_UNUSED = ("sub_block1.",)
+_BUFFERS = {
+    **{"mean": "mean", "mu": "mean", "normalize.mean": "mean"},
+    **{"std": "std", "sigma": "std", "normalize.std": "std"},
+}
+
+
+@dataclasses.dataclass
+class Conversion:
+    """What became of a checkpoint's keys: names, by what was done to them."""
+
+    used: list
+    dropped: list
+
+    def __str__(self):
+        return f"{len(self.used)} keys used, {len(self.dropped)} dropped"
+
+
+def load_state_dict(model, arrays):
+    """Loads the weights of a PyTorch network into its Keras twin.
+
+    Args:
+        model: A network of `keras_adaad.models`.
+        arrays: Dict of NumPy arrays by PyTorch name, in PyTorch's layout.
+
+    Returns:
+        A `Conversion`: the names that were used and those that were dropped.
+
+    Raises:
+        ValueError: If a weight is missing, has no place in the model, or has
+            another shape. The model is unchanged then.
+    """
+    places = _places(model)
+    dropped = [name for name in arrays if _is_droppable(name)]
+    extra = set(arrays) - set(places) - set(dropped)
+    missing = set(places) - set(arrays)
+    if extra or missing:
+        raise ValueError(
+            f"The checkpoint is not one of the network {model.name!r}: "
+            f"{_names('missing from the file', missing)}; "
+            f"{_names('without a place in the network', extra)}. Check the "
+            "architecture, e.g. by `keras_adaad.zoo.list_models()`."
+        )
+    misshapen = {
+        f"{name} {arrays[name].shape} instead of {_expected_shape(place)}"
+        for name, place in places.items()
+        if arrays[name].shape != _expected_shape(place)
+    }
+    if misshapen:
+        raise ValueError(
+            f"The checkpoint is of the family of {model.name!r} with another "
+            "width or number of classes: "
+            f"{_names('of another shape', misshapen)}."
+        )
+    for name, (variable, axes) in places.items():
+        array = np.asarray(arrays[name], variable.dtype)
+        variable.assign(np.transpose(array, axes))
+    return Conversion(list(places), dropped)
+
+
+def normalization(arrays):
+    """Returns `mean` and `std` from a checkpoint's buffers, those there are.
+
+    Args:
+        arrays: Dict of NumPy arrays by PyTorch name.
+
+    Returns:
+        A dict with the keys "mean" and "std", or without.
+    """
+    return {
+        _BUFFERS[name]: [float(v) for v in np.ravel(array)]
+        for name, array in arrays.items()
+        if name in _BUFFERS
+    }
+
+
+def _places(model):
+    """Returns each PyTorch name's variable and the axes that transpose to it.
+
+    PyTorch's convolution is (out, in, rows, columns), Keras's (rows, columns,
+    in, out); depthwise (channels, 1, rows, columns) and (rows, columns,
+    channels, 1).
+    """
+    places = {}
+    for layer in model.layers:
+        name = layer.name.replace("__", ".")
+        if isinstance(layer, keras.layers.BatchNormalization):
+            places[name + ".weight"] = layer.gamma, (0,)
+            places[name + ".bias"] = layer.beta, (0,)
+            places[name + ".running_mean"] = layer.moving_mean, (0,)
+            places[name + ".running_var"] = layer.moving_variance, (0,)
+        elif isinstance(layer, keras.layers.DepthwiseConv2D):
+            places[name + ".weight"] = layer.kernel, (2, 3, 0, 1)
+        elif isinstance(layer, keras.layers.Conv2D):
+            places[name + ".weight"] = layer.kernel, (2, 3, 1, 0)
+        elif isinstance(layer, keras.layers.Dense):
+            places[name + ".weight"] = layer.kernel, (1, 0)
+            places[name + ".bias"] = layer.bias, (0,)
+    return places
+
+
+def _expected_shape(place):
+    variable, axes = place
+    return tuple(variable.shape[axes.index(i)] for i in range(len(axes)))
+
+
+def _is_droppable(name):
+    return (
+        name.endswith("num_batches_tracked")
+        or name.startswith(_UNUSED)
+        or name in _BUFFERS
+    )
+
+
+def _names(what, names, most=4):
+    if not names:
+        return f"none {what}"
+    shown = ", ".join(sorted(names)[:most])
+    more = ", ..." if len(names) > most else ""
+    return f"{len(names)} {what} ({shown}{more})"
