@@ -2,8 +2,9 @@
 
 Throughout an attack the weights are constants. So BatchNorm, in inference mode
 a scale and a shift per channel, is folded into the convolution before it, once
-per attack instead of in each of its forward passes; and convolutions run as
-`backend.conv2d` runs them.
+per attack instead of in each of its forward passes; zero padding is left to the
+convolution after it; and convolutions run as `backend.conv2d` and
+`backend.depthwise_conv2d` run them.
 """
 
 import collections
@@ -92,16 +93,20 @@ def _fold(conv, batch_norm):
     `scale = gamma / sqrt(variance + epsilon)`.
     """
     kernel = ops.convert_to_tensor(conv.kernel)
+    depthwise = isinstance(conv, keras.layers.DepthwiseConv2D)
+    lay_out = (lambda k: k) if depthwise else backend.lay_out_kernel
     if batch_norm is None:
-        return {id(conv.kernel): backend.lay_out_kernel(kernel)}
+        return {id(conv.kernel): lay_out(kernel)}
     scale = ops.rsqrt(batch_norm.moving_variance + batch_norm.epsilon)
     if batch_norm.scale:
         scale *= batch_norm.gamma
     shift = -batch_norm.moving_mean
     if conv.use_bias:
         shift += conv.bias
+    # A depthwise kernel has the output channels on two axes.
+    scales = ops.reshape(scale, kernel.shape[2:]) if depthwise else scale
     return {
-        id(conv.kernel): backend.lay_out_kernel(kernel * scale),
+        id(conv.kernel): lay_out(kernel * scales),
         id(batch_norm.beta): batch_norm.beta + shift * scale,
     }
 
@@ -134,12 +139,20 @@ class _Same(keras.Operation):
 
 
 class _Conv2D(keras.Operation):
-    """Stands for a convolution and, folded into it, the BatchNorm after it."""
+    """Stands for a convolution, with what is folded into it.
 
-    def __init__(self, conv, batch_norm=None):
+    That is the BatchNorm after it and the zero padding before it.
+    """
+
+    def __init__(self, conv, batch_norm=None, padding=None):
         super().__init__(name=conv.name)
         self.conv = conv
         self.batch_norm = batch_norm
+        self.padding = padding or conv.padding
+        depthwise = isinstance(conv, keras.layers.DepthwiseConv2D)
+        self.function = (
+            backend.depthwise_conv2d if depthwise else backend.conv2d
+        )
 
     def call(self, x):
         conv, bias = self.conv, None
@@ -147,23 +160,29 @@ class _Conv2D(keras.Operation):
             bias = self.batch_norm.beta
         elif conv.use_bias:
             bias = conv.bias
-        x = backend.conv2d(
+        x = self.function(
             x,
             ops.convert_to_tensor(conv.kernel),
             bias if bias is None else ops.convert_to_tensor(bias),
             strides=conv.strides,
-            padding=conv.padding,
+            padding=self.padding,
             data_format=conv.data_format,
             dilation_rate=conv.dilation_rate,
         )
         return conv.activation(x)
 
     def compute_output_spec(self, x):
+        if self.padding != self.conv.padding:
+            shape = list(x.shape)
+            axis = 1 if self.conv.data_format == "channels_last" else 2
+            for place, pads in enumerate(self.padding, axis):
+                shape[place] += sum(pads)
+            x = keras.KerasTensor(shape, x.dtype)
         return self.conv.compute_output_spec(x)
 
 
 class _Nothing(keras.Operation):
-    """Stands for a BatchNorm that has been folded away."""
+    """Stands for a layer that has been folded away."""
 
     def call(self, x, mask=None):
         return x
@@ -174,8 +193,8 @@ def _twin(model, folds):
         return model
     if isinstance(model, keras.Sequential):
         model = keras.Model(model.inputs, model.outputs, name=model.name)
-    batch_norms = _foldable(model)
-    gone = {id(batch_norm) for batch_norm in batch_norms.values()}
+    batch_norms, paddings = _foldable(model)
+    gone = {id(layer) for layer in (*batch_norms.values(), *paddings.values())}
 
     def stand_in(layer):
         if not isinstance(layer, keras.layers.Layer):
@@ -184,7 +203,8 @@ def _twin(model, folds):
             return _Nothing(name=layer.name)
         if _is_plain_conv(layer):
             folds.append((layer, batch_norms.get(id(layer))))
-            return _Conv2D(*folds[-1])
+            pad = paddings.get(id(layer))
+            return _Conv2D(*folds[-1], padding=pad and pad.padding)
         if isinstance(layer, keras.Model) and _operations(layer):
             return _twin(layer, folds)
         return _Same(layer)
@@ -212,9 +232,11 @@ def _operations(model):
 
 
 def _foldable(model):
-    """Returns the BatchNorm to fold into each convolution, by its identity.
+    """Returns what folds into convolutions, by the identity of these.
 
-    It must be alone in taking the output of the convolution.
+    That is a dict of each one's BatchNorm, which must be alone in taking the
+    output of the convolution, and a dict of each one's zero padding, whose
+    output the convolution must be alone in taking.
     """
     uses = collections.Counter(id(tensor) for tensor in model.outputs)
     producers = {}
@@ -224,17 +246,35 @@ def _foldable(model):
             uses.update(id(tensor) for tensor in node.input_tensors)
         if len(operation._inbound_nodes) == 1:
             producers[id(operation.output)] = operation
-    batch_norms = {}
-    for layer in _operations(model):
-        if (
-            isinstance(layer, keras.layers.BatchNormalization)
-            and len(layer._inbound_nodes) == 1
-            and uses[id(layer.input)] == 1
+    batch_norms, paddings = {}, {}
+    for layer in producers.values():
+        if not isinstance(layer, keras.layers.Layer) or not _has_one_input(
+            layer
         ):
-            conv = producers.get(id(layer.input))
-            if _folds_into(layer, conv):
-                batch_norms[id(conv)] = layer
-    return batch_norms
+            continue
+        before = producers.get(id(layer.input))
+        if uses[id(layer.input)] != 1:
+            continue
+        if isinstance(layer, keras.layers.BatchNormalization):
+            if _folds_into(layer, before):
+                batch_norms[id(before)] = layer
+        elif _pads(before, layer):
+            paddings[id(layer)] = before
+    return batch_norms, paddings
+
+
+def _has_one_input(layer):
+    return isinstance(layer.input, keras.KerasTensor)
+
+
+def _pads(padding, conv):
+    return (
+        type(padding) is keras.layers.ZeroPadding2D
+        and _is_plain_conv(conv)
+        and conv.padding == "valid"
+        and conv.data_format == padding.data_format
+        and getattr(conv, "groups", 1) == 1
+    )
 
 
 def _folds_into(batch_norm, conv):
@@ -250,8 +290,12 @@ def _folds_into(batch_norm, conv):
 
 def _is_plain_conv(layer):
     # In lower precision a folded kernel would be rounded; there, as it is.
+    if getattr(layer, "compute_dtype", None) != "float32":
+        return False
+    if type(layer) is keras.layers.Conv2D:
+        return layer.padding in ("same", "valid")
     return (
-        type(layer) is keras.layers.Conv2D
-        and layer.padding in ("same", "valid")
-        and layer.compute_dtype == "float32"
+        type(layer) is keras.layers.DepthwiseConv2D
+        and len(set(layer.strides)) == 1
+        and set(layer.dilation_rate) == {1}
     )

@@ -6,6 +6,7 @@ import pytest
 from keras import layers
 from keras import ops
 
+import keras_adaad
 from benchmarks import networks as benchmark_networks
 from keras_adaad import folding
 from tests import networks
@@ -66,6 +67,28 @@ def depthwise():
     return keras.Model(inputs, layers.Dense(5)(layers.Flatten()(x)))
 
 
+def padded():
+    """Zero padding: folded before a valid convolution that alone takes it."""
+    inputs = keras.Input((9, 10, 4))
+    x = layers.ZeroPadding2D(((2, 1), (0, 3)))(inputs)
+    x = layers.Conv2D(6, 3, 2, use_bias=False)(x)
+    x = layers.BatchNormalization()(x)
+    x = layers.ZeroPadding2D(1)(layers.ReLU()(x))
+    x = layers.DepthwiseConv2D(3, 2, depth_multiplier=2)(x)
+    x = layers.BatchNormalization()(x)
+    twice = layers.ZeroPadding2D(1)(x)
+    y = layers.Conv2D(5, 3)(twice)
+    z = layers.DepthwiseConv2D((3, 2), use_bias=False)(twice)
+    z = layers.DepthwiseConv2D(1, dilation_rate=2)(z)
+    outputs = [layers.GlobalMaxPooling2D()(t) for t in (y, z)]
+    x = layers.Concatenate()(outputs)
+    return keras.Model(inputs, layers.Dense(5)(x))
+
+
+def mobilenet():
+    return keras_adaad.models.MobileNetV2((8, 8, 3), 5)
+
+
 def wide():
     """Many channels over few positions: a matrix product under JAX."""
     inputs = keras.Input((7, 7, 128))
@@ -79,7 +102,10 @@ def resnet():
     return benchmark_networks.resnet((4, 8), (1, 1), (9, 9, 1), 5)
 
 
-MODELS = [nested, sequential, branching, shared, depthwise, wide, resnet]
+MODELS = [
+    *(nested, sequential, branching, shared, depthwise, padded, mobilenet),
+    *(wide, resnet),
+]
 
 
 def build(make):
@@ -98,11 +124,29 @@ def test_same_logits(make):
 
 @pytest.mark.parametrize(
     "make, folds",
-    [(nested, 3), (sequential, 1), (branching, 0), (shared, 0), (resnet, 6)],
+    [
+        *((nested, 3), (sequential, 1), (branching, 0), (shared, 0)),
+        *((depthwise, 1), (padded, 2), (mobilenet, 57), (resnet, 6)),
+    ],
 )
 def test_what_folds(make, folds):
     _, pairs = folding.prepare(build(make))
     assert sum(norm is not None for _, norm in pairs) == folds
+
+
+@pytest.mark.parametrize(
+    "make, kept", [(padded, 1), (mobilenet, 0), (resnet, 0)]
+)
+def test_padding_folds(make, kept):
+    twin, _ = folding.prepare(build(make))
+    paddings = [
+        operation
+        for operation in twin.operations
+        if isinstance(
+            getattr(operation, "layer", None), keras.layers.ZeroPadding2D
+        )
+    ]
+    assert len(paddings) == kept
 
 
 @pytest.mark.parametrize("make", MODELS)

@@ -7,7 +7,8 @@
 - `input_jacobian(function, x)`: the same for values of shape
   `(batch_size, num_values)`; the second axis of the gradient is that of values.
 - `repeat(steps, body, x)`: `x = body(x)`, unrolled or looped as is faster.
-- `conv2d(x, kernel, bias, ...)`: a convolution of the attack.
+- `conv2d(x, kernel, bias, ...)`, `depthwise_conv2d(...)`: a convolution of the
+  attack.
 - `lay_out_kernel(kernel)`: what of `conv2d` can be done once per attack.
 - `views_then_step(keras_step, make_views, model, ...)`: attack, then step.
 - `compile_function(function, model, ...)`: compiled, for arrays or tensors.
@@ -34,6 +35,7 @@ value_and_input_gradient = _active.value_and_input_gradient
 input_jacobian = _active.input_jacobian
 repeat = _active.repeat
 conv2d = _active.conv2d
+depthwise_conv2d = _active.depthwise_conv2d
 lay_out_kernel = _active.lay_out_kernel
 views_then_step = _active.views_then_step
 compile_function = _active.compile_function

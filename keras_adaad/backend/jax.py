@@ -97,14 +97,45 @@ def lay_out_kernel(kernel):
 
 def conv2d(x, kernel, bias, **options):
     """Convolves as Keras does, or as a matrix product where XLA is slow."""
-    channels_last = options["data_format"] == "channels_last"
-    if _on_cpu() and channels_last and _is_wide(x, kernel):
+    if _on_cpu() and _channels_last(options) and _is_wide(x, kernel):
         x = _matrix_conv2d(x, kernel, **options)
     else:
-        x = keras.ops.conv(x, kernel, **options)
+        x = _xla_conv2d(x, kernel, **options)
+    return _biased(x, bias, options)
+
+
+def depthwise_conv2d(x, kernel, bias, **options):
+    """Convolves each channel, by shifted sums where XLA is slow."""
+    if _on_cpu() and _channels_last(options) and kernel.shape[3] == 1:
+        x = _shifted_conv2d(x, kernel, **options)
+    else:
+        kernel = kernel.reshape(*kernel.shape[:2], 1, -1)
+        x = _xla_conv2d(x, kernel, **options)
+    return _biased(x, bias, options)
+
+
+def _channels_last(options):
+    return options["data_format"] == "channels_last"
+
+
+def _biased(x, bias, options):
     if bias is None:
         return x
-    return x + (bias if channels_last else bias[:, None, None])
+    return x + (bias if _channels_last(options) else bias[:, None, None])
+
+
+def _xla_conv2d(x, kernel, strides, padding, data_format, dilation_rate):
+    last = data_format == "channels_last"
+    layout = "NHWC" if last else "NCHW"
+    return jax.lax.conv_general_dilated(
+        x,
+        kernel,
+        strides,
+        padding.upper() if isinstance(padding, str) else padding,
+        rhs_dilation=dilation_rate,
+        dimension_numbers=(layout, "HWIO", layout),
+        feature_group_count=x.shape[3 if last else 1] // kernel.shape[2],
+    )
 
 
 def _is_wide(x, kernel):
@@ -114,28 +145,44 @@ def _is_wide(x, kernel):
     return positions <= 64 and channels >= 128 and channels == kernel.shape[2]
 
 
-def _matrix_conv2d(x, kernel, strides, padding, data_format, dilation_rate):
+def _matrix_conv2d(x, kernel, **options):
     """Convolves channels-last images as patches times a matrix."""
+    patches = [patch for _, _, patch in _patches(x, kernel, **options)]
+    matrix = kernel.reshape(-1, kernel.shape[-1])
+    return jax.numpy.concatenate(patches, axis=-1) @ matrix
+
+
+def _shifted_conv2d(x, kernel, **options):
+    """Convolves each channel of channels-last images as a sum of its shifts.
+
+    Its gradient is where XLA's own is slowest: 20 to 40 times as slow.
+    """
+    return sum(
+        patch * kernel[i, j, :, 0]
+        for i, j, patch in _patches(x, kernel, **options)
+    )
+
+
+def _patches(x, kernel, strides, padding, data_format, dilation_rate):
+    """Yields each place `i, j` of a kernel and what it sees of the images."""
     windows = [
         rate * (size - 1) + 1
         for rate, size in zip(dilation_rate, kernel.shape, strict=False)
     ]
-    sizes = x.shape[1:3]
-    pads = jax.lax.padtype_to_pads(sizes, windows, strides, padding.upper())
-    x = jax.numpy.pad(x, ((0, 0), *pads, (0, 0)))
+    if isinstance(padding, str):
+        padding = jax.lax.padtype_to_pads(
+            x.shape[1:3], windows, strides, padding.upper()
+        )
+    x = jax.numpy.pad(x, ((0, 0), *padding, (0, 0)))
     rows, columns = (
         slice(0, size - window + 1)
         for size, window in zip(x.shape[1:3], windows, strict=True)
     )
-    patches = [
-        x[:, i * dilation_rate[0] :, j * dilation_rate[1] :][:, rows, columns][
-            :, :: strides[0], :: strides[1]
-        ]
-        for i in range(kernel.shape[0])
-        for j in range(kernel.shape[1])
-    ]
-    matrix = kernel.reshape(-1, kernel.shape[-1])
-    return jax.numpy.concatenate(patches, axis=-1) @ matrix
+    for i in range(kernel.shape[0]):
+        for j in range(kernel.shape[1]):
+            seen = x[:, i * dilation_rate[0] :, j * dilation_rate[1] :]
+            seen = seen[:, rows, columns]
+            yield i, j, seen[:, :: strides[0], :: strides[1]]
 
 
 def _on_cpu():

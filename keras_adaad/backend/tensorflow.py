@@ -109,12 +109,55 @@ def lay_out_kernel(kernel):
 
 
 def conv2d(x, kernel, bias, **options):
-    """Convolves as Keras does."""
-    x = keras.ops.conv(x, kernel, **options)
-    if bias is None:
-        return x
-    channels_last = options["data_format"] == "channels_last"
-    return tf.nn.bias_add(x, bias, "NHWC" if channels_last else "NCHW")
+    """Convolves as Keras does, or with the padding on each side that is given.
+
+    Args:
+        x: Images.
+        kernel: Tensor of shape `(rows, columns, channels, filters)`.
+        bias: Tensor of shape `(filters,)`, or `None`.
+        **options: `strides`, `dilation_rate` and `data_format` as in
+            `keras.ops.conv`, and `padding`: "same", "valid", or the number of
+            zeros before and after the rows and the columns.
+    """
+    if isinstance(options["padding"], str):
+        x = keras.ops.conv(x, kernel, **options)
+    else:
+        x = tf.nn.conv2d(
+            x,
+            kernel,
+            options["strides"],
+            _explicit(options),
+            _layout(options),
+            options["dilation_rate"],
+        )
+    return x if bias is None else tf.nn.bias_add(x, bias, _layout(options))
+
+
+def depthwise_conv2d(x, kernel, bias, **options):
+    """Convolves each channel."""
+    padding, layout = options["padding"], _layout(options)
+    if not isinstance(padding, str):
+        # TensorFlow ends the process where its optimizer fuses a depthwise
+        # convolution that has this padding with the bias and the ReLU.
+        x, padding = tf.pad(x, _explicit(options)), "valid"
+    stride, _ = options["strides"]
+    steps = (
+        (1, stride, stride, 1) if layout == "NHWC" else (1, 1, stride, stride)
+    )
+    x = tf.nn.depthwise_conv2d(x, kernel, steps, padding.upper(), layout)
+    return x if bias is None else tf.nn.bias_add(x, bias, layout)
+
+
+def _layout(options):
+    return "NHWC" if options["data_format"] == "channels_last" else "NCHW"
+
+
+def _explicit(options):
+    rows, columns = options["padding"]
+    images = [list(rows), list(columns)]
+    if _layout(options) == "NHWC":
+        return [[0, 0], *images, [0, 0]]
+    return [[0, 0], [0, 0], *images]
 
 
 def _tensor(value):

@@ -95,8 +95,10 @@ def conv2d(x, kernel, bias, strides, padding, data_format, dilation_rate):
     if channels_last:
         x = x.permute(0, 3, 1, 2)
     kernel = kernel.permute(3, 2, 0, 1)
-    pads = [(0, 0), (0, 0)]
-    if padding == "same":
+    pads = padding
+    if padding == "valid":
+        pads = [(0, 0), (0, 0)]
+    elif padding == "same":
         sizes = (x.shape[2:], kernel.shape[2:], strides, dilation_rate)
         pads = [_same_padding(*size) for size in zip(*sizes, strict=True)]
     if any(before != after for before, after in pads):
@@ -112,6 +114,12 @@ def conv2d(x, kernel, bias, strides, padding, data_format, dilation_rate):
         groups=x.shape[1] // kernel.shape[1],
     )
     return x.permute(0, 2, 3, 1) if channels_last else x
+
+
+def depthwise_conv2d(x, kernel, bias, **options):
+    """Convolves each channel: the same, with a group for each channel."""
+    kernel = kernel.reshape(*kernel.shape[:2], 1, -1)
+    return conv2d(x, kernel, bias, **options)
 
 
 def _same_padding(size, kernel_size, stride, dilation):
