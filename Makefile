@@ -3,6 +3,7 @@
 # make test-jax     the suite on one backend
 # make benchmark    images per second against plain PyTorch
 # make autoattack   verdicts and time against the published AutoAttack
+# make zoo-loading  time and memory of loading a WRN-34-20 on each backend
 # make format       what `make lint` asks for
 
 KERAS_BACKEND ?= tensorflow
@@ -14,7 +15,7 @@ ifeq ($(filter $(KERAS_BACKEND),$(BACKENDS)),)
 $(error KERAS_BACKEND must be one of $(BACKENDS), not "$(KERAS_BACKEND)")
 endif
 
-.PHONY: quickstart test lint format benchmark autoattack $(BACKENDS:%=test-%)
+.PHONY: quickstart test lint format benchmark autoattack zoo-loading $(BACKENDS:%=test-%)
 
 quickstart: .venv/installed-$(KERAS_BACKEND),examples
 	KERAS_BACKEND=$(KERAS_BACKEND) $(BIN)/python examples/quickstart.py
@@ -38,9 +39,17 @@ benchmark: .venv/installed-dev
 autoattack: .venv/installed-dev
 	$(BIN)/python -m benchmarks.autoattack
 
+zoo-loading: .venv/installed-dev
+	$(BIN)/python -m benchmarks.zoo_loading
+
+# RobustBench's networks and registry, for the tests. Nothing that it depends on
+# is needed, and some of it brings CUDA.
+ORACLE = $(BIN)/python -m pip install --quiet --no-deps -c constraints.txt robustbench
+
 # A stamp for each set of extras: a second run installs nothing.
 .venv/installed-%: pyproject.toml constraints.txt | $(BIN)/python
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[$*]"
+	$(if $(findstring dev,$*),$(ORACLE))
 	touch $@
 
 $(BIN)/python:

@@ -9,13 +9,9 @@ import dataclasses
 import keras
 import numpy as np
 
-# What a network never uses: `sub_block1` is in many files of wide ResNets and
-# in no forward pass; normalisation is part of the network, not a weight.
-_UNUSED = ("sub_block1.",)
-_BUFFERS = {
-    **{"mean": "mean", "mu": "mean", "normalize.mean": "mean"},
-    **{"std": "std", "sigma": "std", "normalize.std": "std"},
-}
+# Normalisation in a file, under the names of the field: part of the network
+# here, not a weight.
+_BUFFERS = {"mean": "mean", "mu": "mean", "std": "std", "sigma": "std"}
 
 
 @dataclasses.dataclass
@@ -26,7 +22,13 @@ class Conversion:
     dropped: list
 
     def __str__(self):
-        return f"{len(self.used)} keys used, {len(self.dropped)} dropped"
+        text = f"{len(self.used)} arrays used, {len(self.dropped)} dropped"
+        kinds = {
+            kind: sum(_kind(name) == kind for name in self.dropped)
+            for kind in sorted({_kind(name) for name in self.dropped})
+        }
+        listed = ", ".join(f"{n} {kind}" for kind, n in kinds.items())
+        return f"{text} ({listed})" if kinds else text
 
 
 def load_state_dict(model, arrays):
@@ -118,11 +120,15 @@ def _expected_shape(place):
 
 
 def _is_droppable(name):
-    return (
-        name.endswith("num_batches_tracked")
-        or name.startswith(_UNUSED)
-        or name in _BUFFERS
-    )
+    # `sub_block1` is in many files of wide ResNets and in no forward pass.
+    return _kind(name) in ("num_batches_tracked", "sub_block1", *_BUFFERS)
+
+
+def _kind(name):
+    """Returns what a dropped array is one of."""
+    if name.endswith("num_batches_tracked"):
+        return "num_batches_tracked"
+    return name.partition(".")[0]
 
 
 def _names(what, names, most=4):

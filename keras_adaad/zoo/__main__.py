@@ -1,0 +1,141 @@
+"""`python -m keras_adaad.zoo`: list, convert and verify published models."""
+
+import argparse
+import json
+import sys
+import time
+
+import keras
+
+from keras_adaad.zoo import architecture as architectures
+from keras_adaad.zoo import conversion
+from keras_adaad.zoo import files
+from keras_adaad.zoo import load
+from keras_adaad.zoo import parity
+from keras_adaad.zoo import registry
+from keras_adaad.zoo.state_dict import state_dict
+from keras_adaad.zoo.verify import verify
+
+
+def list_(arguments):
+    print(registry.list_models(arguments.dataset, arguments.threat_model))
+
+
+def convert(arguments):
+    """Converts a file, checks its logits, and writes the `.keras`."""
+    start = time.time()
+    if arguments.name:
+        entry = registry.entry(
+            arguments.name,
+            arguments.dataset or "cifar10",
+            arguments.threat_model or "Linf",
+        )
+        path = load.fetch(entry, arguments.checkpoint, arguments.download)
+        arrays = state_dict(files.read(path), entry["checkpoint_key"])
+        architecture = entry["architecture"]
+        options = load.published_arguments(entry, arrays)
+    else:
+        path = arguments.checkpoint
+        arrays = state_dict(files.read(path), arguments.key)
+        architecture, options = architectures.infer(
+            arrays, arguments.architecture, **json.loads(arguments.arguments)
+        )
+    model = architectures.build(architecture, options)
+    report = conversion.load_state_dict(model, arrays)
+    print(f"{path}: {architecture}, {model.count_params():,} parameters")
+    print(f"{report}, in {time.time() - start:.1f} s")
+    if not parity.can_check():
+        print("logits not checked: PyTorch is not installed")
+    else:
+        result = parity.check_parity(model, arrays, architecture, options)
+        print(f"against PyTorch: {result}")
+        if not result.passed:
+            sys.exit("Nothing was written: the logits are not the published.")
+    model.save(arguments.output)
+    print(f"Wrote {arguments.output}")
+
+
+def run_verify(arguments):
+    entry = registry.entry(
+        arguments.name,
+        arguments.dataset or "cifar10",
+        arguments.threat_model or "Linf",
+    )
+    model = keras.models.load_model(arguments.model)
+    result = verify(
+        model,
+        entry,
+        num_images=arguments.images,
+        attack=arguments.attack,
+        batch_size=arguments.batch_size,
+        data_dir=arguments.data_dir,
+    )
+    print(result)
+    if not result.consistent:
+        sys.exit(1)
+
+
+def main(argv=None):
+    parser = argparse.ArgumentParser(
+        prog="python -m keras_adaad.zoo", description=__doc__
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    command = commands.add_parser("list", help="the models that are known")
+    command.set_defaults(run=list_)
+    _add_selection(command)
+
+    command = commands.add_parser(
+        "convert", help="a PyTorch checkpoint to a .keras file"
+    )
+    command.set_defaults(run=convert)
+    _add_selection(command)
+    command.add_argument("--name", help="id in the registry, if it has one")
+    command.add_argument("--checkpoint", help="the file to convert")
+    command.add_argument(
+        "--download",
+        action="store_true",
+        help="fetch the file from its published source",
+    )
+    command.add_argument("--output", required=True, help="a .keras file")
+    command.add_argument(
+        "--architecture", help="a builder of keras_adaad.models, without --name"
+    )
+    command.add_argument(
+        "--key", help="the network, where a file holds several"
+    )
+    command.add_argument(
+        "--arguments",
+        default="{}",
+        help="JSON, the builder's, without --name: '{\"out_shortcut\": true}'",
+    )
+
+    command = commands.add_parser(
+        "verify", help="a .keras file's accuracy against the published numbers"
+    )
+    command.set_defaults(run=run_verify)
+    _add_selection(command)
+    command.add_argument("model", help="a .keras file")
+    command.add_argument("--name", required=True, help="id in the registry")
+    command.add_argument("--data-dir", help="folder of TFDS data sets")
+    command.add_argument("--images", type=int, default=200)
+    command.add_argument("--batch-size", type=int, default=50)
+    command.add_argument(
+        "--attack", default="pgd-20-sat", help="see keras_adaad.attacks.get"
+    )
+
+    arguments = parser.parse_args(argv)
+    if arguments.run is convert and not (
+        arguments.checkpoint or arguments.name and arguments.download
+    ):
+        parser.error("convert needs --checkpoint, or --name and --download")
+    arguments.run(arguments)
+
+
+def _add_selection(command):
+    command.add_argument("--dataset", choices=registry.DATASETS)
+    command.add_argument("--threat-model", choices=registry.THREAT_MODELS)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,120 @@
+"""Which network a checkpoint holds, from the names and shapes in it."""
+
+import re
+
+from keras_adaad import models
+from keras_adaad.models.network import to_be_loaded
+from keras_adaad.zoo.conversion import normalization
+
+# A key that only this network has.
+_MARKS = {
+    "init_conv.weight": "DMWideResNet",
+    "conv_2d.weight": "DMPreActResNet18",
+    "block1.layer.0.conv1.weight": "WideResNet",
+    "layers.0.conv3.weight": "MobileNetV2",
+    "layer1.0.conv3.weight": None,  # Bottlenecks: ResNet-50 and deeper.
+    "layer1.0.conv1.weight": "ResNet or PreActResNet",
+}
+_NEEDED = {
+    "DMWideResNet": ("mean", "std"),
+    "DMPreActResNet18": ("mean", "std"),
+    "PreActResNet18": ("out_shortcut",),
+}
+_NOT_IN_THE_FILE = {
+    "mean": "DeepMind's networks normalise their input by constants that their "
+    "files do not hold: on CIFAR-10 mean=(0.4914, 0.4822, 0.4465), "
+    "std=(0.2471, 0.2435, 0.2616), on CIFAR-100 mean=(0.5071, 0.4865, "
+    "0.4409), std=(0.2673, 0.2564, 0.2762)",
+    "out_shortcut": "the variants of this network have the same weights; see "
+    "`keras_adaad.models.PreActResNet18`",
+}
+
+
+def build(architecture, arguments):
+    """Builds a network by its builder's name, for weights to be loaded."""
+    known = [name for name in vars(models) if name[0].isupper()]
+    if architecture not in known:
+        raise ValueError(
+            f"Argument `architecture` must be one of {', '.join(known)}. "
+            f"Received: architecture={architecture!r}"
+        )
+    with to_be_loaded():
+        return getattr(models, architecture)(**arguments)
+
+
+def infer(arrays, architecture=None, **arguments):
+    """Returns the architecture of a checkpoint and its arguments.
+
+    Args:
+        arrays: Dict of NumPy arrays by PyTorch name.
+        architecture: Name of a builder in `keras_adaad.models`, where known.
+        **arguments: Of the builder, where known; they come first.
+
+    Returns:
+        A tuple `(architecture, arguments)`.
+
+    Raises:
+        ValueError: If it is none of the networks here, or if something that
+            is not in the file must be stated.
+    """
+    if architecture is None:
+        architecture = _architecture(arrays)
+    found = {**_sizes(arrays, architecture), **normalization(arrays)}
+    arguments = {**found, **arguments}
+    for argument in _NEEDED.get(architecture, ()):
+        if argument not in arguments:
+            hint = _NOT_IN_THE_FILE.get(argument, _NOT_IN_THE_FILE["mean"])
+            raise ValueError(
+                f"Argument `{argument}` must be given for {architecture}: "
+                f"{hint}."
+            )
+    return architecture, arguments
+
+
+def _architecture(arrays):
+    marks = [mark for mark in _MARKS if mark in arrays]
+    architecture = _MARKS[marks[0]] if marks else None
+    if architecture is None:
+        raise ValueError(
+            "The checkpoint holds none of the networks of "
+            "`keras_adaad.models`. "
+            f"Received: {len(arrays)} arrays, {', '.join(list(arrays)[:5])}, "
+            "..."
+        )
+    if architecture != "ResNet or PreActResNet":
+        return architecture
+    if "bn1.weight" not in arrays:
+        return "PreActResNet18"
+    blocks = tuple(_count(arrays, rf"layer{i}\.(\d+)\.") for i in (1, 2, 3, 4))
+    depths = {(2, 2, 2, 2): "ResNet18", (3, 4, 6, 3): "ResNet34"}
+    if blocks not in depths:
+        raise ValueError(
+            "The checkpoint holds a ResNet with blocks other than those of "
+            f"ResNet18 and ResNet34. Received: {blocks} blocks"
+        )
+    return depths[blocks]
+
+
+def _sizes(arrays, architecture):
+    sizes = {}
+    for head in ("linear", "fc", "logits"):
+        if f"{head}.weight" in arrays:
+            sizes["num_classes"] = arrays[f"{head}.weight"].shape[0]
+    if architecture in ("WideResNet", "DMWideResNet"):
+        prefix, first = r"block1\.layer\.", "block1.layer.0.conv1.weight"
+        if architecture == "DMWideResNet":
+            prefix, first = (
+                r"layer\.0\.block\.",
+                "layer.0.block.0.conv_0.weight",
+            )
+        if first in arrays:
+            sizes["depth"] = 6 * _count(arrays, prefix + r"(\d+)\.") + 4
+            sizes["width"] = arrays[first].shape[0] // 16
+    if architecture == "PreActResNet18":
+        sizes["bn_before_fc"] = "bn.weight" in arrays
+    return sizes
+
+
+def _count(arrays, pattern):
+    matches = (re.match(pattern, name) for name in arrays)
+    return len({match[1] for match in matches if match})

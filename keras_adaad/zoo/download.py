@@ -1,0 +1,203 @@
+"""Fetching a checkpoint: resumed, verified, and honest when it cannot."""
+
+import hashlib
+import http.client
+import os
+import urllib.error
+import urllib.request
+
+import keras
+
+from keras_adaad.version import __version__
+from keras_adaad.zoo.files.reader import is_web_page
+
+_CHUNK = 2**20
+_TIMEOUT = 60.0  # Seconds without a byte.
+
+# `confirm=t` passes the page that warns of files too large to scan.
+_DRIVE_FILE = (
+    "https://drive.usercontent.google.com/download"
+    "?id={id}&export=download&confirm=t"
+)
+_DRIVE_PAGE = "https://drive.google.com/file/d/{id}/view"
+
+
+def download(url, path, sha256=None, size=None, page=None):
+    """Fetches a file, and moves it to `path` when it is whole.
+
+    The bytes go to `path + ".part"`. What an interrupted call left there is
+    kept, and the next call asks the host for the rest.
+
+    Args:
+        url: Address of the file.
+        path: Where to put it. A file that is there already is not fetched
+            again, only verified.
+        sha256: Expected SHA-256 of the file, in hexadecimal, or `None`.
+        size: Expected size in bytes, or `None`.
+        page: Address that a person would open instead of `url`. Defaults to
+            `url`.
+
+    Returns:
+        `path`.
+
+    Raises:
+        OSError: If the host does not answer, refuses, or sends something
+            else. The message says how to get the file by hand.
+
+    Example:
+
+    ```python
+    download("https://example.org/model.pt", "model.pt", sha256="0123...")
+    ```
+    """
+    path = os.fspath(path)
+    if os.path.exists(path):
+        if problem := _mismatch(path, sha256, size):
+            raise OSError(
+                f"The file {path!r} is there and {problem}. Move it away to "
+                "have it downloaded again."
+            )
+        return path
+    part = path + ".part"
+    try:
+        os.makedirs(os.path.dirname(part) or ".", exist_ok=True)
+        _fetch_all(url, part)
+        if problem := _mismatch(part, sha256, size):
+            os.remove(part)
+            raise OSError(f"what arrived {problem}")
+    except (OSError, http.client.HTTPException) as error:
+        raise OSError(
+            f"Could not download {url}: {error}. Download it by hand from "
+            f"{page or url} and save it as {path!r}, or pass the place where "
+            "you saved it as `checkpoint`."
+        ) from error
+    os.replace(part, path)
+    return path
+
+
+def download_from_drive(gdrive_id, path, sha256=None, size=None):
+    """Fetches a public file of Google Drive, as `download` does.
+
+    Args:
+        gdrive_id: Identifier of the file, as in its address.
+        path: Where to put it.
+        sha256: Expected SHA-256 of the file, in hexadecimal, or `None`.
+        size: Expected size in bytes, or `None`.
+
+    Returns:
+        `path`.
+
+    Raises:
+        OSError: If Drive does not answer, or answers with a page that says
+            why not: a sign-in, a quota. The message says how to get the file
+            by hand.
+    """
+    url = _DRIVE_FILE.format(id=gdrive_id)
+    page = drive_page(gdrive_id)
+    return download(url, path, sha256=sha256, size=size, page=page)
+
+
+def download_entry(entry, path):
+    """Fetches the file of an entry of the registry, as `download` does.
+
+    From its authors' own address where there is one: Google Drive gives out a
+    file so many times a day, and then refuses.
+    """
+    if entry["download_url"]:
+        # The checksum in the registry is that of the file at Drive.
+        return download(entry["download_url"], path)
+    return download_from_drive(
+        entry["gdrive_id"], path, sha256=entry["sha256"], size=entry["size"]
+    )
+
+
+def address(entry):
+    """Returns where a person finds the file of an entry of the registry."""
+    return entry["download_url"] or drive_page(entry["gdrive_id"])
+
+
+def drive_page(gdrive_id):
+    """Returns the address of a Google Drive file that a person opens."""
+    return _DRIVE_PAGE.format(id=gdrive_id)
+
+
+def _fetch_all(url, part):
+    """Asks for the rest of a file for as long as each request brings some."""
+    while True:
+        before = _size(part)
+        try:
+            total = _fetch(url, part)
+        except (OSError, http.client.HTTPException):
+            if _size(part) > before:
+                continue
+            raise
+        if total is None or _size(part) >= total:
+            return
+        if _size(part) <= before:
+            raise ConnectionError(
+                f"the host stops after {_size(part)} of {total} bytes"
+            )
+
+
+def _fetch(url, part):
+    """Adds to `part` what one request brings; returns the file's size.
+
+    The size is `None` where the host does not tell it.
+    """
+    have = _size(part)
+    try:
+        response = _open(url, have)
+    except urllib.error.HTTPError as error:
+        error.close()
+        if error.code != http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
+            raise
+        total = error.headers.get("Content-Range", "").rpartition("/")[2]
+        if total == str(have):
+            return have
+        os.remove(part)  # It is of another file.
+        have = 0
+        response = _open(url, have)
+    with response:
+        if response.status != http.HTTPStatus.PARTIAL_CONTENT:
+            have = 0  # The host sends all of it.
+        length = response.headers["Content-Length"]
+        total = None if length is None else have + int(length)
+        progress = keras.utils.Progbar(total, interval=0.5, unit_name="byte")
+        chunk = response.read(_CHUNK)
+        if have == 0 and is_web_page(chunk):
+            raise ConnectionError(
+                "the host answered with a web page, for a sign-in or a quota "
+                "perhaps"
+            )
+        with open(part, "ab" if have else "wb") as file:
+            while chunk:
+                file.write(chunk)
+                have += len(chunk)
+                progress.update(have)
+                chunk = response.read(_CHUNK)
+    return total
+
+
+def _open(url, start):
+    headers = {"User-Agent": f"keras-adaad/{__version__}"}
+    if start:
+        headers["Range"] = f"bytes={start}-"
+    request = urllib.request.Request(url, headers=headers)
+    return urllib.request.urlopen(request, timeout=_TIMEOUT)
+
+
+def _size(path):
+    return os.path.getsize(path) if os.path.exists(path) else 0
+
+
+def _mismatch(path, sha256, size):
+    """Returns how a file differs from what is expected, or `None`."""
+    received = os.path.getsize(path)
+    if size is not None and received != size:
+        return f"has {received} bytes instead of {size}"
+    if sha256 is not None:
+        with open(path, "rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        if digest != sha256.lower():
+            return f"has the SHA-256 {digest} instead of {sha256}"
+    return None

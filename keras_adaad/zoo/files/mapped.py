@@ -1,0 +1,55 @@
+"""Arrays over a file mapped into memory: nothing is copied until used."""
+
+import mmap
+from operator import index
+
+import numpy as np
+
+
+def map_file(path):
+    """Returns the bytes of a file as a read-only `memoryview`."""
+    with open(path, "rb") as file:
+        mapping = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    return memoryview(mapping)
+
+
+def strided(buffer, dtype, offset, size, stride):
+    """Returns a view of a buffer as an array.
+
+    Args:
+        buffer: The bytes of one storage.
+        dtype: Dtype of its elements, as NumPy spells it, or `"bfloat16"`,
+            which comes back as float32.
+        offset: Index of the first element.
+        size: Shape of the view.
+        stride: Steps from one index to the next in each dimension, counted
+            in elements.
+
+    Raises:
+        ValueError: If the view leaves the buffer.
+    """
+    stored = np.frombuffer(buffer, "<u2" if dtype == "bfloat16" else dtype)
+    offset = index(offset)
+    size = [index(n) for n in size]
+    stride = [index(s) for s in stride]
+    # Checked here in Python's integers: NumPy lets a negative offset and a
+    # stride that overflows pass, and would read outside the buffer.
+    last = offset + sum((n - 1) * s for n, s in zip(size, stride, strict=True))
+    if min([offset, *size, *stride]) < 0:
+        raise ValueError("a tensor has a negative size, stride or offset")
+    if 0 not in size and last >= stored.size:
+        raise ValueError("a tensor is larger than its storage")
+    view = np.lib.stride_tricks.as_strided(
+        stored[offset:],
+        size,
+        [s * stored.itemsize for s in stride],
+        writeable=False,
+    )
+    return widen(view) if dtype == "bfloat16" else view
+
+
+def widen(bits):
+    """Returns the bits of bfloat16 numbers as the float32 they stand for."""
+    wide = bits.astype("uint32")
+    wide <<= 16
+    return wide.view("float32")

@@ -1,0 +1,212 @@
+"""Pickles read as data: a short list of names, none of which is imported.
+
+A pickle is a program that calls whatever it names. Here it can name only what
+`NAMES` lists, and gets stand-ins of ours: plain containers, and records of
+arrays that become arrays when the whole pickle has been read.
+"""
+
+import pickle
+import re
+
+import numpy as np
+
+
+class Refused(Exception):
+    """What is wrong with a file, as the end of "The file ... "."""
+
+
+class Placeholder:
+    """What stands for an object of the pickle until `finish`."""
+
+    def build(self, state):
+        """Takes the object's state. Most need none of it."""
+
+
+class Inert(Placeholder):
+    """An object whose content is dropped: settings, devices, dtypes."""
+
+    def __init__(self, *_):
+        pass
+
+    def finish(self):
+        return self
+
+
+class _Dtype(Placeholder):
+    """A dtype of numbers or text. NumPy's own would take any state."""
+
+    def __init__(self, code, *_):
+        self.code = code
+        self.order = "="
+
+    def build(self, state):
+        self.order = state[1].replace("|", "=")
+
+    def numpy(self):
+        if not re.fullmatch(r"[biufcSU]\d+", self.code):
+            raise Refused(
+                f"holds a NumPy array of dtype {self.code!r}, which is not one "
+                "of plain numbers"
+            )
+        return np.dtype(self.code).newbyteorder(self.order)
+
+
+class _Array(Placeholder):
+    """A NumPy array, of numbers or of further objects."""
+
+    def build(self, state):
+        _, self.shape, self.dtype, self.fortran_order, self.data = state
+
+    def finish(self):
+        if isinstance(self.data, list):
+            items = tuple(finish(item) for item in self.data)
+            return items if self.shape else items[0]
+        array = np.frombuffer(self.data, self.dtype.numpy())
+        return array.reshape(self.shape, order="CF"[self.fortran_order])
+
+
+def _reconstruct(*_):
+    return _Array()
+
+
+def _from_buffer(data, dtype, shape, order):
+    array = _Array()
+    array.build((1, shape, dtype, order == "F", data))
+    return array
+
+
+def _jax_array(function, arguments, state, _):
+    array = _Array()
+    array.build(state)
+    return array
+
+
+def _scalar(dtype, data):
+    return np.frombuffer(data, dtype.numpy())[0]
+
+
+def _encode(text, _):
+    # How protocol 2 writes bytes.
+    return text.encode("latin1")
+
+
+def _empty_dict(*_):
+    return {}
+
+
+_NUMPY = {
+    "multiarray._reconstruct": _reconstruct,
+    "multiarray.scalar": _scalar,
+    "numeric._frombuffer": _from_buffer,
+}
+
+NAMES = {
+    "builtins.dict": dict,
+    "builtins.list": list,
+    "builtins.set": set,
+    "collections.Counter": dict,
+    "collections.OrderedDict": dict,
+    "collections.defaultdict": _empty_dict,
+    "_codecs.encode": _encode,
+    "numpy.dtype": _Dtype,
+    "numpy.ndarray": Inert,
+    # NumPy 2 has renamed `core`.
+    **{f"numpy.core.{name}": target for name, target in _NUMPY.items()},
+    **{f"numpy._core.{name}": target for name, target in _NUMPY.items()},
+    "jax._src.array._reconstruct_array": _jax_array,
+    "haiku._src.data_structures.FlatMap": dict,
+    "haiku._src.data_structures.FlatMapping": dict,
+    "haiku._src.data_structures.frozendict": dict,
+    "argparse.Namespace": Inert,
+    "pathlib.PosixPath": Inert,
+    "pathlib.WindowsPath": Inert,
+    "types.SimpleNamespace": Inert,
+}
+
+
+class _Forbidden(Exception):
+    pass
+
+
+class _Unpickler(pickle._Unpickler):
+    # The standard library's own, in Python: the one in C cannot be kept from
+    # setting attributes of whatever a pickle names, nor from filling memory
+    # with a table of the size a pickle asks for.
+    dispatch = dict(pickle._Unpickler.dispatch)
+
+    def __init__(self, file, names, persistent_load):
+        super().__init__(file)
+        self.names = names
+        self.storage = persistent_load
+
+    def find_class(self, module, name):
+        target = self.names.get(f"{module}.{name}")
+        if target is None:
+            raise _Forbidden(f"{module}.{name}")
+        return target
+
+    def persistent_load(self, pid):
+        return self.storage(*pid)
+
+    def load_build(self):
+        state = self.stack.pop()
+        if isinstance(self.stack[-1], Placeholder):
+            self.stack[-1].build(state)
+
+    dispatch[pickle.BUILD[0]] = load_build
+
+
+def read(file, names=NAMES, persistent_load=None):
+    """Returns what a pickle describes, with nothing of it executed.
+
+    Args:
+        file: A binary file at the start of the pickle, left at its end.
+        names: Dict from the names the pickle may use to what they get.
+        persistent_load: Function that returns the stand-in of an object kept
+            outside the pickle.
+
+    Returns:
+        Nested containers that `finish` makes plain.
+
+    Raises:
+        Refused: If the pickle uses another name.
+    """
+    start = file.tell()
+    try:
+        return _Unpickler(file, names, persistent_load).load()
+    except _Forbidden as forbidden:
+        file.seek(start)
+        whole_module = b"torch.nn.modules" in file.read(2**20)
+        raise Refused(_refusal(forbidden, whole_module)) from None
+
+
+def finish(value):
+    """Returns the value with plain dicts, lists and tuples, and arrays."""
+    if isinstance(value, Placeholder):
+        return value.finish()
+    if isinstance(value, dict):
+        return {key: finish(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [finish(item) for item in value]
+    if isinstance(value, tuple):
+        return tuple(finish(item) for item in value)
+    return value
+
+
+def _refusal(name, whole_module):
+    message = (
+        f"holds more than weights: its pickle asks for `{name}`. Nothing of "
+        "it was executed. "
+    )
+    if whole_module:
+        return message + (
+            "It looks like a whole `torch.nn.Module`. Where the model's code "
+            "is installed, and if you trust the file's author, load it with "
+            "PyTorch and export the weights alone: "
+            "`torch.save(model.state_dict(), 'weights.pt')`."
+        )
+    return message + (
+        "Use a file of the weights alone, as written by "
+        "`torch.save(model.state_dict(), 'weights.pt')`. If you did not "
+        "expect this name in it, do not open the file with other tools."
+    )

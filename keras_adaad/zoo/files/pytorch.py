@@ -1,0 +1,154 @@
+"""Files of `torch.save`, both formats, read without PyTorch.
+
+Since PyTorch 1.6 a file is a zip of one pickle, `data.pkl`, and one entry of
+raw bytes per storage. Before, it was five pickles in a row (a magic number, a
+version, the machine, the object, the keys of its storages), then each storage
+as a count of elements and raw bytes. In both the pickle names its storages
+only, and a tensor is a strided view of one.
+"""
+
+import io
+import struct
+import zipfile
+
+import numpy as np
+
+from keras_adaad.zoo.files import mapped
+from keras_adaad.zoo.files import pickles
+from keras_adaad.zoo.files.pickles import Inert
+from keras_adaad.zoo.files.pickles import Refused
+
+_MAGIC_NUMBER = 0x1950A86A20F9469CFC6C
+
+_STORAGES = {
+    "FloatStorage": "<f4",
+    "DoubleStorage": "<f8",
+    "HalfStorage": "<f2",
+    "BFloat16Storage": "bfloat16",
+    "LongStorage": "<i8",
+    "IntStorage": "<i4",
+    "ShortStorage": "<i2",
+    "CharStorage": "i1",
+    "ByteStorage": "u1",
+    "BoolStorage": "?",
+    "ComplexFloatStorage": "<c8",
+    "ComplexDoubleStorage": "<c16",
+}
+_DTYPES = (
+    *("float32", "float64", "float16", "bfloat16", "complex64", "complex128"),
+    *("int64", "int32", "int16", "int8", "uint8", "bool"),
+)
+
+
+class _Storage(Inert):
+    def __init__(self, storage_type):
+        self.dtype = _STORAGES[storage_type.__name__]
+        self.buffer = b""
+
+
+class _Tensor(pickles.Placeholder):
+    def __init__(self, storage, offset, size, stride, *_):
+        self.storage = storage
+        self.view = offset, size, stride
+
+    def finish(self):
+        storage = self.storage
+        return mapped.strided(storage.buffer, storage.dtype, *self.view)
+
+
+def _parameter(tensor, *_):
+    return tensor
+
+
+_NAMES = {
+    **pickles.NAMES,
+    **{f"torch.{name}": type(name, (Inert,), {}) for name in _STORAGES},
+    **{f"torch.{name}": Inert for name in _DTYPES},
+    "torch.Size": tuple,
+    "torch.device": Inert,
+    "torch.torch_version.TorchVersion": Inert,
+    "torch._utils._rebuild_tensor": _Tensor,
+    "torch._utils._rebuild_tensor_v2": _Tensor,
+    "torch._utils._rebuild_parameter": _parameter,
+    "torch._utils._rebuild_parameter_with_state": _parameter,
+}
+
+
+def read_zip(path):
+    """Returns the content of a file of PyTorch 1.6 or later."""
+    content = mapped.map_file(path)
+    storages = {}
+    with zipfile.ZipFile(path) as archive:
+        (entry,) = (n for n in archive.namelist() if n.endswith("data.pkl"))
+        root = entry.removesuffix("data.pkl")
+        _check_byte_order(archive, root)
+
+        def storage(kind, storage_type, key, *_):
+            if key not in storages:
+                storages[key] = _Storage(storage_type)
+                storages[key].buffer = _entry(
+                    archive, content, f"{root}data/{key}"
+                )
+            return storages[key]
+
+        file = io.BytesIO(archive.read(entry))
+        return pickles.finish(pickles.read(file, _NAMES, storage))
+
+
+def read_legacy(path):
+    """Returns the content of a file of PyTorch before 1.6, or of a pickle."""
+    content = mapped.map_file(path)
+    storages = {}
+
+    def storage(kind, storage_type, key, location, count, view=None):
+        if view is not None:
+            raise Refused(
+                "holds a view of a storage, as PyTorch before 0.4 wrote it. "
+                "Load it with PyTorch and save it again."
+            )
+        return storages.setdefault(key, _Storage(storage_type))
+
+    with open(path, "rb") as file:
+        first = pickles.read(file)
+        if first != _MAGIC_NUMBER:
+            return pickles.finish(first)
+        pickles.read(file)
+        if not pickles.read(file)["little_endian"]:
+            raise Refused("comes from a big-endian machine")
+        tree = pickles.read(file, _NAMES, storage)
+        keys = pickles.read(file)
+        start = file.tell()
+    for key in keys:
+        itemsize = _itemsize(storages[key].dtype)
+        (count,) = struct.unpack_from("<q", content, start)
+        end = start + 8 + count * itemsize
+        storages[key].buffer = content[start + 8 : end]
+        start = end
+    return pickles.finish(tree)
+
+
+def _check_byte_order(archive, root):
+    name = f"{root}byteorder"
+    if name in archive.namelist() and archive.read(name) != b"little":
+        raise Refused("comes from a big-endian machine")
+
+
+def _entry(archive, content, name):
+    """Returns the bytes of a zip entry, mapped if they are stored as such."""
+    info = archive.getinfo(name)
+    if info.compress_type != zipfile.ZIP_STORED:
+        return archive.read(info)
+    # The entry's own header may be longer than the directory's copy of it:
+    # PyTorch pads it to align the data.
+    header = info.header_offset
+    signature, name_size, extra_size = struct.unpack_from(
+        "<4s22xHH", content, header
+    )
+    if signature != b"PK\x03\x04":
+        raise ValueError(f"there is no entry where {name!r} should start")
+    start = header + 30 + name_size + extra_size
+    return content[start : start + info.file_size]
+
+
+def _itemsize(dtype):
+    return 2 if dtype == "bfloat16" else np.dtype(dtype).itemsize

@@ -1,0 +1,163 @@
+"""From a file of weights to a Keras model."""
+
+import os
+import pathlib
+
+import numpy as np
+
+from keras_adaad.zoo import architecture as architectures
+from keras_adaad.zoo import conversion
+from keras_adaad.zoo import files
+from keras_adaad.zoo import registry
+from keras_adaad.zoo.download import address
+from keras_adaad.zoo.download import download_entry
+from keras_adaad.zoo.state_dict import state_dict
+
+
+def load_robustbench(
+    name,
+    checkpoint=None,
+    dataset="cifar10",
+    threat_model="Linf",
+    download=False,
+    data_format=None,
+):
+    """Loads a model of RobustBench as a Keras model.
+
+    The model takes images in [0, 1] and returns logits; where the published
+    model normalises its input, so does this one, inside. Save it as `.keras`
+    and it loads without this function, on any backend.
+
+    Args:
+        name: Id of the model, e.g. `"Chen2021LTD_WRN34_20"`; `list_models`
+            has them all.
+        checkpoint: Path of its file: `.pt`, `.pth`, `.safetensors`, `.npz`,
+            or DeepMind's `.npy`. No code in a file is ever executed, and
+            PyTorch is not needed.
+        dataset: "cifar10" or "cifar100". Defaults to "cifar10".
+        threat_model: "Linf", "L2" or "corruptions". Defaults to "Linf".
+        download: Whether to fetch the file from its published source if there
+            is none at `checkpoint`. Defaults to `False`. Without `checkpoint`,
+            it is kept in `~/.keras/keras_adaad`.
+        data_format: "channels_last" or "channels_first". Defaults to that of
+            `keras.config.image_data_format()`.
+
+    Returns:
+        A `keras.Model` from images of shape `(batch_size, 32, 32, 3)` to
+        logits of shape `(batch_size, num_classes)`.
+
+    Raises:
+        ValueError: If the name is unknown, or the file is not of this model.
+        FileNotFoundError: If there is no file and `download` is `False`.
+
+    Example:
+
+    ```python
+    teacher = keras_adaad.zoo.load_robustbench(
+        "Chen2021LTD_WRN34_20", checkpoint="Chen2021LTD_WRN34_20.pt"
+    )
+    teacher.save("teacher.keras")
+    ```
+
+    Reference:
+        [Croce et al., NeurIPS 2021](https://arxiv.org/abs/2010.09670),
+        [robustbench.github.io](https://robustbench.github.io)
+    """
+    entry = registry.entry(name, dataset, threat_model)
+    path = fetch(entry, checkpoint, download)
+    arrays = state_dict(files.read(path), entry["checkpoint_key"])
+    arguments = published_arguments(entry, arrays)
+    if data_format is not None:
+        arguments["data_format"] = data_format
+    model = architectures.build(entry["architecture"], arguments)
+    conversion.load_state_dict(model, arrays)
+    return model
+
+
+def load_checkpoint(checkpoint, architecture=None, key=None, **arguments):
+    """Loads a PyTorch checkpoint of one of the field's networks.
+
+    For files that no registry names, such as one's own. Architecture, depth,
+    width and number of classes are read from the file.
+
+    Args:
+        checkpoint: Path of the file, as in `load_robustbench`.
+        architecture: Name of a builder in `keras_adaad.models`. Defaults to
+            what the names in the file say.
+        key: Where the file holds several networks, the name of one.
+        **arguments: Of the builder, such as `input_shape` or `data_format`,
+            and what no file tells: `out_shortcut` of `PreActResNet18`, `mean`
+            and `std` of DeepMind's networks.
+
+    Returns:
+        A `keras.Model` from images in [0, 1] to logits.
+
+    Raises:
+        ValueError: If the file holds no such network, or an argument is
+            needed.
+
+    Example:
+
+    ```python
+    student = keras_adaad.zoo.load_checkpoint("resnet18.pth")
+    ```
+    """
+    arrays = state_dict(files.read(checkpoint), key)
+    architecture, arguments = architectures.infer(
+        arrays, architecture, **arguments
+    )
+    model = architectures.build(architecture, arguments)
+    conversion.load_state_dict(model, arrays)
+    return model
+
+
+def fetch(entry, checkpoint=None, download=False):
+    """Returns the path of a model's file, and fetches it if asked to.
+
+    Args:
+        entry: Entry of the registry.
+        checkpoint: Path of the file, or `None` for the cache.
+        download: Whether a file that is not there is downloaded.
+
+    Returns:
+        A `pathlib.Path`.
+    """
+    path = pathlib.Path(checkpoint or _cached(entry))
+    if path.exists():
+        return path
+    if not download:
+        raise FileNotFoundError(
+            f"There is no file {str(path)!r}. Download {entry['id']} from "
+            f"{address(entry)} and pass `checkpoint=` its path, or "
+            "pass `download=True`."
+        )
+    download_entry(entry, path)
+    return path
+
+
+def published_arguments(entry, arrays):
+    """Returns the arguments of a registry's model, checked against its file.
+
+    Raises:
+        ValueError: If the file normalises by other constants.
+    """
+    arguments = dict(entry["arguments"])
+    held = conversion.normalization(arrays)
+    if entry.get("normalization_from_file"):
+        return {**arguments, **held}
+    for name, values in held.items():
+        expected = arguments.get(name)
+        if expected is None or not np.allclose(values, expected, atol=1e-3):
+            raise ValueError(
+                f"The file normalises images with {name}={values}, the "
+                f"published {entry['id']} with {name}={expected}. Load it "
+                "with `load_checkpoint(checkpoint, mean=..., std=...)` if the "
+                "file is right."
+            )
+    return arguments
+
+
+def _cached(entry):
+    home = os.environ.get("KERAS_HOME", os.path.expanduser("~/.keras"))
+    folder = pathlib.Path(home, "keras_adaad", entry["dataset"])
+    return folder / entry["threat_model"] / f"{entry['id']}.pt"

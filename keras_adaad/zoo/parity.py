@@ -1,0 +1,65 @@
+"""Whether a converted network answers as the published one does."""
+
+import dataclasses
+import importlib.util
+
+import numpy as np
+
+from keras_adaad.zoo.published import published_logits
+
+# The wrong padding moves logits by 1 to 15 % and no class on a few images.
+ABSOLUTE, RELATIVE = 1e-4, 1e-5
+
+
+@dataclasses.dataclass
+class Parity:
+    """The difference of the logits on random images."""
+
+    difference: float
+    largest_logit: float
+    same_class: float
+
+    @property
+    def passed(self):
+        relative = self.difference / self.largest_logit
+        return self.difference < ABSOLUTE and relative < RELATIVE
+
+    def __str__(self):
+        return (
+            f"largest difference of a logit {self.difference:.1e} "
+            f"(gate {ABSOLUTE:.0e}), relative to the largest logit "
+            f"{self.difference / self.largest_logit:.1e} "
+            f"(gate {RELATIVE:.0e}), same class on "
+            f"{100 * self.same_class:.0f} % of the images: "
+            f"{'passed' if self.passed else 'FAILED'}"
+        )
+
+
+def can_check():
+    """Whether PyTorch is installed."""
+    return importlib.util.find_spec("torch") is not None
+
+
+def check_parity(model, arrays, architecture, arguments, num_images=8):
+    """Compares a converted network with the published one in PyTorch.
+
+    Args:
+        model: The converted `keras.Model`.
+        arrays: Dict of NumPy arrays by PyTorch name, that it came from.
+        architecture: Name of the builder in `keras_adaad.models`.
+        arguments: Dict of the builder's arguments.
+        num_images: Number of random images. Defaults to `8`.
+
+    Returns:
+        A `Parity`.
+    """
+    shape = model.input_shape[1:]
+    generator = np.random.default_rng(0)
+    images = generator.uniform(0, 1, (num_images, *shape)).astype("float32")
+    found = model.predict(images, batch_size=num_images, verbose=0)
+    if arguments.get("data_format", "channels_last") == "channels_last":
+        images = np.ascontiguousarray(np.moveaxis(images, -1, 1))
+    expected = published_logits(arrays, architecture, arguments, images)
+    same = (found.argmax(-1) == expected.argmax(-1)).mean()
+    difference = np.abs(found - expected).max()
+    return Parity(float(difference), float(np.abs(expected).max()), float(same))

@@ -1,0 +1,149 @@
+"""The weights in a checkpoint: out of its nests, under PyTorch's names."""
+
+import numpy as np
+
+from keras_adaad.zoo import haiku
+
+# What training code wraps around a network: DataParallel and AveragedModel,
+# a class with a `model` in it, torch.compile, and the only or the second
+# member of a Sequential.
+_PREFIXES = ("module.", "model.", "_orig_mod.", "0.", "1.")
+_NORMALIZATION = {"mean", "std", "mu", "sigma"}
+
+# Two sets of weights in one file, of which one is meant: RobustBench takes
+# the last epoch's, and the averaged weights are those that papers report.
+_MEANT = {
+    frozenset({"last", "best"}): "last",
+    frozenset(
+        {"model_state_dict", "unaveraged_model_state_dict"}
+    ): "model_state_dict",
+}
+
+
+def state_dict(content, key=None):
+    """Returns the weights in a checkpoint as a flat dict.
+
+    Takes the weights out of the nests that training code saves them in, beside
+    epochs, optimizers and accuracies, and strips the prefixes of wrappers
+    (`module.`, `model.`, `_orig_mod.`, `0.`) that all weights share.
+    Buffers of a normalisation layer become `mean` and `std`, or `mu` and
+    `sigma`. DeepMind's Haiku trees get the names and the layout of their
+    PyTorch twins.
+
+    Args:
+        content: What `keras_adaad.zoo.files.read` returned.
+        key: Name of the set of weights to take if there are several, e.g.
+            `"best"`. Defaults to the only one there is.
+
+    Returns:
+        A dict of NumPy arrays by PyTorch name, in PyTorch's layout. Nothing
+        is copied.
+
+    Raises:
+        ValueError: If there are no weights, several sets to choose from, or
+            none under `key`.
+
+    Example:
+
+    ```python
+    arrays = state_dict(keras_adaad.zoo.files.read("checkpoint.pt"))
+    ```
+    """
+    if haiku.is_haiku(content):
+        return haiku.state_dict(*content)
+    if isinstance(content, (list, tuple)):
+        raise ValueError(
+            "The checkpoint is a list, of several networks perhaps. Save the "
+            f"weights of one. Received: {_summary(content)}"
+        )
+    if key is not None:
+        return state_dict(_choose(content, key))
+    if not isinstance(content, dict):
+        _refuse(content)
+    nests = [name for name in content if _holds_weights(content[name])]
+    if not nests or any("." in name for name in _arrays(content)):
+        return _strip(_arrays(content) or _refuse(content))
+    if len(nests) > 1 and frozenset(nests) not in _MEANT:
+        raise ValueError(
+            "The checkpoint holds several sets of weights. Choose one by "
+            f"`key`: {', '.join(repr(name) for name in nests)}"
+        )
+    return state_dict(content[_MEANT.get(frozenset(nests), nests[0])])
+
+
+def _choose(content, key):
+    if not isinstance(content, dict) or key not in content:
+        raise ValueError(
+            "Argument `key` must name an entry of the checkpoint. "
+            f"Received: key={key!r} and {_summary(content)}"
+        )
+    return content[key]
+
+
+def _holds_weights(value):
+    """Whether a value is a dict that has matrices in it, at any depth.
+
+    A matrix, because optimizers, histories and random states have vectors;
+    names alone, because an optimizer's state is numbered.
+    """
+    if not isinstance(value, dict) or not all(
+        isinstance(k, str) for k in value
+    ):
+        return False
+    return any(
+        (isinstance(item, np.ndarray) and item.ndim > 1) or _holds_weights(item)
+        for item in value.values()
+    )
+
+
+def _arrays(content):
+    return {
+        name: value
+        for name, value in content.items()
+        if isinstance(name, str)
+        and isinstance(value, np.ndarray)
+        # The counter that `torch.optim.swa_utils.AveragedModel` adds.
+        and name != "n_averaged"
+    }
+
+
+def _strip(arrays):
+    """Returns the arrays without the wrappers' part of their names."""
+    buffers = {
+        name: name.rpartition(".")[2]
+        for name in arrays
+        if name.rpartition(".")[2] in _NORMALIZATION
+    }
+    if len(set(buffers.values())) < len(buffers):
+        buffers = {}  # Many layers have one: not the input's normalisation.
+    weights = {name: name for name in arrays if name not in buffers}
+    while prefix := _shared_prefix(weights.values()):
+        weights = {n: s.removeprefix(prefix) for n, s in weights.items()}
+    names = {**weights, **buffers}
+    return {name: arrays[original] for original, name in names.items()}
+
+
+def _shared_prefix(names):
+    for prefix in _PREFIXES:
+        if names and all(name.startswith(prefix) for name in names):
+            return prefix
+    return None
+
+
+def _refuse(content):
+    raise ValueError(
+        "The checkpoint holds no weights by name. Save a network's "
+        f"`state_dict()`. Received: {_summary(content)}"
+    )
+
+
+def _summary(content, most=8):
+    if isinstance(content, np.ndarray):
+        return f"an array of shape {content.shape}"
+    if isinstance(content, dict):
+        items = [f"{k!r} ({type(v).__name__})" for k, v in content.items()]
+        more = ["..."] if len(items) > most else []
+        return f"a dict with the keys {', '.join(items[:most] + more)}"
+    if isinstance(content, (list, tuple)):
+        return f"a {type(content).__name__} of {len(content)}"
+    return f"an object of type {type(content).__name__}"

@@ -1,0 +1,116 @@
+"""Measured accuracy of a converted model against the published numbers."""
+
+import dataclasses
+
+from keras_adaad import data
+from keras_adaad.evaluation import evaluate_robustness
+from keras_adaad.evaluation.statistics import wilson_interval
+
+_NORMS = {"Linf": "linf", "L2": "l2"}
+
+
+@dataclasses.dataclass
+class Verification:
+    """Right answers on clean and on attacked images, and the published %."""
+
+    name: str
+    num_images: int
+    attack: str
+    clean: int
+    robust: int | None
+    published_clean: float
+    published_robust: float
+
+    @property
+    def consistent(self):
+        """Whether chance explains what differs.
+
+        A weaker attack than the published AutoAttack leaves more images right:
+        robust accuracy may be higher, not lower.
+        """
+        low, high = self._interval(self.clean)
+        if not low <= self.published_clean <= high:
+            return False
+        if self.robust is None:
+            return True
+        return self._interval(self.robust)[1] >= self.published_robust
+
+    def _interval(self, right):
+        low, high = wilson_interval(right, self.num_images)
+        return 100 * low, 100 * high
+
+    def __str__(self):
+        lines = [
+            f"{self.name} on {self.num_images} test images, %:",
+            self._row("clean", self.clean, self.published_clean),
+        ]
+        if self.robust is not None:
+            row = self._row(self.attack, self.robust, self.published_robust)
+            lines.append(f"{row} (AutoAttack)")
+        lines.append(
+            "consistent with the published numbers"
+            if self.consistent
+            else "NOT consistent with the published numbers"
+        )
+        return "\n".join(lines)
+
+    def _row(self, what, right, published):
+        low, high = self._interval(right)
+        return (
+            f"  {what:12} {100 * right / self.num_images:5.1f} "
+            f"[{low:.1f}, {high:.1f}]   published {published:.2f}"
+        )
+
+
+def verify(
+    model,
+    entry,
+    num_images=200,
+    attack="pgd-20-sat",
+    batch_size=50,
+    data_dir=None,
+):
+    """Measures a converted model on a TFDS test split.
+
+    Args:
+        model: A `keras.Model` from images in [0, 1] to logits.
+        entry: Its entry in the registry.
+        num_images: Number of test images, the first of the split.
+        attack: Name of an attack, as in `keras_adaad.attacks.get`; none is
+            run for a threat model without epsilon.
+        batch_size: Images per call.
+        data_dir: Folder of the TFDS data sets. Defaults to that of TFDS.
+
+    Returns:
+        A `Verification`.
+    """
+    x, y = data.to_arrays(
+        data.load_tfds(
+            entry["dataset"], f"test[:{num_images}]", data_dir=data_dir
+        )
+    )
+    attacked = entry["epsilon"] is not None
+    report = evaluate_robustness(
+        model,
+        x,
+        y,
+        [attack] if attacked else [],
+        entry["epsilon"] or 0.0,
+        norm=_NORMS.get(entry["threat_model"], "linf"),
+        batch_size=batch_size,
+        reliability_checks=False,
+        curve=False,
+    )
+    right = {
+        name: round(len(y) * report.accuracy(name))
+        for name in ("clean", *([attack] if attacked else []))
+    }
+    return Verification(
+        name=entry["id"],
+        num_images=len(y),
+        attack=attack,
+        clean=right["clean"],
+        robust=right.get(attack),
+        published_clean=entry["clean_accuracy"],
+        published_robust=entry["robust_accuracy"],
+    )

@@ -1,0 +1,144 @@
+"""`python -m keras_adaad.zoo`: list, convert, verify."""
+
+import json
+
+import keras
+import numpy as np
+import pytest
+import torch
+
+from keras_adaad.zoo import __main__ as command
+from keras_adaad.zoo import parity
+from keras_adaad.zoo import registry
+from keras_adaad.zoo import verify
+from tests.data import on_disk
+from tests.models import published
+from tests.models.test_parity import difference
+from tests.models.test_parity import images
+from tests.models.test_parity import keras_logits
+from tests.models.test_parity import logits
+from tests.zoo.test_load import CIFAR10
+from tests.zoo.test_load import INFERRED
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    net = published.randomized(published.resnet([2, 2, 2, 2]))
+    torch.save(net.state_dict(), tmp_path / "net.pt")
+    return net, tmp_path / "net.pt", tmp_path / "net.keras"
+
+
+def run(*arguments):
+    command.main([str(argument) for argument in arguments])
+
+
+def test_list(capsys):
+    run("list", "--dataset", "cifar100", "--threat-model", "Linf")
+    printed = capsys.readouterr().out
+    assert "Chen2021LTD_WRN34_10" in printed and "30.59" in printed
+    assert "Chen2021LTD_WRN34_20" not in printed
+
+
+def test_convert(checkpoint, capsys):
+    net, path, output = checkpoint
+    name = "Sehwag2021Proxy_R18"
+    run("convert", "--name", name, "--checkpoint", path, "--output", output)
+    printed = capsys.readouterr().out
+    assert "11,173,962 parameters" not in printed  # With BatchNorm's state.
+    assert "102 arrays used, 20 dropped (20 num_batches_tracked)" in printed
+    assert "passed" in printed
+    model = keras.models.load_model(output)
+    found = keras_logits(model, images(), "channels_last")
+    assert difference(found, logits(net, images())) < 1
+
+
+def test_convert_what_has_no_name(tmp_path, capsys):
+    net = published.dm_wide_resnet(10, 1)
+    torch.save({"model_state_dict": net.state_dict()}, tmp_path / "net.pt")
+    run(
+        *("convert", "--checkpoint", tmp_path / "net.pt"),
+        *("--arguments", json.dumps(CIFAR10)),
+        *("--output", tmp_path / "net.keras"),
+    )
+    assert "DMWideResNet" in capsys.readouterr().out
+    assert (tmp_path / "net.keras").exists()
+
+
+def test_wrong_logits_are_not_written(checkpoint, monkeypatch):
+    """A network with the other padding has the same arrays."""
+    from keras_adaad.models.network import Network
+
+    pad = Network._pad
+
+    def other_padding(self, x, size, strides):
+        self.symmetric = False
+        return pad(self, x, size, strides)
+
+    monkeypatch.setattr(Network, "_pad", other_padding)
+    _, path, output = checkpoint
+    with pytest.raises(SystemExit, match="Nothing was written"):
+        run("convert", "--checkpoint", path, "--output", output)
+    assert not output.exists()
+
+
+@pytest.mark.parametrize("architecture", INFERRED)
+def test_parity_check_knows_each_network(architecture):
+    """The functions it compares with, against the published classes."""
+    make, arguments = INFERRED[architecture]
+    net = published.randomized(make())
+    arrays = {k: v.numpy() for k, v in net.state_dict().items()}
+    arguments = {"bn_before_fc": False, **arguments}
+    found = parity.published_logits(arrays, architecture, arguments, images())
+    np.testing.assert_allclose(
+        found, logits(net, images()), rtol=1e-4, atol=1e-5
+    )
+
+
+def test_convert_needs_a_file(capsys):
+    with pytest.raises(SystemExit):
+        run("convert", "--name", "Standard", "--output", "net.keras")
+    assert "--checkpoint" in capsys.readouterr().err
+
+
+def verification(clean, robust, published_clean=80.0, published_robust=50.0):
+    return verify.Verification(
+        *("net", 200, "pgd-20-sat", clean, robust),
+        *(published_clean, published_robust),
+    )
+
+
+@pytest.mark.parametrize(
+    "clean, robust, consistent",
+    [
+        *((160, 110, True), (160, 95, True), (160, 140, True)),
+        *((140, 110, False), (180, 110, False), (160, 80, False)),
+        (160, None, True),
+    ],
+)
+def test_verdict(clean, robust, consistent):
+    """Within chance of the clean number, and not below the robust one."""
+    result = verification(clean, robust)
+    assert result.consistent == consistent
+    assert ("NOT" in str(result)) != consistent
+
+
+def test_verify_on_a_data_set(checkpoint, tmp_path, capsys, monkeypatch):
+    on_disk.write_cifar10(tmp_path, "tfrecord", test=on_disk.pictures(10, 0))
+    _, path, output = checkpoint
+    run("convert", "--checkpoint", path, "--output", output)
+    monkeypatch.setattr(registry, "_entries", lambda: [ENTRY])
+    with pytest.raises(SystemExit):
+        run(
+            *("verify", output, "--name", "untrained", "--images", 8),
+            *("--attack", "fgsm", "--data-dir", tmp_path),
+        )
+    printed = capsys.readouterr().out
+    assert "on 8 test images" in printed
+    assert "NOT consistent" in printed
+
+
+ENTRY = {
+    **registry.entry("Sehwag2021Proxy_R18"),
+    "id": "untrained",
+    "clean_accuracy": 100.0,
+}
