@@ -2,10 +2,12 @@
 
 from keras_adaad import attacks as attacks
 from keras_adaad import callbacks as callbacks
+from keras_adaad import data as data
 from keras_adaad import evaluation as evaluation
 from keras_adaad import losses as losses
 from keras_adaad import models as models
 from keras_adaad import optimizers as optimizers
+from keras_adaad import zoo as zoo
 from keras_adaad.adversarial_training import (
     AdversarialTraining as AdversarialTraining,
 )

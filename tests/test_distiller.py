@@ -137,6 +137,27 @@ def test_student_checkpoint_leaves_the_teacher_out(batch, tmp_path):
         np.testing.assert_array_equal(a, b)
 
 
+def test_student_checkpoint_is_whole_or_as_before(batch, tmp_path, monkeypatch):
+    """A run that ends while the student is written loses nothing."""
+    distiller = adaad()
+    distiller.compile("sgd")
+    last = StudentCheckpoint(tmp_path / "last.keras")
+    distiller.fit(*batch, epochs=1, callbacks=[last], verbose=0)
+    before = (tmp_path / "last.keras").read_bytes()
+
+    def die(self, store):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(keras.layers.Dense, "save_own_variables", die)
+        with pytest.raises(KeyboardInterrupt):
+            distiller.fit(*batch, epochs=1, callbacks=[last], verbose=0)
+    assert (tmp_path / "last.keras").read_bytes() == before
+    distiller.fit(*batch, epochs=1, callbacks=[last], verbose=0)
+    assert (tmp_path / "last.keras").read_bytes() != before
+    assert keras.models.load_model(tmp_path / "last.keras")
+
+
 def test_best_model_checkpoint_watches_robust_accuracy(batch, tmp_path):
     x, y = batch
     distiller = adaad()

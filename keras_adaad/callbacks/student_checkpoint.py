@@ -1,5 +1,8 @@
 """The everyday checkpoint: the student alone."""
 
+import os
+import pathlib
+
 import keras
 
 
@@ -7,7 +10,8 @@ class StudentCheckpoint(keras.callbacks.ModelCheckpoint):
     """A `keras.callbacks.ModelCheckpoint` that writes the student only.
 
     The teacher, often many times larger and never changing, stays out of the
-    file. What is written is a plain `keras.Model`.
+    file. What is written is a plain `keras.Model`, and it replaces the one
+    before when it is whole: a run that is killed here loses neither.
 
     Args:
         filepath: Where to write, e.g. `"student.keras"`, or
@@ -34,4 +38,26 @@ class StudentCheckpoint(keras.callbacks.ModelCheckpoint):
 
     @property
     def model(self):
-        return super().model.student
+        return _WholeSaves(super().model.student)
+
+
+class _WholeSaves:
+    """Saves a model beside the place where it belongs, then moves it there."""
+
+    def __init__(self, model):
+        self.save_model = model.save
+        self.save_model_weights = model.save_weights
+
+    def save(self, filepath, **arguments):
+        self._whole(self.save_model, filepath, arguments)
+
+    def save_weights(self, filepath, **arguments):
+        self._whole(self.save_model_weights, filepath, arguments)
+
+    def _whole(self, save, filepath, arguments):
+        if "://" in str(filepath):  # A bucket has no such move.
+            return save(filepath, **arguments)
+        path = pathlib.Path(filepath)
+        part = path.with_name(f"part.{path.name}")
+        save(part, **arguments)
+        os.replace(part, path)

@@ -1,0 +1,140 @@
+"""The tail that all data sets share: batch k of epoch e, and nothing else."""
+
+import functools
+from typing import NamedTuple
+
+import numpy as np
+
+
+class Batches:
+    """Batches of images as a pure function of (seed, epoch, position).
+
+    What is random is drawn once per epoch, in NumPy, from the seed and the
+    number of the epoch. So both pipelines yield the same batches, and a run
+    that resumes at an epoch sees what an uninterrupted run sees there.
+
+    Args:
+        images: Array of shape `(num_images, height, width, channels)`, uint8,
+            or float32 in [0, 1].
+        labels: Int32 array of shape `(num_images,)`, or `None`.
+        batch_size: Number of images per batch.
+        augmentation: An `Augmentation`, or `None` for the images as they are,
+            in their order.
+    """
+
+    def __init__(self, images, labels, batch_size, augmentation):
+        self.images = images
+        self.labels = labels
+        self.batch_size = batch_size
+        self.augmentation = augmentation
+
+    def __len__(self):
+        if self.augmentation is None:
+            return -(-len(self.images) // self.batch_size)
+        num_own = len(self.images) - self.augmentation.num_extra
+        return num_own // self.batch_size
+
+    def batch(self, epoch, index):
+        """Returns batch `index` of an epoch, `(images, labels)` or images."""
+        if self.augmentation is None:
+            start = index * self.batch_size
+            rows = slice(start, start + self.batch_size)
+            images = self.images[rows]
+        else:
+            plan = plan_epoch(
+                self.augmentation,
+                len(self.images),
+                len(self),
+                self.batch_size,
+                int(epoch),
+            )
+            rows = plan.rows[index]
+            images = crop_and_flip(
+                self.images[rows],
+                plan.corners[index],
+                plan.flips[index],
+                self.augmentation.padding,
+            )
+        images = to_unit_range(images)
+        return images if self.labels is None else (images, self.labels[rows])
+
+
+class Augmentation(NamedTuple):
+    """What is random in training.
+
+    Args:
+        seed: Integer that decides all draws.
+        padding: Number of zero pixels on each side before the random crop.
+        flip: Whether half of the images are flipped left to right.
+        num_extra: How many of the images, the last ones, are extra.
+        extra_per_batch: How many images of each batch are extra.
+    """
+
+    seed: int
+    padding: int
+    flip: bool
+    num_extra: int = 0
+    extra_per_batch: int = 0
+
+
+class Plan(NamedTuple):
+    """The draws of an epoch, an entry for each place in each batch."""
+
+    rows: np.ndarray
+    corners: np.ndarray
+    flips: np.ndarray
+
+
+@functools.lru_cache(maxsize=2)
+def plan_epoch(augmentation, num_images, num_batches, batch_size, epoch):
+    """Draws which image goes where, and how it is cropped and flipped."""
+    random = np.random.default_rng([augmentation.seed, epoch])
+    num_own = num_images - augmentation.num_extra
+    per_batch = augmentation.extra_per_batch
+    own = draw(random, num_own, num_batches * (batch_size - per_batch))
+    rows = own.reshape(num_batches, -1)
+    if per_batch:
+        extra = draw(random, augmentation.num_extra, num_batches * per_batch)
+        extra = num_own + extra.reshape(num_batches, -1)
+        # Mixed within the batch, because devices split it.
+        rows = random.permuted(np.concatenate([rows, extra], 1), axis=1)
+    places = (num_batches, batch_size)
+    corners = random.integers(2 * augmentation.padding + 1, size=(*places, 2))
+    flips = random.integers(1 + augmentation.flip, size=places)
+    return Plan(rows, corners, flips.astype(bool))
+
+
+def draw(random, size, count):
+    """Draws `count` of `range(size)`; none again before all had their turn."""
+    rounds = [random.permutation(size) for _ in range(-(-count // size))]
+    return np.concatenate(rounds)[:count]
+
+
+def crop_and_flip(images, corners, flips, padding):
+    """Crops zero-padded images at their corners, and flips some.
+
+    Args:
+        images: Array of shape `(batch_size, height, width, channels)`.
+        corners: Integers of shape `(batch_size, 2)`: the top and left of each
+            crop in the padded image.
+        flips: Booleans of shape `(batch_size,)`.
+        padding: Number of zero pixels on each side.
+
+    Returns:
+        An array of the shape and dtype of `images`.
+    """
+    height, width = images.shape[1:3]
+    sides = (padding, padding)
+    padded = np.pad(images, ((0, 0), sides, sides, (0, 0)))
+    cropped = np.empty_like(images)
+    for place, (top, left) in enumerate(corners):
+        crop = padded[place, top : top + height, left : left + width]
+        cropped[place] = crop[:, ::-1] if flips[place] else crop
+    return cropped
+
+
+def to_unit_range(images):
+    """Returns uint8 images as float32 in [0, 1], and float32 ones as given."""
+    if images.dtype == np.uint8:
+        return np.divide(images, 255, dtype="float32")
+    return images

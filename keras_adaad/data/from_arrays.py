@@ -1,0 +1,125 @@
+"""Arrays in memory as a data set, and back."""
+
+import numpy as np
+
+from keras_adaad import checks
+from keras_adaad.data.batches import Augmentation
+from keras_adaad.data.batches import Batches
+from keras_adaad.data.checks import check_images
+from keras_adaad.data.checks import check_labels
+from keras_adaad.data.extra import add_extra
+from keras_adaad.data.extra import extra_per_batch
+from keras_adaad.data.pipelines import make_dataset
+
+
+def load_arrays(
+    x,
+    y=None,
+    batch_size=128,
+    training=False,
+    *,
+    padding=4,
+    flip=True,
+    seed=0,
+    extra=None,
+    extra_fraction=0.7,
+    pipeline=None,
+):
+    """Makes a data set for `fit` or `evaluate` from images in memory.
+
+    In training the images are shuffled, a last batch that is not full is left
+    out, and the papers' augmentation is applied: zero padding, a random crop
+    to the original size, and a random horizontal flip. All of it follows from
+    the seed and the epoch; see `keras_adaad.data.SetEpoch`. `fit` has nothing
+    left to shuffle: pass it `shuffle=False`.
+
+    Args:
+        x: Images, of shape `(num_images, height, width, channels)`: uint8, or
+            float in [0, 1].
+        y: Class indices, integers of shape `(num_images,)` or
+            `(num_images, 1)`. Defaults to `None`, images alone.
+        batch_size: Number of images per batch. Defaults to `128`.
+        training: Whether to shuffle and augment. Defaults to `False`: the
+            images as they are, in their order.
+        padding: Number of zero pixels on each side before the random crop.
+            Defaults to `4`, for 32x32 images.
+        flip: Whether half of the images are flipped. Defaults to `True`.
+        seed: Integer that decides order and augmentation. Defaults to `0`.
+        extra: Path of an `.npz` file of more training images, e.g. generated
+            ones: `image`, uint8, of the size of `x`, and maybe `label`.
+            Without `label` the batches are images alone, which is all that
+            AdaAD needs. Defaults to `None`.
+        extra_fraction: Share of each training batch that is from `extra`, in
+            [0, 1). An epoch keeps its number of batches. Defaults to `0.7`.
+        pipeline: `"tf.data"` for a `tf.data.Dataset`, `"py_dataset"` for a
+            `keras.utils.PyDataset`, which needs no TensorFlow. Both yield the
+            same batches. Defaults to `None`: `tf.data` where TensorFlow is
+            installed.
+
+    Returns:
+        A finite data set of batches `(images, labels)`, or of images alone:
+        float32 in [0, 1] of shape `(batch_size, height, width, channels)`,
+        and int32 of shape `(batch_size,)`.
+
+    Raises:
+        TypeError: If an argument has the wrong type.
+        ValueError: If images, labels and extra images do not fit together, or
+            an argument is out of range.
+
+    Example:
+
+    ```python
+    train = keras_adaad.data.load_arrays(x[1000:], y[1000:], training=True)
+    held_out = keras_adaad.data.load_arrays(x[:1000], y[:1000])
+    ```
+    """
+    images = check_images("x", x)
+    labels = None if y is None else check_labels("y", y, len(images))
+    batch_size = checks.check_integer("batch_size", batch_size)
+    padding = checks.check_integer("padding", padding, minimum=0)
+    seed = checks.check_integer("seed", seed, minimum=0)
+    augmentation = None
+    if training:
+        if batch_size > len(images):
+            raise ValueError(
+                "Argument `batch_size` is larger than the data set, and a "
+                "training batch must be full. Make it smaller. Received: "
+                f"batch_size={batch_size}, and {len(images)} images"
+            )
+        augmentation = Augmentation(seed, padding, bool(flip))
+    if extra is not None:
+        if not training:
+            raise ValueError(
+                "Argument `extra` is for training. Pass `training=True`, or "
+                f"no `extra`. Received: extra={extra!r}, training={training}"
+            )
+        images, labels, num_extra = add_extra(images, labels, extra)
+        augmentation = augmentation._replace(
+            num_extra=num_extra,
+            extra_per_batch=extra_per_batch(extra_fraction, batch_size),
+        )
+    batches = Batches(images, labels, batch_size, augmentation)
+    return make_dataset(batches, pipeline)
+
+
+def to_arrays(dataset):
+    """Returns a finite data set as arrays, e.g. for `evaluate_robustness`.
+
+    Args:
+        dataset: What `load_arrays`, `load_folder` or `load_tfds` returned.
+
+    Returns:
+        A tuple `(x, y)` of NumPy arrays, or `x` where there are no labels.
+
+    Example:
+
+    ```python
+    test = keras_adaad.data.load_tfds("cifar10", "test")
+    x_test, y_test = keras_adaad.data.to_arrays(test)
+    ```
+    """
+    batches = list(dataset)
+    if isinstance(batches[0], tuple):
+        x, y = zip(*batches, strict=True)
+        return np.concatenate(x), np.concatenate(y)
+    return np.concatenate(batches)

@@ -1,0 +1,157 @@
+"""A folder of image files, or of arrays."""
+
+import concurrent.futures
+import pathlib
+
+import keras
+import numpy as np
+
+from keras_adaad.data.checks import check_labels
+from keras_adaad.data.from_arrays import load_arrays
+from keras_adaad.data.splits import parse_split
+from keras_adaad.data.splits import rows_of
+
+SUFFIXES = (".jpeg", ".jpg", ".png", ".bmp", ".gif", ".webp")
+
+
+def load_folder(
+    directory, split="train", batch_size=128, training=False, **options
+):
+    """Loads a folder of image files, or of arrays.
+
+    Either layout; `train`, `test` and so on are the names of splits:
+
+    ```
+    directory/train/<class>/**/*.JPEG      directory/x_train.npy
+    directory/val/<class>/**/*.JPEG        directory/y_train.npy
+                                           directory/x_test.npy
+    ```
+
+    Image files (JPEG, PNG, BMP, GIF, WebP) are read as RGB, must have one
+    size, and are held in memory as uint8 (Tiny-ImageNet: 1.2 GB). The classes
+    are the sub-folders of `directory/train`, sorted by name. A split may have
+    a file `<split>_annotations.txt` in place of sub-folders, as the `val` of
+    Tiny-ImageNet: a line for each file of `<split>/images`, with its name and
+    its class. Reading files needs Pillow.
+
+    `x_<split>.npy` holds images, `(num_images, height, width, channels)` of
+    uint8, or of floats in [0, 1]; `y_<split>.npy` holds class indices, and
+    may be absent.
+
+    Args:
+        directory: Path of the folder.
+        split: Name of a split, or a slice of it: `"train[:-1000]"` and
+            `"train[-1000:]"`, or `"train[:90%]"` and `"train[90%:]"`, have no
+            image in common. A slice is drawn at random, the same in every
+            call, so that it has all classes. Defaults to `"train"`.
+        batch_size: Number of images per batch. Defaults to `128`.
+        training: Whether to shuffle and augment. Defaults to `False`.
+        **options: `padding`, `flip`, `seed`, `extra`, `extra_fraction` and
+            `pipeline`; see `keras_adaad.data.load_arrays`.
+
+    Returns:
+        A finite data set, as of `keras_adaad.data.load_arrays`.
+
+    Raises:
+        ValueError: If there is no such split, an image has another size or an
+            unknown class, or an option is out of range.
+
+    Example:
+
+    ```python
+    train = keras_adaad.data.load_folder(
+        "tiny-imagenet-200", "train[:-1000]", training=True, padding=8
+    )
+    test = keras_adaad.data.load_folder("tiny-imagenet-200", "val")
+    ```
+    """
+    directory = pathlib.Path(directory)
+    name, bounds = parse_split(split)
+    if (directory / f"x_{name}.npy").is_file():
+        images, labels = _read_arrays(directory, name, bounds)
+    elif (directory / name).is_dir():
+        images, labels = _read_files(directory, name, bounds)
+    else:
+        raise ValueError(
+            f"Argument `split` names neither a folder {name!r} nor a file "
+            f"'x_{name}.npy' of `directory`. Received: split={split!r}, "
+            f"directory={str(directory)!r}, with {_contents(directory)}"
+        )
+    return load_arrays(images, labels, batch_size, training, **options)
+
+
+def _read_arrays(directory, name, bounds):
+    images = np.load(directory / f"x_{name}.npy", mmap_mode="r")
+    rows = rows_of(bounds, len(images))
+    path = directory / f"y_{name}.npy"
+    if not path.is_file():
+        return images[rows], None
+    return images[rows], check_labels(path.name, np.load(path), len(images))[
+        rows
+    ]
+
+
+def _read_files(directory, name, bounds):
+    files = _list_files(directory / name)
+    rows = rows_of(bounds, len(files))
+    train = directory / "train"
+    folders = train if train.is_dir() else directory / name
+    classes = sorted(path.name for path in folders.iterdir() if path.is_dir())
+    indices = {name: index for index, name in enumerate(classes)}
+    paths, names = zip(*(files[row] for row in rows), strict=True)
+    unknown = sorted(set(names) - set(classes))
+    if unknown:
+        raise ValueError(
+            "Each class of a split must be a sub-folder of "
+            f"{str(folders)!r}. Received: {unknown[:5]}"
+        )
+    return _read_images(paths), np.array([indices[name] for name in names])
+
+
+def _list_files(folder):
+    """Returns pairs `(path, class name)`, sorted by path."""
+    annotations = folder / f"{folder.name}_annotations.txt"
+    if annotations.is_file():
+        rows = [line.split() for line in annotations.read_text().splitlines()]
+        files = [(folder / "images" / row[0], row[1]) for row in rows]
+    else:
+        files = [
+            (path, path.relative_to(folder).parts[0])
+            for path in folder.glob("*/**/*")
+            if path.suffix.lower() in SUFFIXES
+        ]
+    if not files:
+        raise ValueError(
+            f"The folder {str(folder)!r} must have a sub-folder of images for "
+            f"each class. Received: {_contents(folder)}"
+        )
+    return sorted(files)
+
+
+def _read_images(paths):
+    images = np.empty((len(paths), *_read_image(paths[0]).shape), "uint8")
+
+    def read(place):
+        image = _read_image(paths[place])
+        if image.shape != images.shape[1:]:
+            raise ValueError(
+                "All images must have one size. Resize them first. Received: "
+                f"{str(paths[place])!r} of shape {image.shape}, and "
+                f"{str(paths[0])!r} of shape {images.shape[1:]}"
+            )
+        images[place] = image
+
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        list(pool.map(read, range(len(paths))))
+    return images
+
+
+def _read_image(path):
+    return np.asarray(keras.utils.load_img(path), "uint8")
+
+
+def _contents(directory):
+    """Returns what a folder has, for a message."""
+    if not directory.is_dir():
+        return "no such folder"
+    return sorted(path.name for path in directory.iterdir())[:10]

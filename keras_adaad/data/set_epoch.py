@@ -1,0 +1,53 @@
+"""Which epoch begins, so that a resumed run goes on exactly."""
+
+import keras
+
+
+class SetEpoch(keras.callbacks.Callback):
+    """Tells a training data set which epoch begins.
+
+    The order and the augmentation of the images then follow from the seed and
+    the epoch alone: a run that `keras.callbacks.BackupAndRestore` resumes sees
+    the batches that an uninterrupted run sees. Without this callback, the
+    data set counts its passes from 0, in a resumed run too.
+
+    Pass `shuffle=False` to `fit`: the data set is shuffled, and Keras would
+    take its batches in an order that no seed decides. Leave `steps_per_epoch`
+    alone: an epoch would begin in the middle of a pass.
+
+    Args:
+        dataset: What `keras_adaad.data.load_tfds`, `load_folder` or
+            `load_arrays` returned. `fit` may get a data set made from it,
+            e.g. with `dataset.map(...)`.
+
+    Raises:
+        TypeError: If `dataset` is something else.
+
+    Example:
+
+    ```python
+    train = keras_adaad.data.load_tfds("cifar10", "train", training=True)
+    distiller.fit(
+        train,
+        epochs=200,
+        shuffle=False,
+        callbacks=[
+            keras_adaad.data.SetEpoch(train),
+            keras.callbacks.BackupAndRestore("backup"),
+        ],
+    )
+    ```
+    """
+
+    def __init__(self, dataset):
+        super().__init__()
+        if not hasattr(dataset, "set_epoch"):
+            raise TypeError(
+                "Argument `dataset` must be what a loader of "
+                "`keras_adaad.data` returned, before any `map` or `batch`. "
+                f"Received: dataset={dataset!r}"
+            )
+        self.dataset = dataset
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.dataset.set_epoch(epoch)

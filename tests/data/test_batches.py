@@ -1,0 +1,292 @@
+"""What a batch holds: crops, flips, order, extra images, and resuming."""
+
+import keras
+import numpy as np
+import pytest
+
+from keras_adaad import data
+from tests.data.on_disk import pictures
+
+BACKEND = keras.config.backend()
+PIPELINES = ("tf.data", "py_dataset")
+
+
+@pytest.fixture(scope="module")
+def images():
+    return pictures(70, seed=3)
+
+
+def batches(dataset, epoch=None):
+    """Returns the batches of a pass, as a list of tuples of arrays."""
+    if epoch is not None:
+        dataset.set_epoch(epoch)
+    passed = [b if isinstance(b, tuple) else (b,) for b in dataset]
+    return [tuple(np.asarray(array) for array in batch) for batch in passed]
+
+
+def assert_same(first, second):
+    for one, two in zip(first, second, strict=True):
+        for a, b in zip(one, two, strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+def differ(first, second):
+    """Whether every batch of images differs."""
+    pairs = zip(first, second, strict=True)
+    return all((one[0] != two[0]).any() for one, two in pairs)
+
+
+def all_crops(images, padding):
+    """Every crop and flip, written out: bytes -> (image, top, left, flip)."""
+    _, height, width, channels = images.shape
+    crops = {}
+    for k, image in enumerate(images):
+        for top in range(2 * padding + 1):
+            for left in range(2 * padding + 1):
+                crop = np.zeros((height, width, channels), "uint8")
+                for row in range(height):
+                    for column in range(width):
+                        y, x = row + top - padding, column + left - padding
+                        if 0 <= y < height and 0 <= x < width:
+                            crop[row, column] = image[y, x]
+                crops[crop.tobytes()] = (k, top, left, False)
+                crops[crop[:, ::-1].tobytes()] = (k, top, left, True)
+    return crops
+
+
+@pytest.mark.parametrize("pipeline", PIPELINES)
+def test_evaluation_is_the_images(images, pipeline):
+    x, y = images
+    dataset = data.load_arrays(x, y[:, None], 32, pipeline=pipeline)
+    assert len(dataset) == 3
+    assert [len(labels) for _, labels in batches(dataset)] == [32, 32, 6]
+    first_images, first_labels = batches(dataset)[0]
+    assert first_images.dtype == np.float32
+    assert first_labels.dtype == np.int32
+    x_all, y_all = data.to_arrays(dataset)
+    np.testing.assert_array_equal(x_all, x.astype("float32") / 255)
+    np.testing.assert_array_equal(y_all, y)
+    x_all = data.to_arrays(data.load_arrays(x / 255, pipeline=pipeline))
+    np.testing.assert_allclose(x_all, x / 255, rtol=1e-6)
+
+
+def test_training_images_are_crops():
+    generator = np.random.default_rng(0)
+    x = generator.integers(1, 256, (40, 6, 5, 3)).astype("uint8")
+    y = np.arange(40)
+    dataset = data.load_arrays(x, y, 8, training=True, padding=2)
+    crops, seen = all_crops(x, padding=2), []
+    for epoch in range(20):
+        rows = []
+        for images, labels in batches(dataset, epoch):
+            assert images.shape == (8, 6, 5, 3)
+            for image, label in zip(images, labels, strict=True):
+                image = np.round(255 * image).astype("uint8")
+                seen.append(crops[image.tobytes()])
+                assert seen[-1][0] == label
+                rows.append(label)
+        assert sorted(rows) == list(range(40)) != rows
+    _, tops, lefts, flips = np.array(seen).T
+    places = np.bincount(5 * tops + lefts, minlength=25)
+    assert len(places) == 25 and 10 < places.min() < places.max() < 60
+    assert 0.4 < flips.mean() < 0.6
+
+
+def test_options_of_the_augmentation(images):
+    x, y = images
+    plain = data.load_arrays(
+        x, np.arange(70), 10, training=True, padding=0, flip=False
+    )
+    for batch, rows in batches(plain):
+        np.testing.assert_array_equal(batch, x[rows].astype("float32") / 255)
+    flipped = data.load_arrays(x, np.arange(70), 10, training=True, padding=0)
+    both = 0
+    for batch, rows in batches(flipped):
+        as_is = (batch == x[rows].astype("float32") / 255).all((1, 2, 3))
+        mirrored = x[rows][:, :, ::-1].astype("float32") / 255
+        assert (as_is | (batch == mirrored).all((1, 2, 3))).all()
+        both += as_is.sum()
+    assert 20 < both < 50
+
+
+def test_seed_epoch_and_position_decide(images):
+    def load(pipeline, seed=0):
+        return data.load_arrays(
+            *images, 16, training=True, seed=seed, pipeline=pipeline
+        )
+
+    first, second = (load(pipeline) for pipeline in PIPELINES)
+    assert len(first) == len(second) == 4
+    for epoch in (5, 0, 2):
+        assert_same(batches(first, epoch), batches(second, epoch))
+        assert_same(batches(first, epoch), batches(load("tf.data"), epoch))
+        assert differ(batches(first, epoch), batches(first, epoch + 1))
+        assert differ(batches(first, epoch), batches(load(None, 1), epoch))
+    # Without an epoch, every pass is one.
+    for pipeline in PIPELINES:
+        dataset = load(pipeline)
+        assert_same(batches(dataset), batches(second, 0))
+        if pipeline == "tf.data":
+            assert_same(batches(dataset), batches(second, 1))
+
+
+def make_model():
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((32, 32, 3))
+    x = keras.layers.Flatten()(keras.layers.AveragePooling2D(8)(inputs))
+    model = keras.Model(inputs, keras.layers.Dense(10)(x))
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(keras.optimizers.SGD(0.5), loss)
+    return model
+
+
+def fit(model, dataset, epochs, initial_epoch=0, set_epoch=True):
+    callbacks = [data.SetEpoch(dataset)] if set_epoch else []
+    model.fit(
+        dataset,
+        epochs=epochs,
+        initial_epoch=initial_epoch,
+        shuffle=False,
+        callbacks=callbacks,
+        verbose=0,
+    )
+    return model.get_weights()[0]
+
+
+@pytest.mark.parametrize("pipeline", PIPELINES)
+def test_resuming(images, pipeline):
+    """A run that goes on in another process sees the batches it would have."""
+
+    def load():
+        return data.load_arrays(
+            *images, 16, training=True, pipeline=pipeline, seed=4
+        )
+
+    whole = fit(make_model(), load(), 3)
+    for set_epoch in (True, False):
+        model = make_model()
+        fit(model, load(), 2)
+        keras.utils.set_random_seed(1)
+        resumed = fit(model, load(), 3, 2, set_epoch)
+        assert np.allclose(resumed, whole, rtol=1e-5, atol=1e-7) == set_epoch
+
+
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="tf.distribute")
+@pytest.mark.parametrize("pipeline", PIPELINES)
+def test_two_devices_see_the_same(images, pipeline):
+    import tensorflow as tf
+
+    dataset = data.load_arrays(*images, 16, training=True, pipeline=pipeline)
+    one = fit(make_model(), dataset, 3, initial_epoch=1)
+    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    with strategy.scope():
+        model = make_model()
+    two = fit(model, dataset, 3, initial_epoch=1)
+    np.testing.assert_allclose(two, one, rtol=1e-4, atol=1e-6)
+
+
+def write_extra(path, size=50, **arrays):
+    """Images of one colour each, so that a crop without padding shows it."""
+    image = np.arange(size, dtype="uint8")[:, None, None, None]
+    np.savez(path, image=np.broadcast_to(image, (size, 32, 32, 3)), **arrays)
+    return path
+
+
+def test_extra_images(images, tmp_path):
+    x, _ = images
+    path = write_extra(tmp_path / "extra.npz", label=np.arange(50) + 100)
+    dataset = data.load_arrays(
+        np.maximum(x, 60),
+        np.arange(70),
+        20,
+        training=True,
+        padding=0,
+        extra=path,
+        extra_fraction=0.7,
+    )
+    assert len(dataset) == 3
+    places, drawn = [], []
+    for batch, labels in batches(dataset):
+        extra = labels >= 100
+        assert extra.sum() == 14
+        colour = np.round(255 * batch[:, 0, 0, 0])
+        np.testing.assert_array_equal(colour[extra] + 100, labels[extra])
+        assert (batch[~extra].max((1, 2, 3)) >= 60 / 255).all()
+        places.append(extra)
+        drawn.extend(labels)
+    assert len(set(drawn)) == 60
+    # Not all at one end: devices split a batch.
+    assert (np.diff(places, axis=1) != 0).sum(1).min() > 1
+
+
+def test_more_extra_images_than_there_are(images, tmp_path):
+    path = write_extra(tmp_path / "extra.npz", 4, label=np.arange(4) + 100)
+    dataset = data.load_arrays(
+        *images, 10, training=True, extra=path, extra_fraction=0.5
+    )
+    labels = np.concatenate([labels for _, labels in batches(dataset)])
+    counts = np.bincount(labels[labels >= 100] - 100)
+    assert counts.sum() == 35 and counts.max() - counts.min() == 1
+
+
+def test_extra_images_without_labels(images, tmp_path, caplog):
+    x, y = images
+    path = write_extra(tmp_path / "extra.npz")
+    dataset = data.load_arrays(x, y, 20, training=True, extra=str(path))
+    (batch,) = batches(dataset)[0]
+    assert batch.shape == (20, 32, 32, 3)
+    assert "no labels" in caplog.text
+    assert len(data.to_arrays(dataset)) == 60
+
+
+@pytest.mark.parametrize(
+    ("message", "options"),
+    [
+        ("`x` must be a non-empty array of images", {"x": np.zeros((4, 8, 8))}),
+        ("`x` holds integers", {"x": np.zeros((4, 8, 8, 3), int)}),
+        ("outside `input_range`", {"x": np.full((4, 8, 8, 3), 3.0)}),
+        ("`y` must be a class index for each", {"y": np.zeros(9, int)}),
+        ("`y` must be class indices", {"y": np.zeros(70)}),
+        ("`y` must be class indices", {"y": np.full(70, -1)}),
+        ("`batch_size` is larger", {"batch_size": 71}),
+        ("`batch_size` must be at least 1", {"batch_size": 0}),
+        ("`padding` must be at least 0", {"padding": -1}),
+        ("`seed` must be at least 0", {"seed": -1}),
+        ("`pipeline` must be one of", {"pipeline": "torch"}),
+        ("`extra_fraction` must be in [0, 1)", {"extra_fraction": 1.0}),
+        ("`extra_fraction` must be a finite", {"extra_fraction": -0.1}),
+        ("`extra` must be the path", {"extra": "nowhere.npz"}),
+        ("`extra` is for training", {"training": False}),
+        ("of the size and type", {"x": np.zeros((70, 16, 16, 3), "uint8")}),
+        ("of the size and type", {"x": np.zeros((70, 32, 32, 3))}),
+    ],
+)
+def test_bad_input(images, tmp_path, message, options):
+    x, y = images
+    path = write_extra(tmp_path / "extra.npz")
+    arguments = {"x": x, "y": y, "training": True, "extra": path, **options}
+    arguments.setdefault("batch_size", 4)
+    if "x" in options:
+        arguments["y"] = None
+    with pytest.raises(ValueError) as error:
+        data.load_arrays(**arguments)
+    assert message in str(error.value)
+
+
+def test_bad_extra_file(images, tmp_path):
+    np.savez(tmp_path / "extra.npz", images=np.zeros(3))
+    with pytest.raises(ValueError, match="an array `image`"):
+        data.load_arrays(
+            *images, 16, training=True, extra=tmp_path / "extra.npz"
+        )
+    write_extra(tmp_path / "extra.npz", label=np.zeros(3, int))
+    with pytest.raises(ValueError, match=r"extra\['label'\]"):
+        data.load_arrays(
+            *images, 16, training=True, extra=tmp_path / "extra.npz"
+        )
+
+
+def test_set_epoch_refuses_other_data(images):
+    dataset = data.load_arrays(*images, 16, training=True, pipeline="tf.data")
+    with pytest.raises(TypeError, match="before any `map`"):
+        data.SetEpoch(dataset.map(lambda x, y: (x, y)))

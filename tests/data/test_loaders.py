@@ -1,0 +1,249 @@
+"""The front doors: TFDS in both file formats, and folders."""
+
+import os
+import pathlib
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+
+from keras_adaad import data
+from tests.data.on_disk import pictures
+from tests.data.on_disk import write
+
+BACKEND = keras.config.backend()
+FORMATS = ("tfrecord", "array_record")
+
+
+def as_set(x, y):
+    """The images with their labels, whatever their order."""
+    x = np.round(255 * x).astype("uint8")
+    return {(image.tobytes(), label) for image, label in zip(x, y, strict=True)}
+
+
+@pytest.mark.parametrize("file_format", FORMATS)
+def test_tfds(cifar10, splits, file_format):
+    def load(*arguments, **options):
+        return data.load_tfds(
+            *("cifar10", *arguments), data_dir=cifar10[file_format], **options
+        )
+
+    test = load("test", 20)
+    assert len(test) == 3
+    assert type(test).__module__.startswith("tensorflow")
+    x, y = splits["test"]
+    assert as_set(*data.to_arrays(test)) == as_set(x / 255, y)
+    train = load("train[:150]", 25, training=True, padding=0, flip=False)
+    assert len(train) == 6
+    own = as_set(*data.to_arrays(train))
+    held_out = as_set(*data.to_arrays(load("train[-50:]", 20)))
+    x, y = splits["train"]
+    assert not own & held_out
+    assert own | held_out == as_set(x / 255, y)
+
+
+def test_tfds_is_the_same_in_both_formats(cifar10):
+    """And through both pipelines: batch for batch."""
+    first, second = (
+        data.load_tfds(
+            *("cifar10", "train", 50),
+            training=True,
+            seed=7,
+            data_dir=cifar10[file_format],
+            pipeline=pipeline,
+        )
+        for file_format, pipeline in zip(
+            FORMATS, ("tf.data", "py_dataset"), strict=True
+        )
+    )
+    assert isinstance(second, keras.utils.PyDataset)
+    for dataset in (first, second):
+        dataset.set_epoch(3)
+    for one, two in zip(first, second, strict=True):
+        np.testing.assert_array_equal(one[0], two[0])
+        np.testing.assert_array_equal(one[1], two[1])
+
+
+@pytest.mark.parametrize(
+    ("message", "arguments", "options"),
+    [
+        ("Unknown split 'training'", ("cifar10", "training"), {}),
+        ("incompatible with 200", ("cifar10", "train[:999]"), {}),
+        ("`download=True`", ("cifar100", "train"), {}),
+        ("cifar", ("cifar11", "train"), {}),
+        ("`batch_size` is larger", ("cifar10", "test", 51, True), {}),
+        ("`padding`", ("cifar10", "test", 5, True), {"padding": -4}),
+    ],
+)
+def test_tfds_bad_input(cifar10, message, arguments, options):
+    with pytest.raises(ValueError, match=message):
+        data.load_tfds(*arguments, data_dir=cifar10["array_record"], **options)
+
+
+@pytest.mark.parametrize(
+    ("message", "shape", "label"),
+    [
+        ("images and their classes", (8, 8, 3), tfds.features.Text()),
+        ("of one size", (None, None, 3), tfds.features.ClassLabel(names="a")),
+    ],
+)
+def test_tfds_of_another_kind(tmp_path, message, shape, label):
+    class Pictures(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+        name = "pictures"
+        VERSION = tfds.core.Version("1.0.0")
+
+        def _info(self):
+            image = tfds.features.Image(shape=shape)
+            return self.dataset_info_from_configs(
+                features=tfds.features.FeaturesDict(
+                    {"image": image, "label": label}
+                ),
+                supervised_keys=("image", "label"),
+            )
+
+        def _split_generators(self, dl_manager):
+            image = np.zeros((8, 8, 3), "uint8")
+            return {"train": [(0, {"image": image, "label": "a"})]}
+
+        def _generate_examples(self):
+            raise NotImplementedError
+
+    write(Pictures(data_dir=tmp_path, file_format="array_record"))
+    with pytest.raises(ValueError, match=message):
+        data.load_tfds("pictures", "train", data_dir=tmp_path)
+
+
+WITHOUT_TENSORFLOW = """
+import sys
+import tests.data.without_tensorflow
+import numpy as np
+from keras_adaad import data
+
+array_record, tfrecord = sys.argv[1:]
+train = data.load_tfds("cifar10", "train", 50, True, data_dir=array_record)
+print(type(train).__name__, *(images.sum() for images, _ in train))
+for name, options in (("cifar10", {}), ("cifar100", {"download": True})):
+    try:
+        data.load_tfds(name, "train", data_dir=tfrecord, **options)
+    except ValueError as error:
+        print(error)
+assert "tensorflow" not in sys.modules
+"""
+
+
+@pytest.mark.skipif(BACKEND == "tensorflow", reason="TensorFlow is the backend")
+def test_without_tensorflow(cifar10):
+    folders = [str(cifar10[name]) for name in ("array_record", "tfrecord")]
+    result = subprocess.run(
+        [sys.executable, "-c", WITHOUT_TENSORFLOW, *folders],
+        cwd=pathlib.Path(__file__).parents[2],
+        env={**os.environ, "KERAS_BACKEND": BACKEND},
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0, result.stderr
+    batches, stored, missing = result.stdout.splitlines()
+    name, *sums = batches.split()
+    assert name == "BatchesPyDataset"
+    train = data.load_tfds("cifar10", "train", 50, True, data_dir=folders[1])
+    expected = [np.sum(images) for images, _ in train]
+    np.testing.assert_allclose(np.array(sums, float), expected, rtol=1e-5)
+    assert "is stored as tfrecord, for which TFDS needs" in stored
+    assert "is not prepared, for which TFDS needs" in missing
+
+
+@pytest.fixture(scope="module")
+def tiny_imagenet(tmp_path_factory):
+    """The layout of Tiny-ImageNet: (folder, images, labels)."""
+    folder = tmp_path_factory.mktemp("tiny")
+    x, y = pictures(40, seed=5)
+    for k, (image, label) in enumerate(zip(x, y, strict=True)):
+        # Names whose order is not that of the labels.
+        images = folder / "train" / f"n0{9 - label}" / "images"
+        images.mkdir(parents=True, exist_ok=True)
+        keras.utils.save_img(images / f"{k}.PNG", image, scale=False)
+    images = folder / "val" / "images"
+    images.mkdir(parents=True)
+    lines = []
+    for k in range(8):
+        keras.utils.save_img(images / f"val_{k}.JPEG", x[k], scale=False)
+        lines.append(f"val_{k}.JPEG\tn0{9 - y[k]}\t0\t0\t9\t9\n")
+    (folder / "val" / "val_annotations.txt").write_text("".join(lines))
+    return folder, x, y
+
+
+def test_image_folder(tiny_imagenet):
+    folder, x, y = tiny_imagenet
+    sorted_labels = np.unique(9 - y, return_inverse=True)[1]
+    train = data.to_arrays(data.load_folder(folder))
+    assert train[0].shape == (40, 32, 32, 3)
+    assert as_set(*train) == as_set(x / 255, sorted_labels)
+    x_val, y_val = data.to_arrays(data.load_folder(folder, "val"))
+    np.testing.assert_array_equal(y_val, sorted_labels[:8])
+    # JPEG loses a little.
+    assert np.abs(x_val - x[:8] / 255).mean() < 0.1
+
+
+@pytest.mark.parametrize(
+    "parts", [("[:-10]", "[-10:]"), ("[:30]", "[30:]"), ("[:75%]", "[75%:]")]
+)
+def test_folder_holds_out(tiny_imagenet, parts):
+    folder, x, y = tiny_imagenet
+    own, held_out = (
+        data.to_arrays(data.load_folder(folder, f"train{part}"))
+        for part in parts
+    )
+    assert len(own[0]) == 30 and len(held_out[0]) == 10
+    assert not as_set(*own) & as_set(*held_out)
+    # Files are sorted by class, and the slice is not.
+    assert len(set(held_out[1])) > 3
+
+
+def test_array_folder(tmp_path):
+    x, y = pictures(30, seed=6)
+    np.save(tmp_path / "x_train.npy", x)
+    np.save(tmp_path / "y_train.npy", y)
+    np.save(tmp_path / "x_test.npy", (x[:5] / 255).astype("float32"))
+    train = data.load_folder(tmp_path, "train[:20]", 5, training=True)
+    assert len(train) == 4
+    whole = data.to_arrays(data.load_folder(tmp_path))
+    assert (whole[0] == x.astype("float32") / 255).all()
+    assert (whole[1] == y).all()
+    test = data.to_arrays(data.load_folder(tmp_path, "test"))
+    np.testing.assert_allclose(test, x[:5] / 255, rtol=1e-6)
+    np.save(tmp_path / "y_train.npy", y[:7])
+    with pytest.raises(ValueError, match="`y_train.npy`"):
+        data.load_folder(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("message", "split"),
+    [
+        ("neither a folder 'test'", "test"),
+        ("Argument `split` must be", "train[:9"),
+        ("Argument `split` must be", 3),
+        ("more than there is", "train[:41]"),
+        ("takes no image", "train[5:5]"),
+        ("a sub-folder", "classes"),
+        ("a sub-folder of images", "empty"),
+        ("must have one size", "sizes"),
+    ],
+)
+def test_folder_bad_input(tiny_imagenet, message, split):
+    folder, x, _ = tiny_imagenet
+    (folder / "empty").mkdir(exist_ok=True)
+    for name, image in {
+        "classes/n77/0.png": x[0],
+        "sizes/n01/0.png": x[0],
+        "sizes/n01/1.png": x[0, 1:],
+    }.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        keras.utils.save_img(path, image, scale=False)
+    with pytest.raises(ValueError, match=message):
+        data.load_folder(folder, split)
+    with pytest.raises(ValueError, match="no such folder"):
+        data.load_folder(folder / "nowhere")
