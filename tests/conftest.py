@@ -35,6 +35,17 @@ def _fresh_state():
 
 
 @pytest.fixture(scope="session")
+def two_devices():
+    """The one `MirroredStrategy`: a second has TensorFlow's collective keys
+    of the first, and fails where the shapes differ."""
+    if keras.config.backend() != "tensorflow":
+        pytest.skip("tf.distribute")
+    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    assert strategy.num_replicas_in_sync == 2
+    return strategy
+
+
+@pytest.fixture(scope="session")
 def digits():
     """Real handwritten digits: (x, y), pixels in [0, 1], shape (8, 8, 1)."""
     from sklearn.datasets import load_digits

@@ -46,17 +46,12 @@ def assert_equal(one, two):
     assert (np.abs(one[2] - two[2]) < 1e-5).mean() > 0.999
 
 
-@pytest.mark.skipif(BACKEND != "tensorflow", reason="tf.distribute")
-def test_mirrored_strategy(batch):
-    import tensorflow as tf
-
+def test_mirrored_strategy(batch, two_devices):
     one = train(batch)
-    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
-    assert strategy.num_replicas_in_sync == 2
-    with strategy.scope():
+    with two_devices.scope():
         two = train(batch)
     assert_equal(one, two)
-    with strategy.scope():
+    with two_devices.scope():
         # BatchNorm, random starts and PGD-AT's labels run there too.
         trainer = keras_adaad.PGDAT(networks.student_net())
         trainer.compile("sgd", metrics=["accuracy"])

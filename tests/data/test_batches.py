@@ -7,7 +7,6 @@ import pytest
 from keras_adaad import data
 from tests.data.on_disk import pictures
 
-BACKEND = keras.config.backend()
 PIPELINES = ("tf.data", "py_dataset")
 
 
@@ -171,15 +170,11 @@ def test_resuming(images, pipeline):
         assert np.allclose(resumed, whole, rtol=1e-5, atol=1e-7) == set_epoch
 
 
-@pytest.mark.skipif(BACKEND != "tensorflow", reason="tf.distribute")
 @pytest.mark.parametrize("pipeline", PIPELINES)
-def test_two_devices_see_the_same(images, pipeline):
-    import tensorflow as tf
-
+def test_two_devices_see_the_same(images, pipeline, two_devices):
     dataset = data.load_arrays(*images, 16, training=True, pipeline=pipeline)
     one = fit(make_model(), dataset, 3, initial_epoch=1)
-    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
-    with strategy.scope():
+    with two_devices.scope():
         model = make_model()
     two = fit(model, dataset, 3, initial_epoch=1)
     np.testing.assert_allclose(two, one, rtol=1e-4, atol=1e-6)
