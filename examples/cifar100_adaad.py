@@ -33,6 +33,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import distillation
 
 from keras_adaad import data
+from keras_adaad import recipes
 
 """
 ## The data
@@ -61,14 +62,12 @@ size alone: `reduction="batchmean"`. Its teacher is RobustBench's
 `Chen2021LTD_WRN34_10`.
 """
 
-recipe = distillation.Recipe(
-    dataset="cifar100",
+experiment = distillation.Experiment(
+    recipes.get("AdaAD", "cifar100"),
     image_shape=(32, 32, 3),
     num_classes=100,
-    reduction="batchmean",
     load=load,
-    teacher="Chen2021LTD_WRN34_10",
 )
 
 if __name__ == "__main__":
-    distillation.run(recipe)
+    distillation.run(experiment)

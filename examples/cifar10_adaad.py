@@ -44,6 +44,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import distillation
 
 from keras_adaad import data
+from keras_adaad import recipes
 
 """
 ## The data
@@ -75,14 +76,12 @@ reference code divides the loss by batch size and classes on CIFAR-10, which is
 `distillation.py`, beside this file, is the run itself.
 """
 
-recipe = distillation.Recipe(
-    dataset="cifar10",
+experiment = distillation.Experiment(
+    recipes.get("AdaAD", "cifar10"),
     image_shape=(32, 32, 3),
     num_classes=10,
-    reduction="mean",
     load=load,
-    teacher="Chen2021LTD_WRN34_20",
 )
 
 if __name__ == "__main__":
-    distillation.run(recipe)
+    distillation.run(experiment)

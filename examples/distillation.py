@@ -15,7 +15,6 @@ import dataclasses
 import fractions
 import importlib.util
 import json
-import math
 import pathlib
 import shutil
 import sys
@@ -25,6 +24,7 @@ import keras
 
 import keras_adaad
 from keras_adaad import data
+from keras_adaad import recipes
 from keras_adaad import zoo
 
 STUDENTS = {
@@ -38,41 +38,33 @@ VALIDATION_BATCH_SIZE = 200
 
 
 @dataclasses.dataclass
-class Recipe:
-    """What is specific to a data set.
+class Experiment:
+    """A recipe, and what else is specific to a data set.
 
     Args:
-        dataset: Its name.
+        recipe: The `keras_adaad.recipes.Recipe`.
         image_shape: Shape of an image.
         num_classes: Number of classes.
-        reduction: Of `keras_adaad.AdaAD`.
         load: Function of the flags, a split and the options of
             `keras_adaad.data.load_arrays` that returns a data set.
         test: Name of the test split.
-        teacher: Id of a RobustBench model, or `None` to ask for one.
-        student: Name of the student.
-        padding: Zero pixels on each side before the random crop.
     """
 
-    dataset: str
+    recipe: recipes.Recipe
     image_shape: tuple
     num_classes: int
-    reduction: str
     load: Callable
     test: str = "test"
-    teacher: str | None = None
-    student: str = "resnet18"
-    padding: int = 4
 
 
-def run(recipe):
+def run(experiment):
     """Distils, selects a student, attacks it, and reports."""
-    arguments = parse_arguments(recipe)
+    arguments = parse_arguments(experiment.recipe)
     arguments.output.mkdir(parents=True, exist_ok=True)
     check_same_run(arguments)
     keras.utils.set_random_seed(arguments.seed)
-    train(recipe, arguments)
-    evaluate(recipe, arguments)
+    train(experiment, arguments)
+    evaluate(experiment, arguments)
 
 
 def parse_arguments(recipe):
@@ -89,7 +81,7 @@ def parse_arguments(recipe):
     add("--teacher-checkpoint", help="file of the RobustBench model")
     add(
         "--student",
-        default=recipe.student,
+        default=recipe.student.lower(),
         help=f"{', '.join(STUDENTS)}, or a .keras file to start from",
     )
     add("--data-dir", help="where the data set is")
@@ -98,13 +90,23 @@ def parse_arguments(recipe):
         action="store_true",
         help="fetch the data set and the teacher where they are missing",
     )
-    add("--epochs", default=200, type=int, help="drops scale with them")
-    add("--batch-size", default=128, type=int, help="of all devices together")
+    add(
+        "--epochs",
+        default=recipe.epochs,
+        type=int,
+        help="drops scale with them",
+    )
+    add(
+        "--batch-size",
+        default=recipe.batch_size,
+        type=int,
+        help="of all devices together",
+    )
     add(
         "--epsilon",
-        default="8/255",
+        default=recipe.epsilon,
         type=lambda text: float(fractions.Fraction(text)),
-        help="radius of the attack; a step is a quarter of it",
+        help="radius of the attack; the step size scales with it",
     )
     add("--seed", default=0, type=int)
     add("--extra", help=".npz file of more training images, maybe unlabelled")
@@ -173,10 +175,10 @@ def check_same_run(arguments):
 # The run.
 
 
-def train(recipe, arguments):
-    train_set, validation = load_data(recipe, arguments)
+def train(experiment, arguments):
+    train_set, validation = load_data(experiment, arguments)
     with device_scope(arguments.devices):
-        distiller = make_distiller(recipe, arguments, len(train_set))
+        distiller = make_distiller(experiment, arguments, len(train_set))
     output = arguments.output
     best_so_far = resume_log(output)
     callbacks = [
@@ -210,15 +212,17 @@ def train(recipe, arguments):
     distiller.student.save(output / "last.keras")
 
 
-def evaluate(recipe, arguments):
+def evaluate(experiment, arguments):
     """Attacks the best student on test images, on one device."""
     if keras.config.backend() == "jax":
         keras.distribution.set_distribution(None)
     output = arguments.output
     student = keras.models.load_model(output / "best.keras")
     images = arguments.autoattack_images
-    split = recipe.test if images is None else f"{recipe.test}[:{images}]"
-    x_test, y_test = data.to_arrays(recipe.load(arguments, split))
+    split = (
+        experiment.test if images is None else f"{experiment.test}[:{images}]"
+    )
+    x_test, y_test = data.to_arrays(experiment.load(arguments, split))
     report = keras_adaad.evaluate_robustness(
         student,
         x_test,
@@ -259,82 +263,59 @@ def resume_log(output):
 # Its parts.
 
 
-def load_data(recipe, arguments):
+def load_data(experiment, arguments):
     """Returns the training and the validation set."""
     start = 0 if arguments.select_on_test else arguments.hold_out
     stop = start + arguments.limit if arguments.limit else ""
     held_out = f"train[:{start}]"
     if arguments.select_on_test:
-        held_out = recipe.test
+        held_out = experiment.test
     extra = {}
     if arguments.extra:
         extra["extra"] = arguments.extra
         extra["extra_fraction"] = arguments.extra_fraction
-    train_set = recipe.load(
+    train_set = experiment.load(
         arguments,
         f"train[{start}:{stop}]",
         batch_size=arguments.batch_size,
         training=True,
-        padding=recipe.padding,
+        padding=experiment.recipe.padding,
         seed=arguments.seed,
         **extra,
     )
-    validation = recipe.load(
+    validation = experiment.load(
         arguments, held_out, batch_size=VALIDATION_BATCH_SIZE
     )
     return train_set, validation
 
 
-def make_distiller(recipe, arguments, steps_per_epoch):
-    attack = keras_adaad.attacks.PGD(
-        epsilon=arguments.epsilon,
-        step_size=arguments.epsilon / 4,
-        steps=10,
-        start="normal",
-        start_scale=0.001,
-        clip_start=False,
-        seed=arguments.seed,
+def make_distiller(experiment, arguments, steps_per_epoch):
+    recipe = experiment.recipe
+    distiller = getattr(keras_adaad, recipe.method)(
+        load_teacher(experiment, arguments),
+        make_student(experiment, arguments),
+        **recipe.arguments(arguments.epsilon, arguments.seed),
     )
-    distiller = keras_adaad.AdaAD(
-        load_teacher(recipe, arguments),
-        make_student(recipe, arguments),
-        attack,
-        alpha=1.0,
-        reduction=recipe.reduction,
+    distiller.compile(
+        recipe.optimizer(steps_per_epoch, arguments.epochs),
+        metrics=["accuracy"],
     )
-    optimizer = keras_adaad.optimizers.CoupledSGD(
-        make_schedule(arguments.epochs, steps_per_epoch),
-        momentum=0.9,
-        weight_decay=5e-4,
-    )
-    distiller.compile(optimizer, metrics=["accuracy"])
     return distiller
 
 
-def make_schedule(epochs, steps_per_epoch):
-    """Returns 0.1, a tenth of it from half of the epochs, and from 3/4."""
-    # A drop is after the step it names, the last one of an epoch.
-    drops = [
-        math.ceil(share * epochs) * steps_per_epoch - 1 for share in (0.5, 0.75)
-    ]
-    return keras.optimizers.schedules.PiecewiseConstantDecay(
-        drops, [0.1, 0.01, 0.001]
-    )
-
-
-def load_teacher(recipe, arguments):
+def load_teacher(experiment, arguments):
     if arguments.teacher.endswith(".keras"):
         return keras.models.load_model(arguments.teacher)
     return zoo.load_robustbench(
         arguments.teacher,
         checkpoint=arguments.teacher_checkpoint,
-        dataset=recipe.dataset,
+        dataset=experiment.recipe.dataset,
         threat_model="Linf",
         download=arguments.download,
     )
 
 
-def make_student(recipe, arguments):
+def make_student(experiment, arguments):
     if arguments.student.endswith(".keras"):
         return keras.models.load_model(arguments.student)
     if arguments.student not in STUDENTS:
@@ -342,7 +323,9 @@ def make_student(recipe, arguments):
             f"--student must be one of {', '.join(STUDENTS)}, or a .keras "
             f"file, not {arguments.student}."
         )
-    return STUDENTS[arguments.student](recipe.image_shape, recipe.num_classes)
+    return STUDENTS[arguments.student](
+        experiment.image_shape, experiment.num_classes
+    )
 
 
 def device_scope(number):

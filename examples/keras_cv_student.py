@@ -106,10 +106,10 @@ def make_dataset(images, labels):
 """
 ## The networks
 
-With `include_rescaling=True`, as in KerasCV's presets, the network takes values
-from 0 to 255. Epsilon is in the units of the student's input, so the student is
-the classifier with a `Rescaling` in front: it takes images in [0, 1], where
-8/255 is the papers' 8/255. Both share the same weights.
+With `include_rescaling=True` a KerasCV network takes values from 0 to 255.
+Epsilon is in the units of the student's input, so the student is the classifier
+with a `Rescaling` in front: it takes images in [0, 1], where 8/255 is the
+papers' 8/255. Both share the same weights.
 
 A KerasCV classifier ends in a softmax unless told not to. Attack and loss need
 logits: `activation=None`. (`keras_adaad.models.logits` removes the softmax of a

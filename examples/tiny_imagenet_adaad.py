@@ -50,6 +50,7 @@ an epoch is 21 PFLOP: 17 minutes, and 2.3 days for 200 epochs, on an RTX 3090;
 with a WideResNet-34-10 it is 123 PFLOP: 1.6 hours, and 14 days.
 """
 
+import dataclasses
 import os
 
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
@@ -58,6 +59,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import distillation
 
 from keras_adaad import data
+from keras_adaad import recipes
 
 """
 ## The data
@@ -78,16 +80,22 @@ def load(arguments, split, **options):
 That of CIFAR-100, with SAAD's student and its augmentation: a padding of 8.
 """
 
-recipe = distillation.Recipe(
+saad = recipes.get("SAAD", "tiny_imagenet")
+recipe = dataclasses.replace(
+    recipes.get("AdaAD", "cifar100"),
     dataset="tiny_imagenet",
+    teacher=None,
+    student=saad.student,
+    padding=saad.padding,
+    notes=("Not published: of CIFAR-100, with what SAAD has here.",),
+)
+experiment = distillation.Experiment(
+    recipe,
     image_shape=(64, 64, 3),
     num_classes=200,
-    reduction="batchmean",
     load=load,
     test="val",
-    student="preactresnet18",
-    padding=8,
 )
 
 if __name__ == "__main__":
-    distillation.run(recipe)
+    distillation.run(experiment)

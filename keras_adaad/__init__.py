@@ -7,6 +7,7 @@ from keras_adaad import evaluation as evaluation
 from keras_adaad import losses as losses
 from keras_adaad import models as models
 from keras_adaad import optimizers as optimizers
+from keras_adaad import recipes as recipes
 from keras_adaad import zoo as zoo
 from keras_adaad.adversarial_training import (
     AdversarialTraining as AdversarialTraining,
@@ -14,6 +15,17 @@ from keras_adaad.adversarial_training import (
 from keras_adaad.distiller import Distiller as Distiller
 from keras_adaad.evaluation import RobustnessReport as RobustnessReport
 from keras_adaad.evaluation import evaluate_robustness as evaluate_robustness
+from keras_adaad.methods import ARD as ARD
+from keras_adaad.methods import BMTARD as BMTARD
+from keras_adaad.methods import DGAD as DGAD
+from keras_adaad.methods import IAD as IAD
+from keras_adaad.methods import IADII as IADII
+from keras_adaad.methods import IGDM as IGDM
+from keras_adaad.methods import MTARD as MTARD
 from keras_adaad.methods import PGDAT as PGDAT
+from keras_adaad.methods import RSLAD as RSLAD
+from keras_adaad.methods import SAAD as SAAD
+from keras_adaad.methods import TRADES as TRADES
 from keras_adaad.methods import AdaAD as AdaAD
+from keras_adaad.methods import AdaIAD as AdaIAD
 from keras_adaad.version import __version__ as __version__

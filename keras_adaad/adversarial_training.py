@@ -13,6 +13,7 @@ from keras_adaad.attacks import PGD
 from keras_adaad.attacks.attack import Attack
 from keras_adaad.losses import BatchMean
 from keras_adaad.losses import label_indices
+from keras_adaad.weight_perturbation import weight_offsets
 
 
 class AdversarialTraining(keras.Model):
@@ -28,8 +29,16 @@ class AdversarialTraining(keras.Model):
     - `inner_objective(x, y)`: the function of `x'` that the attack raises;
     - `forward_order`: the views (`"clean"`, `"adversarial"`) in the order in
       which the student is run on them in training mode. Each run updates the
-      student's BatchNorm statistics, so the order is part of the method;
+      student's BatchNorm statistics, so the order is part of the method, and
+      a view may be in it twice. `views(x, x_adv)` makes other views;
     - `outer_loss(views, logits, y)`: one value per sample.
+
+    What changes while a method trains is in scalar variables, saved, resumed,
+    and part of the compiled step: `states` has their names, which become
+    attributes, and first values. To move one, assign to it in `outer_loss`
+    where `self.learning` is true. `fit` moves `self.epoch`, counted from 0, and
+    `self.epochs`; `self.progress()` is the share of the training that the
+    present epoch completes.
 
     Everything else is here. The attack runs before and outside Keras's own
     `train_step`, which then sees the views as its input; so optimizers, loss
@@ -52,11 +61,18 @@ class AdversarialTraining(keras.Model):
             Defaults to `(0.0, 1.0)`, or to the range of `attack`.
         seed: Integer that decides the random starts during training. Defaults
             to the attack's seed.
+        weight_perturbation: Size of the adversarial weight perturbation,
+            relative to the norm of each layer's weights: the step is taken at
+            the weights that raise the loss most nearby (AWP,
+            [Wu et al. 2020](https://arxiv.org/abs/2004.05884), whose code has
+            0.01 for PGD-AT and 0.005 for TRADES). It costs one more forward
+            and backward pass. Defaults to `0.0`: none.
         name: Name of the model.
     """
 
     forward_order = ("clean", "adversarial")
     needs_labels = False
+    states = {}
 
     def __init__(
         self,
@@ -66,15 +82,20 @@ class AdversarialTraining(keras.Model):
         evaluation_attack="pgd",
         input_range=None,
         seed=None,
+        weight_perturbation=0.0,
         name=None,
         **kwargs,
     ):
         checks.check_model("student", student)
+        weight_perturbation = checks.check_number(
+            "weight_perturbation", weight_perturbation
+        )
         # The student's policy, so that Keras scales the loss in float16; no
         # autocast, so that the attack sees float32 images.
         kwargs.setdefault("dtype", student.dtype_policy)
         super().__init__(name=name, autocast=False, **kwargs)
         self.student = student
+        self.weight_perturbation = weight_perturbation
         self.attack, self.input_range = self._resolve_attack(
             attack, input_range
         )
@@ -85,6 +106,15 @@ class AdversarialTraining(keras.Model):
         self.adversarial_accuracy = keras.metrics.Mean("adversarial_accuracy")
         self.robust_accuracy = keras.metrics.Mean("robust_accuracy")
         self._batch_mean = BatchMean()
+        self._states = []
+        for state, value in {
+            "epoch": 0.0,
+            "epochs": 200.0,
+            **self.states,
+        }.items():
+            self._add_state(state, value)
+        # Whether the present call of `outer_loss` is of a training step.
+        self.learning = False
         self._idle_metrics = ("robust_accuracy",)
         self._compiled_perturb = (None, None)
         self._build_if_known()
@@ -120,11 +150,23 @@ class AdversarialTraining(keras.Model):
             f"{type(self).__name__} must implement `inner_objective(x, y)`."
         )
 
+    def views(self, x, x_adv):
+        """Returns the images that the student is run on, by name.
+
+        Args:
+            x: Clean images, a float32 tensor of shape `(batch_size, ...)`.
+            x_adv: What the attack found, of the same shape.
+
+        Returns:
+            A dict of tensors, `"clean"` and `"adversarial"` among them.
+        """
+        return {"clean": x, "adversarial": x_adv}
+
     def outer_loss(self, views, logits, y):
         """Returns the loss of each sample.
 
         Args:
-            views: Dict of the images, `"clean"` and `"adversarial"`.
+            views: Dict of the images, as `views` returned it.
             logits: Dict of the student's float32 logits on them, of shape
                 `(batch_size, num_classes)`, in training mode.
             y: Labels, or `None`.
@@ -137,11 +179,27 @@ class AdversarialTraining(keras.Model):
             "`outer_loss(views, logits, y)`."
         )
 
+    def total_loss(self, views, logits, y):
+        """Returns `outer_loss`, and what a base class adds to it."""
+        return self.outer_loss(views, logits, y)
+
+    # What a method has at hand.
+
+    def progress(self):
+        """Returns `(epoch + 1) / epochs`, a float32 tensor in (0, 1]."""
+        return (self.epoch + 1.0) / self.epochs
+
     # The step.
 
     def train_step(self, *state_and_data):
         return backend.views_then_step(
-            super().train_step, self._training_views, self, *state_and_data
+            super().train_step,
+            self._training_views,
+            self,
+            *state_and_data,
+            make_offsets=self._weight_offsets
+            if self.weight_perturbation
+            else None,
         )
 
     def test_step(self, *state_and_data):
@@ -152,10 +210,12 @@ class AdversarialTraining(keras.Model):
     def call(self, x, training=False):
         if not isinstance(x, dict):
             return self.student(x, training=training)
+        order = [view for view in self.forward_order if view in x]
+        if not training:
+            order = dict.fromkeys(order)
+        # A view that comes twice keeps the logits of its last run.
         return {
-            view: self.student(x[view], training=training)
-            for view in self.forward_order
-            if view in x
+            view: self.student(x[view], training=training) for view in order
         }
 
     def compute_loss(
@@ -164,11 +224,13 @@ class AdversarialTraining(keras.Model):
         # First, because calling a network below clears what it had added.
         penalties = [ops.sum(penalty) for penalty in self.losses]
         logits = {view: ops.cast(y_pred[view], "float32") for view in y_pred}
-        if "adversarial" not in x:
-            # Evaluation without an attack: the loss at the clean images.
-            x = {**x, "adversarial": x["clean"]}
-            logits["adversarial"] = logits["clean"]
-        loss = self._batch_mean.of(self.outer_loss(x, logits, y), sample_weight)
+        for view in self.forward_order:
+            if view not in x:
+                # Evaluation without an attack: the loss at the clean images.
+                x = {**x, view: x["clean"]}
+                logits[view] = logits["clean"]
+        self.learning = training
+        loss = self._batch_mean.of(self.total_loss(x, logits, y), sample_weight)
         for penalty in penalties:
             loss += self._batch_mean.of(ops.reshape(penalty, (1,)))
         return loss
@@ -199,16 +261,34 @@ class AdversarialTraining(keras.Model):
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         x = ops.cast(x, "float32")
         x_adv = self._maximize(x, y)
-        views = {"clean": x, "adversarial": x_adv}
+        views = self.views(x, x_adv)
         return keras.utils.pack_x_y_sample_weight(views, y, sample_weight)
+
+    def _add_state(self, name, value):
+        variable = self.add_weight(
+            shape=(),
+            initializer=keras.initializers.Constant(value),
+            dtype="float32",
+            trainable=False,
+            # Each replica moves it by its part of the batch.
+            aggregation="mean",
+            name=name,
+        )
+        setattr(self, name, variable)
+        self._states.append(variable)
+
+    def _weight_offsets(self, data):
+        views, y, _ = keras.utils.unpack_x_y_sample_weight(data)
+        self.learning = False
+        return weight_offsets(self, views, y)
 
     def _evaluation_views(self, data):
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-        views = {"clean": ops.cast(x, "float32")}
+        x = ops.cast(x, "float32")
+        views = {"clean": x}
         if self.evaluation_attack is not None and y is not None:
-            views["adversarial"] = self.evaluation_attack.on_batch(
-                self.student, views["clean"], y
-            )
+            x_adv = self.evaluation_attack.on_batch(self.student, x, y)
+            views = self.views(x, x_adv)
         return keras.utils.pack_x_y_sample_weight(views, y, sample_weight)
 
     def _maximize(self, x, y, noise=None):
@@ -266,6 +346,7 @@ class AdversarialTraining(keras.Model):
                 held_out["validation_data"], y, weight
             )
         self._validation_has_labels = validation_labels
+        self._follow_epochs(arguments)
         with self._phase(training=True, labels=labels):
             return super().fit(**arguments)
 
@@ -289,6 +370,17 @@ class AdversarialTraining(keras.Model):
         labels = self._check_data(arguments, "x", "y")
         with self._phase(training=False, labels=labels):
             return super().test_on_batch(**arguments)
+
+    def _follow_epochs(self, arguments):
+        """Adds the callback that tells the epoch to those of `fit`."""
+        follow = _Epoch(arguments.get("epochs", 1))
+        callbacks = arguments.get("callbacks") or []
+        if isinstance(callbacks, keras.callbacks.CallbackList):
+            follow.set_model(self)
+            callbacks.append(follow)
+        else:
+            callbacks = [follow, *keras.tree.flatten(callbacks)]
+            arguments["callbacks"] = callbacks
 
     @contextlib.contextmanager
     def _phase(self, training, labels):
@@ -428,9 +520,13 @@ class AdversarialTraining(keras.Model):
         # Keras does not save seed generators, and a resumed run must go on
         # with the random starts that the uninterrupted one would draw.
         store["random_state"] = ops.convert_to_numpy(self.seed_generator.state)
+        for variable in self._states:
+            store[variable.name] = ops.convert_to_numpy(variable)
 
     def load_own_variables(self, store):
         self.seed_generator.state.assign(store["random_state"])
+        for variable in self._states:
+            variable.assign(store[variable.name])
 
     def get_config(self):
         serialize = keras.saving.serialize_keras_object
@@ -442,6 +538,7 @@ class AdversarialTraining(keras.Model):
             "evaluation_attack": serialize(self.evaluation_attack),
             "input_range": list(self.input_range),
             "seed": self.seed_generator.get_config()["seed"],
+            "weight_perturbation": self.weight_perturbation,
         }
 
     @classmethod
@@ -451,6 +548,18 @@ class AdversarialTraining(keras.Model):
             for name, value in config.items()
         }
         return cls(**config)
+
+
+class _Epoch(keras.callbacks.Callback):
+    """Tells the model where in the training it is."""
+
+    def __init__(self, epochs):
+        super().__init__()
+        self.epochs = epochs
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.model.epoch.assign(epoch)
+        self.model.epochs.assign(self.epochs)
 
 
 def _check_raises(name, attack):

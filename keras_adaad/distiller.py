@@ -18,55 +18,117 @@ class Distiller(AdversarialTraining):
     even if somebody sets `teacher.trainable = True` later.
 
     A method states what `AdversarialTraining` describes, with `teacher_logits`
-    to call in the outer loss.
+    to call in the outer loss. A second teacher is an argument of its own: the
+    method hands it on, by its name, in `other_teachers`.
 
     Args:
         teacher: A trained `keras.Model` that returns logits.
         student: The `keras.Model` to train, for the same inputs and classes.
         attack: The inner maximisation. Defaults to the method's published
             attack.
+        other_teachers: Dict of further teachers, by the name of the
+            constructor's argument and of the attribute. Defaults to none.
+        regularizers: List of terms that are added to the method's loss, e.g.
+            `[keras_adaad.IGDM()]`. Defaults to none.
         **kwargs: Arguments of `AdversarialTraining`.
     """
 
-    def __init__(self, teacher, student, attack=None, **kwargs):
-        checks.check_model("teacher", teacher)
-        checks.check_model("student", student)
-        checks.check_pair(teacher, student)
+    def __init__(
+        self,
+        teacher,
+        student,
+        attack=None,
+        other_teachers=None,
+        regularizers=(),
+        **kwargs,
+    ):
+        teachers = {"teacher": teacher, **(other_teachers or {})}
+        for name, network in {**teachers, "student": student}.items():
+            checks.check_model(name, network)
+        for name, network in teachers.items():
+            checks.check_pair(network, student, name)
+        _check_regularizers(regularizers)
         super().__init__(student, attack, **kwargs)
-        teacher.trainable = False
-        self.teacher = teacher
+        self.regularizers = tuple(regularizers)
+        for regularizer in self.regularizers:
+            self.forward_order = regularizer.forward_order(self.forward_order)
+        for name, network in teachers.items():
+            network.trainable = False
+            setattr(self, name, network)
+        self._teacher_names = tuple(teachers)
         self._build_if_known()
 
-    def teacher_logits(self, x):
-        """Returns the teacher's logits as a target of the outer loss.
+    def teacher_logits(self, x, teacher=None):
+        """Returns a teacher's logits as a target of the outer loss.
 
         Args:
             x: Images, a tensor of shape `(batch_size, ...)`.
+            teacher: Which teacher. Defaults to `self.teacher`.
 
         Returns:
             Float32 logits of shape `(batch_size, num_classes)`, through which
             no gradient flows.
         """
-        return ops.stop_gradient(logits_function(self.teacher)(x))
+        logits = logits_function(teacher or self.teacher)
+        return ops.stop_gradient(logits(x))
+
+    def total_loss(self, views, logits, y):
+        loss = super().total_loss(views, logits, y)
+        for regularizer in self.regularizers:
+            loss = loss + regularizer.loss(self, views, logits, y)
+        return loss
+
+    def _training_views(self, data):
+        return self._with_regularizers(super()._training_views(data))
+
+    def _evaluation_views(self, data):
+        return self._with_regularizers(super()._evaluation_views(data))
+
+    def _with_regularizers(self, data):
+        """Adds the views of the regularizers to those of the method."""
+        views, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        if "adversarial" in views:
+            for regularizer in self.regularizers:
+                more = regularizer.views(views["clean"], views["adversarial"])
+                views = {**views, **more}
+        return keras.utils.pack_x_y_sample_weight(views, y, sample_weight)
 
     def build(self, input_shape):
-        checks.check_same_classes(
-            checks.output_shape(self.teacher, input_shape),
-            checks.output_shape(self.student, input_shape),
-        )
+        for name, teacher in self._teachers().items():
+            checks.check_same_classes(
+                checks.output_shape(teacher, input_shape),
+                checks.output_shape(self.student, input_shape),
+                name,
+            )
         super().build(input_shape)
 
+    def _teachers(self):
+        names = getattr(self, "_teacher_names", ("teacher",))
+        return {name: getattr(self, name, None) for name in names}
+
     def _networks(self):
-        return {
-            "teacher": getattr(self, "teacher", None),
-            **super()._networks(),
-        }
+        return {**self._teachers(), **super()._networks()}
 
     def _check_data(self, *args):
-        # Whatever was done to its `trainable` flags since.
-        self.teacher.trainable = False
+        # Whatever was done to their `trainable` flags since.
+        for teacher in self._teachers().values():
+            teacher.trainable = False
         return super()._check_data(*args)
 
     def get_config(self):
-        teacher = keras.saving.serialize_keras_object(self.teacher)
-        return {**super().get_config(), "teacher": teacher}
+        serialize = keras.saving.serialize_keras_object
+        teachers = self._teachers().items()
+        return {
+            **super().get_config(),
+            **{name: serialize(teacher) for name, teacher in teachers},
+            "regularizers": [serialize(r) for r in self.regularizers],
+        }
+
+
+def _check_regularizers(regularizers):
+    fits = isinstance(regularizers, (list, tuple))
+    if not fits or not all(hasattr(r, "loss") for r in regularizers):
+        raise TypeError(
+            "Argument `regularizers` must be a list of terms of the loss, e.g. "
+            f"`[keras_adaad.IGDM()]`. Received: regularizers={regularizers!r}"
+        )

@@ -41,6 +41,13 @@ def test_quickstart(tmp_path):
     assert student.output_shape == (None, 10)
 
 
+def test_custom_method():
+    output = run("examples/custom_method.py", "--epochs", 5)
+    (row,) = (r for r in output.splitlines() if r.startswith("student "))
+    clean, pgd = (float(v) for v in re.findall(r"([\d.]+) %", row))
+    assert clean > 70 and clean >= pgd
+
+
 def test_step_speed(tmp_path):
     backend = keras.config.backend()
     output = tmp_path / "speed.json"

@@ -42,7 +42,9 @@ def run(name, folder, *options):
 def check_report(folder, printed, num_images):
     report = keras_adaad.RobustnessReport.load(folder / "robustness.json")
     assert len(report.labels) == num_images
-    assert 0.09 < report.max_perturbation <= 0.1 + 1e-6
+    # After so short a training, all images can be wrong: then none is attacked.
+    low = 0.09 if report.clean.any() else 0.0
+    assert low <= report.max_perturbation <= 0.1 + 1e-6
     stages = ("clean", "fgsm", "pgd-20-sat")
     accuracies = [report.accuracy(stage) for stage in stages]
     assert accuracies == sorted(accuracies, reverse=True)

@@ -15,10 +15,10 @@ def public(module):
 
 def test_names():
     assert {
-        "AdaAD",
+        *("AdaAD", "AdaIAD", "ARD", "BMTARD", "DGAD", "IAD", "IADII", "IGDM"),
+        *("MTARD", "PGDAT", "RSLAD", "SAAD", "TRADES"),
         "AdversarialTraining",
         "Distiller",
-        "PGDAT",
         "RobustnessReport",
         "attacks",
         "callbacks",
@@ -28,6 +28,7 @@ def test_names():
         "losses",
         "models",
         "optimizers",
+        "recipes",
         "zoo",
     } <= public(keras_adaad)
     assert {
@@ -57,7 +58,11 @@ def test_names():
     assert zoo <= public(keras_adaad.zoo)
     loaders = {"SetEpoch", "load_arrays", "load_folder", "load_tfds"}
     assert loaders <= public(keras_adaad.data)
-    callbacks = {"RobustEvaluation", "StudentCheckpoint"}
+    callbacks = {
+        "RobustEvaluation",
+        "StochasticWeightAveraging",
+        "StudentCheckpoint",
+    }
     assert callbacks <= public(keras_adaad.callbacks)
     version = (PACKAGE.parent / "CHANGELOG.md").read_text()
     assert f"## {keras_adaad.__version__}" in version

@@ -6,6 +6,7 @@
   gives; the gradient is that of the summed values at `x`.
 - `input_jacobian(function, x)`: the same for values of shape
   `(batch_size, num_values)`; the second axis of the gradient is that of values.
+- `gradients(function, values)`: of a scalar function of a list of tensors.
 - `repeat(steps, body, x)`: `x = body(x)`, unrolled or looped as is faster.
 - `conv2d(x, kernel, bias, ...)`, `depthwise_conv2d(...)`: a convolution of the
   attack.
@@ -33,6 +34,7 @@ _active = importlib.import_module(f"{__name__}.{keras.config.backend()}")
 STATIC_SHAPES = _active.STATIC_SHAPES
 value_and_input_gradient = _active.value_and_input_gradient
 input_jacobian = _active.input_jacobian
+gradients = _active.gradients
 repeat = _active.repeat
 conv2d = _active.conv2d
 depthwise_conv2d = _active.depthwise_conv2d

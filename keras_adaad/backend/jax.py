@@ -31,6 +31,11 @@ def input_jacobian(function, x):
     return values, rest, jax.numpy.stack(gradients, axis=1)
 
 
+def gradients(function, values):
+    """Returns the gradient of a scalar function at a list of tensors."""
+    return jax.grad(function)(values)
+
+
 def repeat(steps, body, x):
     """Applies `x = body(x)`, `steps` times."""
     # XLA on CPU runs a convolution inside a loop on one thread: unroll there.
@@ -41,18 +46,37 @@ def repeat(steps, body, x):
     return x
 
 
-def views_then_step(keras_step, make_views, model, state, data):
-    """Replaces the batch by its views, then runs Keras's own step on them."""
+def views_then_step(
+    keras_step, make_views, model, state, data, make_offsets=None
+):
+    """Replaces the batch by its views, then runs Keras's own step on them.
+
+    With `make_offsets`, that is run at the weights plus the offsets.
+    """
     trainable, non_trainable, *rest = state
     variables = model.trainable_variables + model.non_trainable_variables
     mapping = list(zip(variables, trainable + non_trainable, strict=True))
     with keras.StatelessScope(state_mapping=mapping) as scope:
         data = make_views(data)
+        offsets = make_offsets(data) if make_offsets else None
     # The attack moves one thing: the state of the seed generator it drew from.
     non_trainable = [
         scope.get_current_value(v) for v in model.non_trainable_variables
     ]
-    return keras_step((trainable, non_trainable, *rest), data)
+    if offsets is None:
+        return keras_step((trainable, non_trainable, *rest), data)
+    trainable = _added(trainable, offsets, 1.0)
+    logs, (trainable, *rest) = keras_step(
+        (trainable, non_trainable, *rest), data
+    )
+    return logs, (_added(trainable, offsets, -1.0), *rest)
+
+
+def _added(values, offsets, sign):
+    return [
+        value if offset is None else value + sign * offset
+        for value, offset in zip(values, offsets, strict=True)
+    ]
 
 
 def compile_function(function, model=None, jit_compile=True, run_eagerly=False):

@@ -45,6 +45,15 @@ def _gradient(tape, total, x):
     )
 
 
+def gradients(function, values):
+    """Returns the gradient of a scalar function at a list of tensors."""
+    values = [tf.convert_to_tensor(value) for value in values]
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
+        tape.watch(values)
+        total = function(values)
+    return _gradient(tape, total, values)
+
+
 def repeat(steps, body, x):
     """Applies `x = body(x)`, `steps` times."""
     # A loop in the graph runs as fast as the unrolled steps, and is traced
@@ -58,9 +67,30 @@ def repeat(steps, body, x):
     return x
 
 
-def views_then_step(keras_step, make_views, model, data):
-    """Replaces the batch by its views, then runs Keras's own step on them."""
-    return keras_step(make_views(data))
+def views_then_step(keras_step, make_views, model, data, make_offsets=None):
+    """Replaces the batch by its views, then runs Keras's own step on them.
+
+    With `make_offsets`, that is run at the weights plus the offsets.
+    """
+    data = make_views(data)
+    if make_offsets is None:
+        return keras_step(data)
+    if tf.distribute.get_strategy().num_replicas_in_sync > 1:
+        raise ValueError(
+            "`weight_perturbation` needs one device: each replica would move "
+            "the shared weights by the gradient of its own part of the batch."
+        )
+    offsets = make_offsets(data)
+    _add(model, offsets, 1.0)
+    logs = keras_step(data)
+    _add(model, offsets, -1.0)
+    return logs
+
+
+def _add(model, offsets, sign):
+    for v, offset in zip(model.trainable_variables, offsets, strict=True):
+        if offset is not None:
+            v.assign_add(sign * offset)
 
 
 def compile_function(

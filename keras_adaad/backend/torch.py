@@ -33,6 +33,15 @@ def input_jacobian(function, x):
     return values.detach(), rest, torch.stack(gradients, dim=1)
 
 
+def gradients(function, values):
+    """Returns the gradient of a scalar function at a list of tensors."""
+    with torch.enable_grad():
+        values = [value.detach().requires_grad_(True) for value in values]
+        return torch.autograd.grad(
+            function(values), values, allow_unused=True, materialize_grads=True
+        )
+
+
 def repeat(steps, body, x):
     """Applies `x = body(x)`, `steps` times."""
     for _ in range(steps):
@@ -40,11 +49,25 @@ def repeat(steps, body, x):
     return x
 
 
-def views_then_step(keras_step, make_views, model, data):
-    """Replaces the batch by its views, then runs Keras's own step on them."""
+def views_then_step(keras_step, make_views, model, data, make_offsets=None):
+    """Replaces the batch by its views, then runs Keras's own step on them.
+
+    With `make_offsets`, that is run at the weights plus the offsets.
+    """
     with torch.no_grad():
         data = make_views(data)
-    return keras_step(data)
+        offsets = make_offsets(data) if make_offsets else []
+        _add(model, offsets, 1.0)
+    logs = keras_step(data)
+    with torch.no_grad():
+        _add(model, offsets, -1.0)
+    return logs
+
+
+def _add(model, offsets, sign):
+    for v, offset in zip(model.trainable_variables, offsets, strict=False):
+        if offset is not None:
+            v.assign_add(sign * offset)
 
 
 def compile_function(

@@ -58,11 +58,11 @@ def output_shape(model, input_shape):
     return tuple(model.compute_output_spec(images).shape)
 
 
-def check_pair(teacher, student):
+def check_pair(teacher, student, name="teacher"):
     """Raises unless two models are different networks for the same data."""
     if teacher is student:
         raise ValueError(
-            "Arguments `teacher` and `student` are the same model. Build the "
+            f"Arguments `{name}` and `student` are the same model. Build the "
             "student as a model of its own, e.g. with "
             f"`keras.models.clone_model`. Received: {teacher.name!r} twice"
         )
@@ -71,28 +71,30 @@ def check_pair(teacher, student):
     }
     if shared:
         raise ValueError(
-            "Arguments `teacher` and `student` share weights, and the teacher "
+            f"Arguments `{name}` and `student` share weights, and the teacher "
             "must stay fixed while the student trains. Build them from "
             f"separate layers. Received: {len(shared)} shared variables"
         )
     if getattr(teacher, "inputs", None) and getattr(student, "inputs", None):
         if not _compatible(teacher.input_shape, student.input_shape):
             raise ValueError(
-                "The input shapes of `teacher` and `student` differ, and both "
+                f"The input shapes of `{name}` and `student` differ, and both "
                 "see the same images. Build them for the same images. "
-                f"Received: teacher.input_shape={teacher.input_shape}, "
+                f"Received: {name}.input_shape={teacher.input_shape}, "
                 f"student.input_shape={student.input_shape}"
             )
-        check_same_classes(teacher.output_shape, student.output_shape)
+        check_same_classes(teacher.output_shape, student.output_shape, name)
 
 
-def check_same_classes(teacher_output_shape, student_output_shape):
+def check_same_classes(
+    teacher_output_shape, student_output_shape, name="teacher"
+):
     """Raises unless teacher and student have the same number of classes."""
     if not _compatible(teacher_output_shape, student_output_shape):
         raise ValueError(
-            "The numbers of classes of `teacher` and `student` differ, and "
+            f"The numbers of classes of `{name}` and `student` differ, and "
             "the student learns the teacher's outputs. Give both the same "
-            f"classes. Received: teacher output shape {teacher_output_shape}, "
+            f"classes. Received: {name} output shape {teacher_output_shape}, "
             f"student output shape {student_output_shape}"
         )
 

@@ -1,0 +1,106 @@
+"""
+Title: A method of one's own
+Description: Write a new distillation method in twenty lines and train it.
+Accelerator: None
+
+## Introduction
+
+A method of adversarial distillation makes three choices: what the attack
+raises, on which views of the images the student is run, and what it learns
+there. Everything else (the attack itself, optimizers, mixed precision, metrics,
+checkpoints, the three backends) is the library's.
+
+    python examples/custom_method.py [--epochs N]
+
+Set `KERAS_BACKEND` to "tensorflow", "jax" or "torch"; the code is the same. The
+data and the networks are those of `quickstart.py`, beside this file.
+"""
+
+import argparse
+
+import keras
+import quickstart
+from keras import ops
+
+import keras_adaad
+from keras_adaad.logits import logits_function
+
+"""
+## The method
+
+AdaAD with another distance: not the divergence of the two softmax outputs, but
+the squared distance of the centred logits, which does not saturate.
+
+    x*   = argmax_{||x' - x|| <= epsilon}  D(T(x'), S(x'))
+    loss = (1 - clean_share) D(T(x*), S(x*)) + clean_share D(T(x), S(x))
+
+Networks are called through `logits_function` in the attack, where weights are
+constants, and through `teacher_logits` as the target of the loss. Every
+function returns one value per image.
+"""
+
+
+def squared_distance(target, logits):
+    difference = target - logits
+    difference -= ops.mean(difference, axis=-1, keepdims=True)
+    return ops.mean(ops.square(difference), axis=-1)
+
+
+@keras.saving.register_keras_serializable(package="examples")
+class LogitMatching(keras_adaad.Distiller):
+    forward_order = ("clean", "adversarial")
+
+    def __init__(self, *networks, clean_share=0.2, **kwargs):
+        super().__init__(*networks, **kwargs)
+        self.clean_share = clean_share
+
+    def inner_objective(self, x, y):
+        teacher = logits_function(self.teacher)
+        student = logits_function(self.student)
+        return lambda x_adv: squared_distance(teacher(x_adv), student(x_adv))
+
+    def outer_loss(self, views, logits, y):
+        def distance(view):
+            return squared_distance(
+                self.teacher_logits(views[view]), logits[view]
+            )
+
+        share = self.clean_share
+        return (1 - share) * distance("adversarial") + share * distance("clean")
+
+    def get_config(self):
+        return {**super().get_config(), "clean_share": self.clean_share}
+
+
+"""
+## Training
+
+It is a `keras.Model` like every other method: `compile`, `fit`, `evaluate`.
+"""
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--epochs", default=30, type=int)
+    arguments = parser.parse_args()
+
+    keras.utils.set_random_seed(0)
+    data = quickstart.load_data()
+    teacher = quickstart.train_teacher(data, arguments.epochs)
+    student = quickstart.make_network(8, "student")
+    method = LogitMatching(teacher, student, attack=quickstart.make_attack())
+    optimizer = quickstart.make_optimizer(arguments.epochs, data)
+    method.compile(optimizer, metrics=["accuracy"])
+    quickstart.fit(method, data, arguments.epochs)
+
+    _, x_test, _, y_test = data
+    for name, network in (("teacher", teacher), ("student", student)):
+        report = quickstart.evaluate(network, x_test, y_test)
+        print(
+            f"{name:8} clean {100 * report.clean_accuracy:5.1f} %, "
+            f"PGD-20 {100 * report.accuracy('pgd-20-sat'):5.1f} %"
+        )
+
+
+if __name__ == "__main__":
+    main()

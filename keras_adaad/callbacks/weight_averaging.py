@@ -1,0 +1,251 @@
+"""Stochastic weight averaging, with the BatchNorm statistics it needs."""
+
+import os
+import pathlib
+
+import keras
+from keras import ops
+
+from keras_adaad import checks
+from keras_adaad.adversarial_training import AdversarialTraining
+
+
+class StochasticWeightAveraging(keras.callbacks.Callback):
+    """Averages the student's weights over the ends of the last epochs.
+
+    At the end of each epoch from `start_epoch` on, `student` is the equal
+    average of the trainable weights that the trained student had at the ends
+    of these epochs. All else is as in the trained student, except BatchNorm's
+    statistics, which no average of networks has: they are taken anew, as the
+    mean over the batches of `dataset` of each batch's mean and variance. The
+    training itself sees nothing of it.
+
+    The averaged student, a plain `keras.Model`, is written to `filepath` after
+    each of these epochs, and replaces the one before when it is whole. Two
+    files beside it, the averages after this epoch and the one before, let a
+    killed run go on exactly. Put this callback before
+    `keras.callbacks.BackupAndRestore`.
+
+    Keras has exponential averages of its own: an optimizer with
+    `use_ema=True`, and `keras.callbacks.SwapEMAWeights` to validate and save
+    with them. Both work in a distiller's `fit`; the BatchNorm statistics are
+    then those of the trained student.
+
+    Args:
+        dataset: The images that BatchNorm's statistics are taken on, as
+            `keras.Model.predict` takes them: an array, or a data set of
+            batches of images, of `(images, labels)`. It is gone through once
+            per epoch, so it can't be a generator.
+        start_epoch: The first epoch to average, counted from 0. The reference
+            code of SAAD starts at 95 of 200, before the first drop of the
+            learning rate.
+        filepath: Local path to write to, e.g. `"averaged.keras"`.
+
+    Attributes:
+        student: The averaged student, or `None` before there is one.
+
+    Raises:
+        TypeError: If the student can't be made anew from its `get_config()`.
+        ValueError: If an argument is out of range, or `fit` begins after
+            `start_epoch` and the average of the epochs before is missing.
+
+    Example:
+
+    ```python
+    averaging = keras_adaad.callbacks.StochasticWeightAveraging(
+        keras_adaad.data.load_tfds("cifar10", "train"),
+        start_epoch=95,
+        filepath="averaged.keras",
+    )
+    distiller.fit(train_ds, epochs=200, callbacks=[averaging])
+    student = keras.models.load_model("averaged.keras")
+    ```
+
+    Reference:
+        - [Izmailov et al., 2018](https://arxiv.org/abs/1803.05407),
+          algorithm 1.
+    """
+
+    def __init__(self, dataset, start_epoch, filepath):
+        super().__init__()
+        if hasattr(dataset, "__next__"):
+            raise ValueError(
+                "Argument `dataset` must be an array or a data set that can be "
+                "gone through more than once, such as a `tf.data.Dataset`. "
+                f"Received: dataset={dataset!r}"
+            )
+        self.filepath = pathlib.Path(filepath)
+        if self.filepath.suffix != ".keras":
+            raise ValueError(
+                "Argument `filepath` must end in `.keras`. "
+                f"Received: filepath={filepath!r}"
+            )
+        self.dataset = dataset
+        self.start_epoch = checks.check_integer("start_epoch", start_epoch, 0)
+        self.student = None
+        self._copy = None
+        self._last_epoch = None
+        self._estimator = None
+
+    def on_train_begin(self, logs=None):
+        # Now, and not days later, a student that can't be copied is found.
+        if self._copy is None:
+            self._copy = keras.models.clone_model(self._trained_student())
+
+    def on_epoch_begin(self, epoch, logs=None):
+        if epoch > self.start_epoch and epoch - 1 != self._last_epoch:
+            self._resume(epoch)
+
+    def on_epoch_end(self, epoch, logs=None):
+        if epoch < self.start_epoch:
+            return
+        trained = self._trained_student()
+        self._begin(trained)
+        share = 1.0 / (epoch - self.start_epoch + 1)
+        for average, weight in zip(
+            self.student.weights, trained.weights, strict=True
+        ):
+            if weight.trainable:
+                average.assign((1.0 - share) * average + share * weight)
+            else:
+                # A copy: JAX takes the memory of an array for the next step.
+                average.assign(ops.copy(weight))
+        self._estimate_statistics()
+        self._save(epoch)
+        self._last_epoch = epoch
+
+    def _trained_student(self):
+        model = self.model
+        return (
+            model.student if isinstance(model, AdversarialTraining) else model
+        )
+
+    def _begin(self, trained):
+        self.student = self._copy
+        if not self.student.built:
+            self.student.build_from_config(trained.get_build_config())
+
+    def _estimate_statistics(self):
+        if not _statistics(self.student):
+            return
+        if self._estimator is None:
+            self._estimator = _Estimator(self.student)
+        self._estimator.estimate(self.dataset)
+
+    # What is on disk.
+
+    def _save(self, epoch):
+        state = self._state_path(epoch)
+        _write_whole(state, self.student.save_weights)
+        _write_whole(self.filepath, self.student.save)
+        self._state_path(epoch - 2).unlink(missing_ok=True)
+
+    def _resume(self, epoch):
+        state = self._state_path(epoch - 1)
+        if not state.exists():
+            raise ValueError(
+                f"Training begins at epoch {epoch}, after `start_epoch`, and "
+                f"the average of the epochs before is missing: {state}. Put "
+                "`StochasticWeightAveraging` before `BackupAndRestore`, with "
+                "the `start_epoch` and `filepath` of the run that is resumed. "
+                f"Received: start_epoch={self.start_epoch}, "
+                f"filepath={str(self.filepath)!r}"
+            )
+        self._begin(self._trained_student())
+        self.student.load_weights(state)
+
+    def _state_path(self, epoch):
+        epochs = f"epochs_{self.start_epoch}_to_{epoch}"
+        return self.filepath.with_name(
+            f"{self.filepath.stem}.{epochs}.weights.h5"
+        )
+
+
+class _Estimator(keras.Model):
+    """Averages the statistics of a network's batches over a data set.
+
+    `predict` runs the network in training mode, and adds up what its BatchNorm
+    layers make of each batch.
+    """
+
+    def __init__(self, network):
+        # As the student sees images in training: never cast before it.
+        super().__init__(
+            name="estimator", dtype=network.dtype_policy, autocast=False
+        )
+        self.network = network
+        self.sums = [
+            self._add_sum(v.shape, f"sum_{i}")
+            for i, v in enumerate(_statistics(network))
+        ]
+        self.num_batches = self._add_sum((), "num_batches")
+        self.built = True
+
+    def _add_sum(self, shape, name):
+        return self.add_weight(
+            shape=shape,
+            initializer="zeros",
+            dtype="float32",
+            trainable=False,
+            aggregation="mean",
+            name=name,
+        )
+
+    def call(self, x):
+        outputs = self.network(ops.cast(x, "float32"), training=True)
+        for total, statistic in zip(
+            self.sums, _statistics(self.network), strict=True
+        ):
+            total.assign(total + ops.cast(statistic, "float32"))
+        self.num_batches.assign(self.num_batches + 1.0)
+        return outputs
+
+    def estimate(self, dataset):
+        """Gives the network the mean of its batches' statistics."""
+        for total in (*self.sums, self.num_batches):
+            total.assign(ops.zeros(total.shape))
+        layers = _batch_norms(self.network)
+        momentums = [layer.momentum for layer in layers]
+        for layer in layers:
+            # The moving statistics are then those of the last batch.
+            layer.momentum = 0.0
+        try:
+            self.predict(dataset, verbose=0)
+        finally:
+            for layer, momentum in zip(layers, momentums, strict=True):
+                layer.momentum = momentum
+        for total, statistic in zip(
+            self.sums, _statistics(self.network), strict=True
+        ):
+            statistic.assign(total / self.num_batches)
+
+
+def _statistics(network):
+    return [
+        variable
+        for layer in _batch_norms(network)
+        for variable in (layer.moving_mean, layer.moving_variance)
+    ]
+
+
+def _batch_norms(layer):
+    """Returns the BatchNorm layers within a layer, at any depth."""
+    if isinstance(layer, keras.layers.BatchNormalization):
+        return [layer]
+    if isinstance(layer, keras.Model):
+        inner = layer.layers
+    else:
+        inner = keras.tree.flatten(list(vars(layer).values()))
+    found = [
+        batch_norm
+        for child in inner
+        if isinstance(child, keras.layers.Layer)
+        for batch_norm in _batch_norms(child)
+    ]
+    return list({id(batch_norm): batch_norm for batch_norm in found}.values())
+
+
+def _write_whole(path, write):
+    part = path.with_name(f"part.{path.name}")
+    write(part)
+    os.replace(part, path)

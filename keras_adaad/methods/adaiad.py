@@ -1,0 +1,79 @@
+"""AdaIAD: AdaAD with introspection (Huang et al., CVPR 2023)."""
+
+import keras
+
+from keras_adaad.methods.adaad import AdaAD
+from keras_adaad.methods.iad import IAD
+
+
+@keras.saving.register_keras_serializable(package="keras_adaad")
+class AdaIAD(IAD):
+    """Adaptive adversarial distillation with introspection.
+
+    The attack of AdaAD, which searches where student and teacher disagree
+    most, before the loss of IAD, with the teacher at x*. With `t` the
+    temperature, which divides the logits within `KL_t`:
+
+        x*   = argmax_{||x' - x|| <= epsilon}  KL(T(x') || S(x'))
+        w    = P_T(y | x*)^beta, or 1 before `begin_epoch`
+        loss = alpha [ t^2 KL_t(T(x*) || S(x*)) + (1 - w) KL(S(x) || S(x*)) ]
+               + (1 - alpha) CE(S(x), y)
+
+    The gradient of the attack flows through both networks. The teacher's term
+    has no weight `w`, and the target `S(x)` is not detached, as in the
+    reference code. The student is run on the clean images, on x*, and on the
+    clean images again, all in training mode: all update its BatchNorm
+    statistics. The reference code runs it on the clean images once more from
+    `begin_epoch` on.
+
+    Args:
+        teacher: A trained, robust `keras.Model` that returns logits.
+        student: The `keras.Model` to train.
+        attack: The inner maximisation. Defaults to that of `AdaAD`.
+        temperature: Divides the logits of teacher and student in the teacher's
+            term. Defaults to `30.0`, as in the reference code.
+        **kwargs: `alpha`, `beta` and `begin_epoch`, see `IAD`;
+            `evaluation_attack`, `input_range`, `seed` and `name`, see
+            `keras_adaad.AdversarialTraining`.
+
+    Raises:
+        TypeError: If a network is no `keras.Model`.
+        ValueError: If the networks do not fit together or return
+            probabilities, or an argument is out of range.
+
+    Example:
+
+    ```python
+    distiller = keras_adaad.AdaIAD(teacher, student)
+    optimizer = keras.optimizers.SGD(0.1, momentum=0.9)
+    distiller.compile(optimizer, metrics=["accuracy"])
+    distiller.fit(x_train, y_train, epochs=200)
+    distiller.student.save("student.keras")
+    ```
+
+    Reference:
+        - Huang et al., "Boosting Accuracy and Robustness of Student Models via
+          Adaptive Adversarial Distillation", CVPR 2023.
+        - [Reference code](https://github.com/boyellow/AdaAD), method
+          `AdaAD_with_IAD1` in `main.py`.
+    """
+
+    forward_order = ("clean", "adversarial", "clean")
+
+    def __init__(
+        self, teacher, student, attack=None, *, temperature=30.0, **kwargs
+    ):
+        super().__init__(
+            teacher, student, attack, temperature=temperature, **kwargs
+        )
+
+    @classmethod
+    def published_attack(cls, input_range):
+        return AdaAD.published_attack(input_range)
+
+    def inner_objective(self, x, y):
+        return AdaAD.inner_objective(self, x, y)
+
+    def outer_loss(self, views, logits, y):
+        target = self.teacher_logits(views["adversarial"])
+        return self._introspective_loss(target, target, logits, y)

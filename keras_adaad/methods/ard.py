@@ -1,0 +1,119 @@
+"""ARD: adversarially robust distillation (Goldblum et al., AAAI 2020)."""
+
+import keras
+
+from keras_adaad import checks
+from keras_adaad.attacks import PGD
+from keras_adaad.distiller import Distiller
+from keras_adaad.logits import logits_function
+from keras_adaad.losses import cross_entropy_from_logits
+from keras_adaad.losses import kl_divergence_from_logits
+
+
+@keras.saving.register_keras_serializable(package="keras_adaad")
+class ARD(Distiller):
+    """Adversarially robust distillation.
+
+    The student is attacked as in adversarial training; on x*, it is pulled to
+    what the teacher says of the clean image. With `t` the temperature, which
+    divides the logits of both networks within `KL_t`:
+
+        x*   = argmax_{||x' - x|| <= epsilon}  CE(S(x'), y)
+        loss = alpha t^2 KL_t(T(x) || S(x*)) + (1 - alpha) CE(S(x), y)
+
+    As in the reference code, the student is run on x* first, then on the clean
+    images, both in training mode, even at `alpha=1`: both update its BatchNorm
+    statistics. That code also runs the student in training mode within the
+    attack, so that each attack step updates them too; here the attack sees it
+    in inference mode, as in later implementations of ARD.
+
+    Args:
+        teacher: A trained, robust `keras.Model` that returns logits.
+        student: The `keras.Model` to train.
+        attack: The inner maximisation. Defaults to the paper's: `PGD` with
+            epsilon 8/255, step size 2/255 and 10 steps from a uniform start
+            that is not clipped, for inputs in [0, 1].
+        alpha: Weight of the distillation, in [0, 1]; the rest is that of the
+            labels. Defaults to `1.0`, as in the reference code.
+        temperature: Divides the logits of both networks in the loss. Defaults
+            to `30.0`, as in the reference code. Later implementations have 1.
+        reduction: `"batchmean"` divides the distillation term by the batch
+            size, `"mean"` by the batch size and the number of classes, as the
+            reference code does. Defaults to `"batchmean"`.
+        **kwargs: `evaluation_attack`, `input_range`, `seed` and `name`; see
+            `keras_adaad.AdversarialTraining`.
+
+    Raises:
+        TypeError: If a network is no `keras.Model`.
+        ValueError: If the networks do not fit together or return
+            probabilities, or an argument is out of range.
+
+    Example:
+
+    ```python
+    distiller = keras_adaad.ARD(teacher, student)
+    optimizer = keras.optimizers.SGD(0.1, momentum=0.9)
+    distiller.compile(optimizer, metrics=["accuracy"])
+    distiller.fit(x_train, y_train, epochs=200)
+    distiller.student.save("student.keras")
+    ```
+
+    Reference:
+        - Goldblum et al., "Adversarially Robust Distillation",
+          [2020](https://arxiv.org/abs/1905.09747).
+        - [Reference code](
+          https://github.com/goldblum/AdversariallyRobustDistillation),
+          `main.py`.
+    """
+
+    forward_order = ("adversarial", "clean")
+    needs_labels = True
+
+    def __init__(
+        self,
+        teacher,
+        student,
+        attack=None,
+        *,
+        alpha=1.0,
+        temperature=30.0,
+        reduction="batchmean",
+        **kwargs,
+    ):
+        alpha = checks.check_number("alpha", alpha, maximum=1.0)
+        temperature = checks.check_number(
+            "temperature", temperature, open_minimum=True
+        )
+        checks.check_choice("reduction", reduction, ("batchmean", "mean"))
+        super().__init__(teacher, student, attack, **kwargs)
+        self.alpha = alpha
+        self.temperature = temperature
+        self.reduction = reduction
+
+    @classmethod
+    def published_attack(cls, input_range):
+        attack = super().published_attack(input_range)
+        return PGD(**{**attack.get_config(), "start": "uniform"})
+
+    def inner_objective(self, x, y):
+        student = logits_function(self.student)
+        return lambda x_adv: cross_entropy_from_logits(y, student(x_adv))
+
+    def outer_loss(self, views, logits, y):
+        divergence = self.temperature**2 * kl_divergence_from_logits(
+            self.teacher_logits(views["clean"]),
+            logits["adversarial"],
+            self.temperature,
+        )
+        if self.reduction == "mean":
+            divergence /= self.num_classes
+        cross_entropy = cross_entropy_from_logits(y, logits["clean"])
+        return self.alpha * divergence + (1.0 - self.alpha) * cross_entropy
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "alpha": self.alpha,
+            "temperature": self.temperature,
+            "reduction": self.reduction,
+        }

@@ -1,0 +1,116 @@
+"""B-MTARD: MTARD with balanced teachers (Zhao et al., TPAMI 2024)."""
+
+import keras
+from keras import ops
+
+from keras_adaad import checks
+from keras_adaad.methods.mtard import MTARD
+
+
+@keras.saving.register_keras_serializable(package="keras_adaad")
+class BMTARD(MTARD):
+    """Balanced multi-teacher adversarial robustness distillation.
+
+    MTARD with two temperatures that keep the teachers' entropies alike, so
+    that neither tells the student more than the other. Only the teachers'
+    logits are divided by them:
+
+        L_a = KL(T(x*) / t_a || S(x*)),   L_c = KL(T_clean(x) / t_c || S(x))
+
+    Both start at 1. Each step, with `H` the mean entropy of the softened
+    outputs, and after the losses above are taken:
+
+        t_a <- clip(t_a - temperature_rate sign(H_a - H_c), 1, max_temperature)
+        t_c <- clip(t_c - temperature_rate sign(H_c - H_a), 1, max_temperature)
+
+    `adversarial_temperature` and `clean_temperature` are variables of the
+    model. The weights of the two losses are those of `MTARD`: the published
+    clipping of the weights at 0 and their normalisation change nothing, for
+    they stay in [0, 1] and sum to 1 by themselves.
+
+    Args:
+        teacher: A trained, robust `keras.Model` that returns logits.
+        student: The `keras.Model` to train.
+        attack: The inner maximisation. Defaults to MTARD's.
+        temperature_rate: Length of a step of the temperatures. It falls after
+            each of `drops`. Defaults to `0.001`.
+        max_temperature: Largest temperature, at least 1. Defaults to `10.0`.
+        **kwargs: `clean_teacher`, required, and the other arguments of
+            `keras_adaad.MTARD`.
+
+    Raises:
+        TypeError: If a network is no `keras.Model`, or one is missing.
+        ValueError: If an argument is out of range; see `keras_adaad.MTARD`.
+
+    Example:
+
+    ```python
+    distiller = keras_adaad.BMTARD(
+        robust_teacher, student, clean_teacher=clean_teacher
+    )
+    distiller.compile(keras.optimizers.SGD(0.1, momentum=0.9))
+    distiller.fit(x_train, y_train, epochs=300)
+    ```
+
+    Reference:
+        - Zhao et al., "Mitigating Accuracy-Robustness Trade-off via Balanced
+          Multi-Teacher Adversarial Distillation",
+          [2023](https://arxiv.org/abs/2306.16170).
+        - [Reference code](https://github.com/zhaoshiji123/MTARD-extension),
+          `resnet18_mtard_cifar10.py`.
+    """
+
+    states = {
+        **MTARD.states,
+        "adversarial_temperature": 1.0,
+        "clean_temperature": 1.0,
+    }
+
+    def __init__(
+        self,
+        teacher,
+        student,
+        attack=None,
+        *,
+        temperature_rate=0.001,
+        max_temperature=10.0,
+        **kwargs,
+    ):
+        temperature_rate = checks.check_number(
+            "temperature_rate", temperature_rate
+        )
+        max_temperature = checks.check_number(
+            "max_temperature", max_temperature, minimum=1.0
+        )
+        super().__init__(teacher, student, attack, **kwargs)
+        self.temperature_rate = temperature_rate
+        self.max_temperature = max_temperature
+
+    def targets(self, views):
+        robust, clean = super().targets(views)
+        robust = robust / self.adversarial_temperature
+        clean = clean / self.clean_temperature
+        if self.learning:
+            excess = ops.sign(_mean_entropy(robust) - _mean_entropy(clean))
+            self._move(self.adversarial_temperature, -excess)
+            self._move(self.clean_temperature, excess)
+        return robust, clean
+
+    def _move(self, temperature, direction):
+        moved = temperature + self.dropped(self.temperature_rate) * direction
+        temperature.assign(ops.clip(moved, 1.0, self.max_temperature))
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "temperature_rate": self.temperature_rate,
+            "max_temperature": self.max_temperature,
+        }
+
+
+def _mean_entropy(logits):
+    log_probabilities = ops.log_softmax(logits)
+    entropies = -ops.sum(
+        ops.exp(log_probabilities) * log_probabilities, axis=-1
+    )
+    return ops.mean(entropies)

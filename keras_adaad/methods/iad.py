@@ -1,0 +1,263 @@
+"""IAD: introspective adversarial distillation (Zhu et al., ICLR 2022)."""
+
+import keras
+from keras import ops
+
+from keras_adaad import checks
+from keras_adaad.distiller import Distiller
+from keras_adaad.logits import logits_function
+from keras_adaad.losses import cross_entropy_from_logits
+from keras_adaad.losses import kl_divergence_from_logits
+from keras_adaad.methods.ard import ARD
+
+
+@keras.saving.register_keras_serializable(package="keras_adaad")
+class IAD(Distiller):
+    """Introspective adversarial distillation (IAD-I).
+
+    A robust teacher errs on the images that are adversarial to the student.
+    The less it believes in the label there, the more the student trusts
+    itself. With `t` the temperature, which divides the logits within `KL_t`:
+
+        x*   = argmax_{||x' - x|| <= epsilon}  CE(S(x'), y)
+        w    = P_T(y | x*)^beta, or 1 before `begin_epoch`
+        loss = alpha [ t^2 KL_t(T(x) || S(x*)) + (1 - w) KL(S(x) || S(x*)) ]
+               + (1 - alpha) CE(S(x), y)
+
+    This is the loss of the reference code: the teacher's term has no weight
+    `w`, and the target `S(x)` is not detached.
+
+    The student is run on x* first, then on the clean images, both in training
+    mode. The reference code runs it on the clean images once more from
+    `begin_epoch` on. It also runs the student in training mode within the
+    attack, so that each attack step updates the BatchNorm statistics; here the
+    attack sees it in inference mode, as in later implementations of IAD.
+
+    Args:
+        teacher: A trained, robust `keras.Model` that returns logits.
+        student: The `keras.Model` to train.
+        attack: The inner maximisation. Defaults to the paper's: `PGD` with
+            epsilon 8/255, step size 2/255 and 10 steps from a uniform start
+            that is not clipped, for inputs in [0, 1].
+        alpha: Weight of the distillation, in [0, 1]; the rest is that of the
+            labels. Defaults to `1.0`.
+        beta: Exponent of the teacher's probability of the label: the lower,
+            the more the teacher is trusted. Defaults to `0.1`.
+        begin_epoch: The epoch, counted from 0, in which introspection begins.
+            Defaults to `60`.
+        temperature: Divides the logits of teacher and student in the teacher's
+            term. Defaults to `1.0`.
+        **kwargs: `evaluation_attack`, `input_range`, `seed` and `name`; see
+            `keras_adaad.AdversarialTraining`.
+
+    Raises:
+        TypeError: If a network is no `keras.Model`.
+        ValueError: If the networks do not fit together or return
+            probabilities, or an argument is out of range.
+
+    Example:
+
+    ```python
+    distiller = keras_adaad.IAD(teacher, student)
+    optimizer = keras.optimizers.SGD(0.1, momentum=0.9)
+    distiller.compile(optimizer, metrics=["accuracy"])
+    distiller.fit(x_train, y_train, epochs=200)
+    distiller.student.save("student.keras")
+    ```
+
+    Reference:
+        - Zhu et al., "Reliable Adversarial Distillation with Unreliable
+          Teachers", [2022](https://arxiv.org/abs/2106.04928).
+        - [Reference code](https://github.com/ZFancy/IAD), `IAD-I.py`.
+    """
+
+    forward_order = ("adversarial", "clean")
+    needs_labels = True
+
+    def __init__(
+        self,
+        teacher,
+        student,
+        attack=None,
+        *,
+        alpha=1.0,
+        beta=0.1,
+        begin_epoch=60,
+        temperature=1.0,
+        **kwargs,
+    ):
+        alpha = checks.check_number("alpha", alpha, maximum=1.0)
+        beta = checks.check_number("beta", beta)
+        begin_epoch = checks.check_integer("begin_epoch", begin_epoch, 0)
+        temperature = checks.check_number(
+            "temperature", temperature, open_minimum=True
+        )
+        super().__init__(teacher, student, attack, **kwargs)
+        self.alpha = alpha
+        self.beta = beta
+        self.begin_epoch = begin_epoch
+        self.temperature = temperature
+
+    @classmethod
+    def published_attack(cls, input_range):
+        return ARD.published_attack(input_range)
+
+    def inner_objective(self, x, y):
+        student = logits_function(self.student)
+        return lambda x_adv: cross_entropy_from_logits(y, student(x_adv))
+
+    def outer_loss(self, views, logits, y):
+        return self._introspective_loss(
+            self.teacher_logits(views["clean"]),
+            self.teacher_logits(views["adversarial"]),
+            logits,
+            y,
+        )
+
+    def _introspective_loss(self, target, teacher_at_x_adv, logits, y):
+        teacher_term = self.temperature**2 * kl_divergence_from_logits(
+            target, logits["adversarial"], self.temperature
+        )
+        own_term = kl_divergence_from_logits(
+            logits["clean"], logits["adversarial"]
+        )
+        distrust = 1.0 - self._trust(teacher_at_x_adv, y)
+        cross_entropy = cross_entropy_from_logits(y, logits["clean"])
+        return (
+            self.alpha * (teacher_term + distrust * own_term)
+            + (1.0 - self.alpha) * cross_entropy
+        )
+
+    def _trust(self, teacher_at_x_adv, y):
+        """Returns `w` of each sample."""
+        surprise = cross_entropy_from_logits(y, teacher_at_x_adv)
+        begun = self.epoch >= self.begin_epoch
+        return ops.where(begun, ops.exp(-self.beta * surprise), 1.0)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "alpha": self.alpha,
+            "beta": self.beta,
+            "begin_epoch": self.begin_epoch,
+            "temperature": self.temperature,
+        }
+
+
+@keras.saving.register_keras_serializable(package="keras_adaad")
+class IADII(IAD):
+    """Introspective adversarial distillation with two teachers (IAD-II).
+
+    A second teacher, naturally trained, joins the robust one; the student
+    learns from both, and from the labels, on x* alone. With `T'` the second
+    teacher and `t` the temperature, which divides the logits within `KL_t`:
+
+        x*   = argmax_{||x' - x|| <= epsilon}  CE(S(x'), y)
+        w    = P_T(y | x*)^beta, or 1 before `begin_epoch`
+        loss = alpha t^2 [ w KL_t(T(x*) || S(x*)) + (1 - w) KL(S(x) || S(x*)) ]
+               + clean_alpha t^2 KL_t(T'(x*) || S(x*))
+               + (1 - alpha - clean_alpha) CE(S(x*), y)
+
+    Other than in IAD-I, the robust teacher answers for x*, and its term is
+    weighted by `w`. The target `S(x)` is not detached.
+
+    The student is run on x* first, then on the clean images, both in training
+    mode. The reference code leaves the clean images out before `begin_epoch`,
+    and runs the student in training mode within the attack; see `IAD`.
+
+    Args:
+        teacher: A trained, robust `keras.Model` that returns logits.
+        student: The `keras.Model` to train.
+        attack: The inner maximisation. Defaults to that of `IAD`.
+        clean_teacher: A naturally trained `keras.Model` that returns logits.
+            Required.
+        alpha: Weight of the robust teacher and the introspection. Defaults to
+            `0.5`.
+        clean_alpha: Weight of the clean teacher; the rest of
+            `alpha + clean_alpha` to 1 is that of the labels. Defaults to
+            `0.25`.
+        beta: Exponent of the robust teacher's probability of the label.
+            Defaults to `0.1`.
+        begin_epoch: The epoch, counted from 0, in which introspection begins.
+            Defaults to `40`.
+        temperature: Divides the logits of teachers and student in the
+            teachers' terms. Defaults to `1.0`.
+        **kwargs: `evaluation_attack`, `input_range`, `seed` and `name`; see
+            `keras_adaad.AdversarialTraining`.
+
+    Raises:
+        TypeError: If a network is no `keras.Model`, or `clean_teacher` is
+            missing.
+        ValueError: If the networks do not fit together or return
+            probabilities, an argument is out of range, or the weights sum to
+            more than 1.
+
+    Example:
+
+    ```python
+    distiller = keras_adaad.IADII(
+        robust_teacher, student, clean_teacher=natural_teacher
+    )
+    optimizer = keras.optimizers.SGD(0.1, momentum=0.9)
+    distiller.compile(optimizer, metrics=["accuracy"])
+    distiller.fit(x_train, y_train, epochs=200)
+    ```
+
+    Reference:
+        - Zhu et al., "Reliable Adversarial Distillation with Unreliable
+          Teachers", [2022](https://arxiv.org/abs/2106.04928).
+        - [Reference code](https://github.com/ZFancy/IAD), `IAD-II.py`.
+    """
+
+    def __init__(
+        self,
+        teacher,
+        student,
+        attack=None,
+        *,
+        clean_teacher=None,
+        alpha=0.5,
+        clean_alpha=0.25,
+        begin_epoch=40,
+        **kwargs,
+    ):
+        alpha = checks.check_number("alpha", alpha)
+        clean_alpha = checks.check_number("clean_alpha", clean_alpha)
+        if alpha + clean_alpha > 1.0:
+            raise ValueError(
+                "Arguments `alpha` and `clean_alpha` must sum to at most 1; "
+                "the rest is the weight of the labels. "
+                f"Received: alpha={alpha}, clean_alpha={clean_alpha}"
+            )
+        super().__init__(
+            teacher,
+            student,
+            attack,
+            alpha=alpha,
+            begin_epoch=begin_epoch,
+            other_teachers={"clean_teacher": clean_teacher},
+            **kwargs,
+        )
+        self.clean_alpha = clean_alpha
+
+    def outer_loss(self, views, logits, y):
+        x_adv, student = views["adversarial"], logits["adversarial"]
+        target = self.teacher_logits(x_adv)
+        clean_target = self.teacher_logits(x_adv, self.clean_teacher)
+        t = self.temperature
+
+        w = self._trust(target, y)
+        robust_term = w * kl_divergence_from_logits(target, student, t)
+        robust_term += (1.0 - w) * kl_divergence_from_logits(
+            logits["clean"], student
+        )
+        clean_term = kl_divergence_from_logits(clean_target, student, t)
+        return (
+            self.alpha * t**2 * robust_term
+            + self.clean_alpha * t**2 * clean_term
+            + (1.0 - self.alpha - self.clean_alpha)
+            * cross_entropy_from_logits(y, student)
+        )
+
+    def get_config(self):
+        return {**super().get_config(), "clean_alpha": self.clean_alpha}

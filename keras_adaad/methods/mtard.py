@@ -1,0 +1,184 @@
+"""MTARD: a robust and a clean teacher (Zhao et al., ECCV 2022)."""
+
+import keras
+from keras import ops
+
+from keras_adaad import checks
+from keras_adaad.distiller import Distiller
+from keras_adaad.logits import logits_function
+from keras_adaad.losses import cross_entropy_from_logits
+from keras_adaad.losses import kl_divergence_from_logits
+
+
+@keras.saving.register_keras_serializable(package="keras_adaad")
+class MTARD(Distiller):
+    """Multi-teacher adversarial robustness distillation.
+
+    A robust teacher guides the student on adversarial images, a clean teacher
+    on clean images, so that the student need not trade one for the other:
+
+        x*   = argmax_{||x' - x|| <= epsilon}  CE(S(x'), y)
+        L_a  = KL(T(x*) || S(x*)),   L_c = KL(T_clean(x) || S(x))
+        loss = (1 - w) L_a + w L_c
+
+    The weight `w` starts at 1/2 and follows the term that lags. Each step,
+    before the loss, with batch means divided by those of the first step:
+
+        r_a = L_a / L_a[first step],   r_c = L_c / L_c[first step]
+        w  <- w - weight_rate (w - r_c^beta / (r_a^beta + r_c^beta))
+
+    `clean_weight` is `w`, `first_adversarial_loss` and `first_clean_loss` the
+    two divisors (0 before the first step): variables of the model, which are
+    saved and resumed.
+
+    As in the reference code, the student is run on x* first, then on the clean
+    images, both in training mode: both update its BatchNorm statistics. The
+    divergences are exact; that code adds 1e-5 to the teacher's probability
+    within its logarithm, which moves `w` imperceptibly.
+
+    Args:
+        teacher: A trained, robust `keras.Model` that returns logits.
+        student: The `keras.Model` to train.
+        attack: The inner maximisation. Defaults to the paper's: `PGD` with
+            epsilon 8/255, step size 2/255 and 10 steps from Gaussian noise of
+            scale 0.001, for inputs in [0, 1].
+        clean_teacher: A naturally trained `keras.Model` that returns logits,
+            accurate on clean images.
+        weight_rate: Share of the way that `w` goes each step, in [0, 1].
+            Defaults to `0.025`.
+        beta: Exponent of the relative losses. Defaults to `1.0`.
+        drops: After each of these shares of the epochs, rates are a tenth of
+            what they were. Defaults to the reference code's: after the epochs
+            215, 260 and 285 of 300, as the learning rate's.
+        reduction: `"batchmean"` divides the loss by the batch size, `"mean"`
+            by the batch size and the number of classes.
+            Defaults to `"batchmean"`.
+        scale: Factor of the loss. The reference code has `"mean"` with 1 on
+            CIFAR-10 and `"mean"` with 10 on CIFAR-100, a tenth of
+            `"batchmean"` on either. Defaults to `1.0`.
+        **kwargs: `regularizers`, `evaluation_attack`, `input_range`, `seed`
+            and `name`; see `keras_adaad.AdversarialTraining`.
+
+    Raises:
+        TypeError: If a network is no `keras.Model`, or one is missing.
+        ValueError: If the networks do not fit together or return
+            probabilities, an argument is out of range, or the data has no
+            labels.
+
+    Example:
+
+    ```python
+    distiller = keras_adaad.MTARD(
+        robust_teacher, student, clean_teacher=clean_teacher
+    )
+    optimizer = keras.optimizers.SGD(0.1, momentum=0.9)
+    distiller.compile(optimizer, metrics=["accuracy"])
+    distiller.fit(x_train, y_train, epochs=300)
+    distiller.student.save("student.keras")
+    ```
+
+    Reference:
+        - Zhao et al., "Enhanced Accuracy and Robustness via Multi-Teacher
+          Adversarial Distillation", ECCV 2022.
+        - [Reference code](https://github.com/zhaoshiji123/MTARD),
+          `mtard_resnet18_cifar10.py` and `mtard_loss.py`.
+    """
+
+    forward_order = ("adversarial", "clean")
+    needs_labels = True
+    states = {
+        "clean_weight": 0.5,
+        "first_adversarial_loss": 0.0,
+        "first_clean_loss": 0.0,
+    }
+
+    def __init__(
+        self,
+        teacher,
+        student,
+        attack=None,
+        *,
+        clean_teacher,
+        weight_rate=0.025,
+        beta=1.0,
+        drops=(215 / 300, 260 / 300, 285 / 300),
+        reduction="batchmean",
+        scale=1.0,
+        **kwargs,
+    ):
+        weight_rate = checks.check_number(
+            "weight_rate", weight_rate, maximum=1.0
+        )
+        beta = checks.check_number("beta", beta)
+        drops = tuple(
+            checks.check_number(f"drops[{i}]", drop, maximum=1.0)
+            for i, drop in enumerate(drops)
+        )
+        checks.check_choice("reduction", reduction, ("batchmean", "mean"))
+        scale = checks.check_number("scale", scale, open_minimum=True)
+        super().__init__(
+            teacher,
+            student,
+            attack,
+            other_teachers={"clean_teacher": clean_teacher},
+            **kwargs,
+        )
+        self.weight_rate = weight_rate
+        self.beta = beta
+        self.drops = drops
+        self.reduction = reduction
+        self.scale = scale
+
+    def inner_objective(self, x, y):
+        student = logits_function(self.student)
+        return lambda x_adv: cross_entropy_from_logits(y, student(x_adv))
+
+    def outer_loss(self, views, logits, y):
+        robust_target, clean_target = self.targets(views)
+        adversarial = kl_divergence_from_logits(
+            robust_target, logits["adversarial"]
+        )
+        clean = kl_divergence_from_logits(clean_target, logits["clean"])
+        if self.learning:
+            self._balance(adversarial, clean)
+        weight = self.clean_weight
+        loss = self.scale * ((1.0 - weight) * adversarial + weight * clean)
+        return loss / self.num_classes if self.reduction == "mean" else loss
+
+    def targets(self, views):
+        """Returns the logits of `T(x*)` and of `T_clean(x)`."""
+        return (
+            self.teacher_logits(views["adversarial"]),
+            self.teacher_logits(views["clean"], self.clean_teacher),
+        )
+
+    def dropped(self, rate):
+        """Returns `rate` as it is in the present epoch."""
+        passed = [self.epoch >= ops.round(d * self.epochs) for d in self.drops]
+        for has_passed in passed:
+            rate = ops.where(has_passed, 0.1 * rate, rate)
+        return rate
+
+    def _balance(self, adversarial, clean):
+        """Moves the weight towards the term that lags."""
+
+        def relative(losses, first):
+            mean = ops.stop_gradient(ops.mean(losses))
+            first.assign(ops.where(first > 0.0, first.value, mean))
+            return ops.divide_no_nan(mean, first) ** self.beta
+
+        r_a = relative(adversarial, self.first_adversarial_loss)
+        r_c = relative(clean, self.first_clean_loss)
+        goal = ops.divide_no_nan(r_c, r_a + r_c)
+        rate = self.dropped(self.weight_rate)
+        self.clean_weight.assign_sub(rate * (self.clean_weight - goal))
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "weight_rate": self.weight_rate,
+            "beta": self.beta,
+            "drops": list(self.drops),
+            "reduction": self.reduction,
+            "scale": self.scale,
+        }

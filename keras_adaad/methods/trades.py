@@ -1,0 +1,92 @@
+"""TRADES: accuracy against robustness (Zhang et al., ICML 2019)."""
+
+import keras
+
+from keras_adaad import checks
+from keras_adaad.adversarial_training import AdversarialTraining
+from keras_adaad.attacks import PGD
+from keras_adaad.logits import logits_function
+from keras_adaad.losses import cross_entropy_from_logits
+from keras_adaad.losses import kl_divergence_from_logits
+
+
+@keras.saving.register_keras_serializable(package="keras_adaad")
+class TRADES(AdversarialTraining):
+    """TRADES: a trade-off between accuracy and robustness; no teacher.
+
+    The student is its own target. The attack moves its outputs away from those
+    on the clean image, the loss pulls the two together:
+
+        x*   = argmax_{||x' - x|| <= epsilon}  KL(S(x) || S(x'))
+        loss = CE(S(x), y) + beta KL(S(x) || S(x*))
+
+    The target `S(x)` of the loss is not detached: the gradient flows through
+    both outputs of the student, as in the reference code. That code runs the
+    student on the clean images, on x*, and on the clean images again, all in
+    training mode; so does this class, for the BatchNorm statistics.
+
+    Args:
+        student: The `keras.Model` to train; it returns logits.
+        attack: The inner maximisation. Defaults to the paper's: `PGD` with
+            epsilon 0.031, step size 0.007 and 10 steps from Gaussian noise of
+            scale 0.001, for inputs in [0, 1].
+        beta: Weight of the robust term, the paper's `1 / lambda`. The function
+            of the reference code has 1, its training script the paper's 6.
+            Defaults to `6.0`.
+        **kwargs: `evaluation_attack`, `input_range`, `seed` and `name`; see
+            `keras_adaad.AdversarialTraining`.
+
+    Raises:
+        TypeError: If the student is no `keras.Model`.
+        ValueError: If the student returns probabilities, or an argument is out
+            of range.
+
+    Example:
+
+    ```python
+    trainer = keras_adaad.TRADES(student, beta=6.0)
+    optimizer = keras.optimizers.SGD(0.1, momentum=0.9)
+    trainer.compile(optimizer, metrics=["accuracy"])
+    trainer.fit(x_train, y_train, validation_data=(x_test, y_test), epochs=76)
+    trainer.student.save("student.keras")
+    ```
+
+    Reference:
+        - Zhang et al., "Theoretically Principled Trade-off between Robustness
+          and Accuracy", [2019](https://arxiv.org/abs/1901.08573), algorithm 1.
+        - [Reference code](https://github.com/yaodongyu/TRADES), `trades.py`.
+    """
+
+    forward_order = ("clean", "adversarial", "clean")
+    needs_labels = True
+
+    def __init__(self, student, attack=None, *, beta=6.0, **kwargs):
+        beta = checks.check_number("beta", beta)
+        super().__init__(student, attack, **kwargs)
+        self.beta = beta
+
+    @classmethod
+    def published_attack(cls, input_range):
+        width = input_range[1] - input_range[0]
+        return PGD(
+            **{
+                **super().published_attack(input_range).get_config(),
+                "epsilon": 0.031 * width,
+                "step_size": 0.007 * width,
+            }
+        )
+
+    def inner_objective(self, x, y):
+        student = logits_function(self.student)
+        target = student(x)
+        return lambda x_adv: kl_divergence_from_logits(target, student(x_adv))
+
+    def outer_loss(self, views, logits, y):
+        accuracy = cross_entropy_from_logits(y, logits["clean"])
+        robustness = kl_divergence_from_logits(
+            logits["clean"], logits["adversarial"]
+        )
+        return accuracy + self.beta * robustness
+
+    def get_config(self):
+        return {**super().get_config(), "beta": self.beta}

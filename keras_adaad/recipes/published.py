@@ -1,0 +1,391 @@
+"""The table of the published recipes, and how to find one in it.
+
+The numbers are those of the reference code; where it differs from what it
+means, a note says so.
+"""
+
+from keras_adaad.recipes.recipe import Recipe
+from keras_adaad.recipes.recipe import pixels
+
+# What the code of AdaAD sets for all its methods.
+ADAAD = {
+    "epochs": 200,
+    "drops": (100, 150),
+    "weight_decay": 5e-4,
+    "student": "ResNet18",
+    "selection": "best PGD-10 accuracy on the test set",
+    "source": "https://github.com/boyellow/AdaAD",
+}
+ADAAD_NOTES = (
+    "The code's own defaults are epsilon 16/255 and step size 4/255, its "
+    "setting with a larger search radius; this is the base setting.",
+    "The test set selects the epoch, so its accuracy there is too good.",
+)
+LTD = {
+    "cifar10": "Chen2021LTD_WRN34_20",
+    "cifar100": "Chen2021LTD_WRN34_10",
+}
+
+# The learning rate of ARD and of IAD, which has its function.
+NO_SECOND_DROP = (
+    "The code means to drop the learning rate at epoch 150 too, but sets 0.01 "
+    "again there."
+)
+TRAIN_MODE = (
+    "The code runs the student in training mode within the attack; here it is "
+    "in inference mode."
+)
+
+RSLAD = {
+    "epochs": 300,
+    "drops": (215, 260, 285),
+    "weight_decay": 2e-4,
+    "student": "ResNet18",
+}
+
+# RSLAD, MTARD and B-MTARD: the mean over batch and classes, times this.
+SCALES = {"cifar10": 1.0, "cifar100": 10.0}
+
+ALL = [
+    *(
+        Recipe(
+            name="AdaAD",
+            dataset=dataset,
+            method="AdaAD",
+            constructor={"alpha": 1.0, "reduction": reduction},
+            teacher=LTD[dataset],
+            notes=ADAAD_NOTES,
+            **ADAAD,
+        )
+        for dataset, reduction in (
+            ("cifar10", "mean"),
+            ("cifar100", "batchmean"),
+        )
+    ),
+    *(
+        Recipe(
+            name="AdaIAD",
+            dataset=dataset,
+            method="AdaIAD",
+            constructor={
+                "alpha": 1.0,
+                "beta": 0.1,
+                "begin_epoch": 60,
+                "temperature": 30.0,
+            },
+            teacher=LTD[dataset],
+            notes=ADAAD_NOTES,
+            **ADAAD,
+        )
+        for dataset in ("cifar10", "cifar100")
+    ),
+    *(
+        Recipe(
+            name="PGDAT",
+            dataset=dataset,
+            method="PGDAT",
+            constructor={},
+            clip_start=True,
+            **{**ADAAD, "epochs": 110, "drops": (100, 105)},
+            notes=(
+                "The baseline of AdaAD's code: a normal start, not the usual "
+                "uniform one.",
+                ADAAD_NOTES[1],
+            ),
+        )
+        for dataset in ("cifar10", "cifar100")
+    ),
+    Recipe(
+        name="TRADES",
+        dataset="cifar10",
+        method="TRADES",
+        constructor={"beta": 6.0},
+        epochs=76,
+        drops=(74,),
+        weight_decay=2e-4,
+        epsilon=0.031,
+        step_size=0.007,
+        selection="last epoch",
+        source="https://github.com/yaodongyu/TRADES",
+        notes=(
+            "The script counts epochs from 1 and drops the learning rate from "
+            "75 on; its further drops, at 90 and 100, are never reached.",
+            "Beta and the step size are the script's; the function's own "
+            "defaults are 1 and 0.003.",
+        ),
+    ),
+    *(
+        Recipe(
+            name="ARD",
+            dataset=dataset,
+            method="ARD",
+            constructor={
+                "alpha": 1.0,
+                "temperature": 30.0,
+                "reduction": "mean",
+            },
+            epochs=200,
+            drops=(100,),
+            weight_decay=2e-4,
+            start="uniform",
+            batch_size=batch_size,
+            student=student,
+            selection="last epoch",
+            source="https://github.com/goldblum/AdversariallyRobustDistillation",
+            notes=(NO_SECOND_DROP, TRAIN_MODE),
+        )
+        for dataset, batch_size, student in (
+            ("cifar10", 128, "MobileNetV2"),
+            ("cifar100", 256, None),
+        )
+    ),
+    *(
+        Recipe(
+            name=method,
+            dataset=dataset,
+            method=method,
+            constructor=constructor,
+            epochs=200,
+            drops=(100,),
+            weight_decay=2e-4,
+            start="uniform",
+            student="ResNet18",
+            selection="best PGD-10 accuracy on the test set",
+            source="https://github.com/ZFancy/IAD",
+            notes=(NO_SECOND_DROP, TRAIN_MODE, teachers),
+        )
+        for method, constructor, teachers in (
+            (
+                "IAD",
+                {
+                    "alpha": 1.0,
+                    "beta": 0.1,
+                    "begin_epoch": 60,
+                    "temperature": 1.0,
+                },
+                "The teacher is a ResNet-18 too.",
+            ),
+            (
+                "IADII",
+                {
+                    "alpha": 0.5,
+                    "clean_alpha": 0.25,
+                    "beta": 0.1,
+                    "begin_epoch": 40,
+                    "temperature": 1.0,
+                },
+                "The robust teacher is a ResNet-18 too; the second teacher, "
+                "`clean_teacher`, is naturally trained.",
+            ),
+        )
+        for dataset in ("cifar10", "cifar100")
+    ),
+    *(
+        Recipe(
+            name="RSLAD",
+            dataset=dataset,
+            method="RSLAD",
+            constructor={
+                "alpha": 5 / 6,
+                "reduction": "mean",
+                "scale": SCALES[dataset],
+            },
+            selection="by hand, on PGD-20 accuracy on the test set",
+            source="https://github.com/zibojia/RSLAD",
+            notes=(teacher,),
+            **RSLAD,
+        )
+        for dataset, teacher in (
+            ("cifar10", "The teacher is a WideResNet-34-10 from TRADES."),
+            ("cifar100", "The teacher is Gowal's WideResNet-70-16."),
+        )
+    ),
+    *(
+        Recipe(
+            name=method,
+            dataset=dataset,
+            method=method,
+            constructor={
+                "weight_rate": 0.025,
+                "beta": 1.0,
+                **temperatures,
+                "reduction": "mean",
+                "scale": SCALES[dataset],
+            },
+            source=source,
+            notes=(
+                "A robust teacher, and a naturally trained `clean_teacher`; "
+                "the code leaves their paths empty.",
+                "The rates of the weights and temperatures drop with the "
+                "learning rate.",
+            ),
+            **RSLAD,
+        )
+        for method, temperatures, source in (
+            ("MTARD", {}, "https://github.com/zhaoshiji123/MTARD"),
+            (
+                "BMTARD",
+                {"temperature_rate": 0.001, "max_temperature": 10.0},
+                "https://github.com/zhaoshiji123/MTARD-extension",
+            ),
+        )
+        for dataset in ("cifar10", "cifar100")
+    ),
+    *(
+        Recipe(
+            name="DGAD",
+            dataset=dataset,
+            method="DGAD",
+            constructor={"consistency": 1.0},
+            notes=(
+                "For MobileNetV2 the code multiplies two terms of the loss "
+                "that it means to add.",
+                ADAAD_NOTES[1],
+            ),
+            **{**ADAAD, "source": "https://github.com/kunsaram01/DGAD"},
+        )
+        for dataset in ("cifar10", "cifar100")
+    ),
+    *(
+        Recipe(
+            name="IGDM",
+            dataset=dataset,
+            method="AdaAD",
+            constructor={"alpha": 1.0, "reduction": "batchmean"},
+            igdm={
+                "weight": weight,
+                "order": ("adversarial", "clean", "opposite", "adversarial"),
+            },
+            epochs=200,
+            drops=(100, 150),
+            weight_decay=2e-4,
+            student="ResNet18",
+            source=(
+                "https://github.com/Xavaitron/VLM_Distillation, ICLR_IGDM, a "
+                "copy of the authors' code"
+            ),
+            notes=(
+                "On AdaAD; the published term goes with other methods too.",
+                note,
+                "The code divides the epoch by 200, however many there are.",
+            ),
+        )
+        for dataset, weight, note in (
+            (
+                "cifar10",
+                1.0,
+                "The weight is that of the authors' later code, "
+                "https://github.com/HongsinLee/saad.",
+            ),
+            (
+                "cifar100",
+                20.0,
+                "The weight is that of the script; the authors' later code, "
+                "https://github.com/HongsinLee/saad, has 10.",
+            ),
+        )
+    ),
+    *(
+        Recipe(
+            name="SAAD",
+            dataset=dataset,
+            method="SAAD",
+            constructor={
+                "entropy_scale": 5.0,
+                "igdm_weight": igdm_weight,
+                "clean_weight": 0.0,
+                "correction": 1.0,
+            },
+            epochs=200,
+            drops=(100, 150),
+            weight_decay=2e-4,
+            padding=padding,
+            student=student,
+            selection="last epoch, averaged weights",
+            average_from=95,
+            source="https://github.com/HongsinLee/saad",
+            notes=(
+                "The code ignores its weight decay flag: 2e-4 is written into "
+                "it.",
+                "On CIFAR the teachers are RobustBench models, by name.",
+            ),
+        )
+        for dataset, igdm_weight, padding, student in (
+            ("cifar10", 1.0, 4, "ResNet18"),
+            ("cifar100", 10.0, 4, None),
+            ("tiny_imagenet", 10.0, 8, "PreActResNet18"),
+        )
+    ),
+]
+
+
+def get(name, dataset):
+    """Returns a published recipe.
+
+    Args:
+        name: Of the method, e.g. `"AdaAD"`. `"IGDM"` is AdaAD with that term.
+        dataset: `"cifar10"`, `"cifar100"` or `"tiny_imagenet"`.
+
+    Returns:
+        A `keras_adaad.recipes.Recipe`.
+
+    Raises:
+        ValueError: If none is published.
+
+    Example:
+
+    ```python
+    print(keras_adaad.recipes.get("AdaAD", "cifar10"))
+    ```
+    """
+    for recipe in ALL:
+        if (recipe.name, recipe.dataset) == (name, dataset):
+            return recipe
+    raise ValueError(
+        "Arguments `name` and `dataset` must be a pair of "
+        f"`keras_adaad.recipes.list_recipes()`, {list_recipes()}. "
+        f"Received: name={name!r}, dataset={dataset!r}"
+    )
+
+
+def list_recipes(dataset=None):
+    """Returns what there is: a list of pairs `(name, dataset)`.
+
+    Args:
+        dataset: A data set to keep to. Defaults to all.
+
+    Returns:
+        A list of pairs of strings.
+    """
+    pairs = [(recipe.name, recipe.dataset) for recipe in ALL]
+    return [pair for pair in pairs if dataset in (None, pair[1])]
+
+
+def table(dataset=None):
+    """Returns the recipes side by side, as a Markdown table.
+
+    Args:
+        dataset: A data set to keep to. Defaults to all.
+
+    Returns:
+        A string, to print.
+    """
+    head = "recipe|data|epochs|drops|weight decay|batch|epsilon|start|average"
+    rows = [head.split("|"), ["---"] * 9]
+    for recipe in ALL:
+        if dataset in (None, recipe.dataset):
+            average = recipe.average_from
+            rows.append(
+                [
+                    recipe.name,
+                    recipe.dataset,
+                    str(recipe.epochs),
+                    ", ".join(str(drop) for drop in recipe.drops),
+                    f"{recipe.weight_decay:g}",
+                    str(recipe.batch_size),
+                    pixels(recipe.epsilon),
+                    recipe.start,
+                    "no" if average is None else f"from {average}",
+                ]
+            )
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)

@@ -1,0 +1,220 @@
+"""What a training recipe says, and what a script makes of it."""
+
+import dataclasses
+
+import keras
+
+from keras_adaad import checks
+from keras_adaad.attacks import PGD
+from keras_adaad.methods.igdm import IGDM
+from keras_adaad.optimizers import CoupledSGD
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """A published training recipe.
+
+    `None` stands for what is in no source that was read. The images are in
+    [0, 1], cropped at random after zero padding, and half of them flipped.
+
+    Args:
+        name: What the recipe is asked for by.
+        dataset: `"cifar10"`, `"cifar100"` or `"tiny_imagenet"`.
+        method: Name of the class in `keras_adaad`.
+        constructor: Dict of the class's arguments: what the published code
+            has, whether or not it is the default here.
+        igdm: Dict of the arguments of `keras_adaad.IGDM`, a term of the loss.
+            Defaults to none.
+        epochs: Number of epochs.
+        drops: The numbers of epochs after which the learning rate falls to a
+            tenth.
+        epsilon: Radius of the attack.
+        step_size: Length of a step of it.
+        steps: Number of its steps.
+        start: Where it starts: `"normal"` (scale 0.001) or `"uniform"`.
+        clip_start: Whether the start is clipped to the images' range.
+        batch_size: Number of images per batch.
+        learning_rate: At the start.
+        momentum: Of PyTorch's SGD, as is the next.
+        weight_decay: The coupled one; see `keras_adaad.optimizers.CoupledSGD`.
+        padding: Zero pixels on each side before the random crop.
+        student: Name of the network in `keras_adaad.models`.
+        teacher: Id of the teacher in RobustBench.
+        selection: Which epoch's student is the result.
+        average_from: The first epoch of stochastic weight averaging, counted
+            from 0, or `None` for no averaging; see
+            `keras_adaad.callbacks.StochasticWeightAveraging`.
+        source: The code that the recipe was read in.
+        notes: Tuple of sentences: where code and paper differ, and what is
+            left to the reader.
+
+    Example:
+
+    ```python
+    recipe = keras_adaad.recipes.get("ARD", "cifar10")
+    print(recipe)
+    distiller = keras_adaad.ARD(teacher, student, **recipe.arguments())
+    distiller.compile(recipe.optimizer(steps_per_epoch=391))
+    distiller.fit(train_ds, epochs=recipe.epochs)
+    ```
+    """
+
+    name: str
+    dataset: str
+    method: str
+    constructor: dict
+    epochs: int
+    drops: tuple
+    weight_decay: float
+    source: str
+    igdm: dict | None = None
+    epsilon: float = 8 / 255
+    step_size: float = 2 / 255
+    steps: int = 10
+    start: str = "normal"
+    clip_start: bool = False
+    batch_size: int = 128
+    learning_rate: float = 0.1
+    momentum: float = 0.9
+    padding: int | None = 4
+    student: str | None = None
+    teacher: str | None = None
+    selection: str | None = None
+    average_from: int | None = None
+    notes: tuple = ()
+
+    def attack(self, epsilon=None, seed=None):
+        """Returns the attack of the recipe.
+
+        Args:
+            epsilon: Another radius; the step size keeps its share of it.
+            seed: Integer that decides the random starts.
+
+        Returns:
+            A `keras_adaad.attacks.PGD`, for images in [0, 1].
+        """
+        scale = 1.0 if epsilon is None else epsilon / self.epsilon
+        return PGD(
+            epsilon=self.epsilon * scale,
+            step_size=self.step_size * scale,
+            steps=self.steps,
+            start=self.start,
+            start_scale=0.001,
+            clip_start=self.clip_start,
+            seed=seed,
+        )
+
+    def arguments(self, epsilon=None, seed=None):
+        """Returns the constructor's arguments, save the networks.
+
+        Args:
+            epsilon: See `attack`.
+            seed: See `attack`.
+
+        Returns:
+            A dict: `keras_adaad.ARD(teacher, student, **recipe.arguments())`.
+        """
+        arguments = {"attack": self.attack(epsilon, seed), **self.constructor}
+        if self.igdm is not None:
+            arguments["regularizers"] = [IGDM(**self.igdm)]
+        return arguments
+
+    def optimizer(self, steps_per_epoch, epochs=None):
+        """Returns the optimizer, with the learning rate's schedule.
+
+        Args:
+            steps_per_epoch: Number of batches in an epoch.
+            epochs: Another number of epochs; the drops keep their share of it.
+
+        Returns:
+            A `keras_adaad.optimizers.CoupledSGD`.
+        """
+        steps_per_epoch = checks.check_integer(
+            "steps_per_epoch", steps_per_epoch
+        )
+        recipe = self if epochs is None else self.with_epochs(epochs)
+        rates = [self.learning_rate / 10**i for i in range(len(self.drops) + 1)]
+        schedule = keras.optimizers.schedules.PiecewiseConstantDecay(
+            # Keras drops after the step it is given: the last of an epoch.
+            [drop * steps_per_epoch - 1 for drop in recipe.drops],
+            rates,
+        )
+        return CoupledSGD(
+            schedule, momentum=self.momentum, weight_decay=self.weight_decay
+        )
+
+    def with_epochs(self, epochs):
+        """Returns the recipe with another number of epochs.
+
+        Whatever is counted in epochs keeps its share of them, rounded up: the
+        drops, the start of an average, and the method's `begin_epoch`.
+
+        Args:
+            epochs: Number of epochs.
+
+        Returns:
+            A `Recipe`.
+        """
+        epochs = checks.check_integer("epochs", epochs)
+
+        def scaled(epoch):
+            return -(-epoch * epochs // self.epochs)
+
+        constructor, average_from = self.constructor, self.average_from
+        if "begin_epoch" in constructor:
+            begin = scaled(constructor["begin_epoch"])
+            constructor = {**constructor, "begin_epoch": begin}
+        if average_from is not None:
+            average_from = scaled(average_from)
+        return dataclasses.replace(
+            self,
+            epochs=epochs,
+            drops=tuple(scaled(drop) for drop in self.drops),
+            constructor=constructor,
+            average_from=average_from,
+        )
+
+    def __str__(self):
+        attack = (
+            f"PGD-{self.steps}, epsilon {pixels(self.epsilon)}, step "
+            f"{pixels(self.step_size)}, {self.start} start"
+        )
+        optimizer = (
+            f"SGD, learning rate {self.learning_rate:g}, momentum "
+            f"{self.momentum:g}, weight decay {self.weight_decay:g} (coupled)"
+        )
+        drops = ", ".join(str(drop) for drop in self.drops)
+        options = [_call(self.constructor)]
+        if self.igdm is not None:
+            options.append(f"regularizers=[IGDM({_call(self.igdm)})]")
+        call = ", ".join(option for option in options if option)
+        averaging = self.average_from
+        rows = {
+            "method": f"{self.method}({call})",
+            "attack": attack,
+            "optimizer": optimizer,
+            "schedule": f"a tenth after epochs {drops} of {self.epochs}",
+            "batch size": self.batch_size,
+            "padding": self.padding,
+            "student": self.student,
+            "teacher": self.teacher,
+            "selection": self.selection,
+            "average": "no" if averaging is None else f"from epoch {averaging}",
+            "source": self.source,
+        }
+        lines = [f"{self.name} on {self.dataset}"]
+        for key, value in rows.items():
+            value = "not known" if value is None else value
+            lines.append(f"  {key:<12}{value}")
+        lines += [f"  - {note}" for note in self.notes]
+        return "\n".join(lines)
+
+
+def pixels(value):
+    """Returns `8/255` for what is that, and else the number."""
+    levels = round(value * 255, 6)
+    return f"{levels:g}/255" if levels == int(levels) else f"{value:g}"
+
+
+def _call(arguments):
+    return ", ".join(f"{name}={value!r}" for name, value in arguments.items())

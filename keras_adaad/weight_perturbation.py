@@ -1,0 +1,59 @@
+"""Adversarial weight perturbation: the step is taken at the worst weights near.
+
+Wu et al., "Adversarial Weight Perturbation Helps Robust Generalization",
+[NeurIPS 2020](https://arxiv.org/abs/2004.05884), equations 7 to 10.
+"""
+
+from keras import ops
+
+from keras_adaad import backend
+
+
+def weight_offsets(model, views, y):
+    """Returns what to add to each trainable variable before a step.
+
+    For each matrix or kernel `w` of the student, with `g` the gradient of the
+    loss there, the student in training mode:
+
+        v = weight_perturbation ||w|| g / ||g||
+
+    No statistic moves. Vectors, such as biases and BatchNorm's, stay.
+
+    Args:
+        model: A `keras_adaad.AdversarialTraining`.
+        views: Dict of the images of the step.
+        y: Labels, or `None`.
+
+    Returns:
+        A list in the order of `model.trainable_variables`: a tensor, or `None`.
+    """
+    student = model.student
+    values = [v.value for v in student.trainable_variables]
+    others = [v.value for v in student.non_trainable_variables]
+
+    def loss(values):
+        logits = {}
+        for view in dict.fromkeys(model.forward_order):
+            outputs, _ = student.stateless_call(
+                values, others, views[view], training=True
+            )
+            logits[view] = ops.cast(outputs, "float32")
+        return ops.mean(model.total_loss(views, logits, y))
+
+    gradients = backend.gradients(loss, values)
+    offsets = {
+        id(variable): _offset(model.weight_perturbation, value, gradient)
+        for variable, value, gradient in zip(
+            student.trainable_variables, values, gradients, strict=True
+        )
+        if len(variable.shape) > 1
+    }
+    return [offsets.get(id(v)) for v in model.trainable_variables]
+
+
+def _offset(size, value, gradient):
+    # Flat: not every backend takes the norm of a kernel of four axes.
+    length = ops.norm(ops.ravel(value)) / (
+        ops.norm(ops.ravel(gradient)) + 1e-20
+    )
+    return ops.stop_gradient(size * length * gradient)

@@ -1,0 +1,172 @@
+"""TRADES, ARD, IAD, RSLAD and AdaIAD against PyTorch, and saved mid-way."""
+
+import functools
+
+import keras
+import numpy as np
+import pytest
+
+from keras_adaad.methods.adaiad import AdaIAD
+from keras_adaad.methods.ard import ARD
+from keras_adaad.methods.iad import IAD
+from keras_adaad.methods.iad import IADII
+from keras_adaad.methods.rslad import RSLAD
+from keras_adaad.methods.trades import TRADES
+from tests import networks
+from tests.methods import parity
+from tests.methods import transcriptions as torch_methods
+
+ATTACKS = {
+    TRADES: torch_methods.trades_attack,
+    ARD: torch_methods.cross_entropy_attack,
+    IAD: torch_methods.cross_entropy_attack,
+    IADII: torch_methods.cross_entropy_attack,
+    RSLAD: torch_methods.rslad_attack,
+    AdaIAD: torch_methods.adaiad_attack,
+}
+
+LOSSES = {
+    TRADES: torch_methods.trades_loss,
+    ARD: torch_methods.ard_loss,
+    IAD: torch_methods.iad_loss,
+    IADII: torch_methods.iad2_loss,
+    RSLAD: torch_methods.rslad_loss,
+    AdaIAD: torch_methods.adaiad_loss,
+}
+
+# (method, epoch if the loss depends on it, arguments). Without arguments: the
+# published defaults.
+CASES = [
+    (TRADES, None, {}),
+    (TRADES, None, {"beta": 1.0}),
+    (ARD, None, {}),
+    (ARD, None, {"alpha": 0.7, "temperature": 2.0, "reduction": "mean"}),
+    (RSLAD, None, {}),
+    (RSLAD, None, {"alpha": 0.4, "reduction": "mean", "scale": 10.0}),
+    (IAD, 60, {}),
+    (IAD, 59, {"alpha": 0.7, "temperature": 2.0}),
+    (IADII, 39, {}),
+    (IADII, 40, {"clean_alpha": 0.1, "beta": 0.5, "temperature": 2.0}),
+    (AdaIAD, 59, {}),
+    (AdaIAD, 60, {"alpha": 0.7, "beta": 0.5, "temperature": 1.0}),
+]
+
+# Epsilon, step size and start, for inputs in [0, 1].
+PUBLISHED_ATTACKS = {
+    TRADES: (0.031, 0.007, "normal"),
+    ARD: (8 / 255, 2 / 255, "uniform"),
+    IAD: (8 / 255, 2 / 255, "uniform"),
+    IADII: (8 / 255, 2 / 255, "uniform"),
+    RSLAD: (8 / 255, 2 / 255, "normal"),
+    AdaIAD: (8 / 255, 2 / 255, "normal"),
+}
+
+
+def build(method, **options):
+    """Returns a method over its networks, and their PyTorch copies."""
+    names = ["student"]
+    if method is not TRADES:
+        names.append("teacher")
+    if method is IADII:
+        names.append("clean_teacher")
+    models, modules = parity.twins(*names)
+    return method(**models, **options), modules
+
+
+@pytest.mark.parametrize("method, epoch, options", CASES)
+def test_step_is_the_transcription(batch, noise, method, epoch, options):
+    x, y = batch
+    trainer, modules = build(method, **options)
+    loss = functools.partial(LOSSES[method], **options)
+    if epoch is not None:
+        trainer.epoch.assign(epoch)
+        loss = functools.partial(loss, epoch=epoch)
+    # A start that leaves both the ball and the range of the pixels.
+    noise = 20 * noise
+    # At temperature 30 the divergence is a thousandth of the logarithms that
+    # it is summed from: float32 keeps four of its digits, here and in PyTorch.
+    hot = getattr(trainer, "temperature", 1.0) == 30.0
+    parity.compare_step(
+        trainer,
+        modules,
+        ATTACKS[method],
+        loss,
+        x,
+        y,
+        noise,
+        loss_rel=2e-4 if hot else 1e-5,
+    )
+
+
+@pytest.mark.parametrize("method", PUBLISHED_ATTACKS)
+def test_published_attack(method):
+    epsilon, step_size, start = PUBLISHED_ATTACKS[method]
+    for low, high in [(0.0, 1.0), (-1.0, 2.0)]:
+        attack = method.published_attack((low, high))
+        assert attack.epsilon == pytest.approx((high - low) * epsilon)
+        assert attack.step_size == pytest.approx((high - low) * step_size)
+        assert (attack.steps, attack.start) == (10, start)
+        assert not attack.clip_start
+        assert attack.start_scale == pytest.approx((high - low) * 0.001)
+
+
+@pytest.mark.parametrize(
+    "method, options", {case[0]: case[2] for case in CASES}.items()
+)
+def test_next_step_after_a_load_is_the_same(batch, tmp_path, method, options):
+    x, y = batch
+    x, y = x[:16], np.eye(10, dtype="float32")[y[:16]]
+    trainer, _ = build(method, seed=3, **options)
+    trainer.compile(keras.optimizers.SGD(0.1, momentum=0.9))
+    trainer.epoch.assign(60)
+    trainer.train_on_batch(x, y)
+    trainer.save(tmp_path / "trainer.keras")
+    restored = keras.models.load_model(tmp_path / "trainer.keras")
+    logs = [model.train_on_batch(x, y) for model in (trainer, restored)]
+    np.testing.assert_array_equal(*logs)
+    networks.assert_same(
+        networks.snapshot(trainer), networks.snapshot(restored)
+    )
+
+
+@pytest.mark.parametrize(
+    "method, options, message",
+    [
+        (TRADES, {"beta": -1.0}, "`beta`"),
+        (ARD, {"alpha": 1.5}, "`alpha`"),
+        (ARD, {"temperature": 0.0}, "`temperature`"),
+        (ARD, {"reduction": "sum"}, "`reduction`"),
+        (RSLAD, {"alpha": -0.1}, "`alpha`"),
+        (RSLAD, {"scale": 0.0}, "`scale`"),
+        (RSLAD, {"reduction": None}, "`reduction`"),
+        (IAD, {"beta": float("nan")}, "`beta`"),
+        (IAD, {"begin_epoch": -1}, "`begin_epoch`"),
+        (IADII, {"alpha": 0.8}, "`alpha` and `clean_alpha`"),
+        (AdaIAD, {"temperature": -1.0}, "`temperature`"),
+    ],
+)
+def test_bad_arguments(method, options, message):
+    with pytest.raises(ValueError, match=message):
+        build(method, **options)
+
+
+def test_iad2_needs_its_second_teacher():
+    models, _ = parity.twins("teacher", "student")
+    with pytest.raises(TypeError, match="`clean_teacher`"):
+        IADII(**models)
+    with pytest.raises(ValueError, match="`clean_teacher` and `student`"):
+        IADII(**models, clean_teacher=models["student"])
+
+
+@pytest.mark.parametrize("method", [TRADES, ARD, IAD, IADII, AdaIAD])
+def test_labels_are_needed(batch, method):
+    trainer, _ = build(method)
+    trainer.compile("sgd")
+    with pytest.raises(ValueError, match=f"{method.__name__} needs labels"):
+        trainer.fit(batch[0], verbose=0)
+
+
+def test_rslad_needs_no_labels(batch):
+    trainer, _ = build(RSLAD)
+    trainer.compile("sgd")
+    trainer.train_on_batch(batch[0][:8])

@@ -1,0 +1,273 @@
+"""MTARD, B-MTARD, DGAD, SAAD and IGDM against their transcriptions."""
+
+import keras
+import numpy as np
+import pytest
+
+from keras_adaad.methods import AdaAD
+from keras_adaad.methods.bmtard import BMTARD
+from keras_adaad.methods.dgad import DGAD
+from keras_adaad.methods.igdm import IGDM
+from keras_adaad.methods.mtard import MTARD
+from keras_adaad.methods.saad import SAAD
+from tests import networks
+from tests.methods import parity
+from tests.methods import transcriptions_stateful as transcriptions
+
+TWO_TEACHERS = ("student", "teacher", "clean_teacher")
+ONE_TEACHER = ("student", "teacher")
+
+
+def states(trainer):
+    return [float(variable) for variable in trainer._states]
+
+
+@pytest.mark.parametrize("reduction, scale", [("batchmean", 1), ("mean", 10)])
+def test_mtard_is_the_papers_over_five_steps(batch, noise, reduction, scale):
+    models, modules = parity.twins(*TWO_TEACHERS)
+    oracle = transcriptions.Mtard(
+        rate=0.3, scale=1.0 if reduction == "batchmean" else scale / 10
+    )
+    trainer = MTARD(**models, weight_rate=0.3, reduction=reduction, scale=scale)
+    parity.compare_step(
+        trainer, modules, oracle.attack, oracle.loss, *batch, noise, steps=5
+    )
+    assert abs(oracle.clean_weight - 0.5) > 1e-3
+    np.testing.assert_allclose(
+        [
+            float(trainer.clean_weight),
+            float(trainer.first_adversarial_loss),
+            float(trainer.first_clean_loss),
+        ],
+        [oracle.clean_weight, *oracle.first],
+        rtol=1e-5,
+    )
+
+
+def test_bmtard_is_the_papers_over_five_steps(batch, noise):
+    models, modules = parity.twins(*TWO_TEACHERS)
+    oracle = transcriptions.Bmtard(temperature_rate=0.5, ceiling=2.2)
+    trainer = BMTARD(**models, temperature_rate=0.5, max_temperature=2.2)
+    parity.compare_step(
+        trainer, modules, oracle.attack, oracle.loss, *batch, noise, steps=5
+    )
+    ours = [
+        float(trainer.adversarial_temperature),
+        float(trainer.clean_temperature),
+        float(trainer.clean_weight),
+    ]
+    theirs = [*oracle.temperatures, oracle.clean_weight]
+    np.testing.assert_allclose(ours, theirs, rtol=1e-5)
+    assert max(oracle.temperatures) > 1.0
+
+
+def test_bmtard_brings_the_entropies_together(batch):
+    x, y = batch
+    models, _ = parity.twins(*TWO_TEACHERS)
+    kernel = models["clean_teacher"].get_layer("logits").kernel
+    kernel.assign(4.0 * keras.ops.convert_to_tensor(kernel))
+    trainer = BMTARD(**models, temperature_rate=0.1)
+    trainer.compile("sgd")
+    for _ in range(3):
+        trainer.train_on_batch(x, y)
+    assert float(trainer.clean_temperature) == pytest.approx(1.3)
+    assert float(trainer.adversarial_temperature) == 1.0
+
+
+@pytest.mark.parametrize("consistency", [0.0, 1.0])
+def test_dgad_is_the_papers(batch, noise, consistency):
+    models, modules = parity.twins(*ONE_TEACHER)
+    x, y = batch
+    # An untrained teacher is right too seldom; make it right on every third.
+    predicted = models["teacher"].predict(x, verbose=0).argmax(-1)
+    y = np.where(np.arange(len(y)) % 3 == 0, predicted, y).astype("int32")
+    parity.compare_step(
+        DGAD(**models, consistency=consistency),
+        modules,
+        transcriptions.adaad_attack,
+        transcriptions.dgad_loss(consistency),
+        x,
+        y,
+        noise,
+    )
+
+
+@pytest.mark.parametrize("clean_weight", [0.0, 0.5])
+def test_saad_is_the_papers(batch, noise, clean_weight):
+    models, modules = parity.twins(*ONE_TEACHER)
+    trainer = SAAD(
+        **models, igdm_weight=3.0, clean_weight=clean_weight, correction=0.7
+    )
+    trainer.epoch.assign(49.0)
+    parity.compare_step(
+        trainer,
+        modules,
+        transcriptions.saad_attack(correction=0.7),
+        transcriptions.saad_loss(5.0, 3.0 * 50 / 200, clean_weight),
+        *batch,
+        noise,
+    )
+
+
+def test_saad_differentiates_the_moving_target(batch, noise):
+    """Fails if someone detaches the correction, or drops it."""
+    models, modules = parity.twins(*ONE_TEACHER)
+    x, y = batch
+    x_adv = SAAD(**models).perturb(x, y, noise=noise)
+    fixed = SAAD(**models, correction=0.0).perturb(x, y, noise=noise)
+    assert (np.abs(x_adv - fixed) < 1e-5).mean() < 0.99
+
+
+@pytest.mark.parametrize(
+    "order", [None, ("adversarial", "clean", "opposite", "adversarial")]
+)
+def test_igdm_is_the_papers(batch, noise, order):
+    models, modules = parity.twins(*ONE_TEACHER)
+    term = IGDM(weight=2.0, order=order)
+    trainer = AdaAD(**models, regularizers=[term])
+    trainer.epochs.assign(4.0)
+    parity.compare_step(
+        trainer,
+        modules,
+        transcriptions.adaad_attack,
+        transcriptions.adaad_igdm_loss(
+            2.0 * 1 / 4, order or ("clean", "adversarial", "opposite")
+        ),
+        *batch,
+        noise,
+    )
+
+
+def methods(models):
+    clean_teacher = models.pop("clean_teacher")
+    return {
+        "mtard": lambda: MTARD(**models, clean_teacher=clean_teacher),
+        "bmtard": lambda: BMTARD(
+            **models, clean_teacher=clean_teacher, temperature_rate=0.1
+        ),
+        "dgad": lambda: DGAD(**models, regularizers=[IGDM(2.0)]),
+        "saad": lambda: SAAD(**models, clean_weight=0.5),
+    }
+
+
+@pytest.mark.parametrize("name", ["mtard", "bmtard", "dgad", "saad"])
+def test_trains_and_resumes_in_the_middle(tmp_path, batch, name):
+    """One run per method: `fit` moves the state, a file keeps all of it."""
+    x, y = batch
+    models, _ = parity.twins(*TWO_TEACHERS)
+    trainer = methods(models)[name]()
+    trainer.compile(keras.optimizers.SGD(0.1, momentum=0.9))
+    before = states(trainer)
+    trainer.fit(x, y, batch_size=16, epochs=2, verbose=0)
+    assert float(trainer.epoch) == 1.0 and float(trainer.epochs) == 2.0
+    moved = [a != b for a, b in zip(before, states(trainer), strict=True)]
+    # A temperature stays at its bound.
+    assert sum(moved) >= len(moved) - 1
+
+    trainer.save(tmp_path / "trainer.keras")
+    resumed = keras.models.load_model(tmp_path / "trainer.keras")
+    assert states(resumed) == states(trainer)
+    for name, value in trainer.get_config().items():
+        if name not in TWO_TEACHERS:
+            assert resumed.get_config()[name] == value
+    ours = resumed.train_on_batch(x, y)
+    assert ours == pytest.approx(trainer.train_on_batch(x, y), rel=1e-5)
+    assert states(resumed) == pytest.approx(states(trainer), rel=1e-5)
+    for a, b in zip(
+        resumed.student.get_weights(),
+        trainer.student.get_weights(),
+        strict=True,
+    ):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
+
+    before = states(trainer)
+    assert np.isfinite(trainer.test_on_batch(x, y)).all()
+    assert states(trainer) == before
+
+
+def test_rates_fall_after_the_published_epochs():
+    models, _ = parity.twins(*TWO_TEACHERS)
+    trainer = MTARD(**models)
+    trainer.epochs.assign(300.0)
+    rates = []
+    for epoch in (214, 215, 259, 260, 284, 285):
+        trainer.epoch.assign(epoch)
+        rates.append(float(trainer.dropped(1.0)))
+    np.testing.assert_allclose(
+        rates, [1.0, 0.1, 0.1, 0.01, 0.01, 0.001], rtol=1e-6
+    )
+
+
+def test_two_equal_networks_keep_the_weight_finite(batch):
+    """No loss at the first step, nothing to divide by."""
+    x, y = batch
+    models, _ = parity.twins(*TWO_TEACHERS)
+    for name in ("teacher", "clean_teacher"):
+        models[name] = keras.models.clone_model(models["student"])
+    for model in models.values():
+        kernel = model.get_layer("logits").kernel
+        kernel.assign(np.zeros(kernel.shape))
+    trainer = MTARD(**models)
+    trainer.compile(keras.optimizers.SGD(0.0))
+    trainer.train_on_batch(x, y)
+    assert np.isfinite(states(trainer)).all()
+
+
+@pytest.mark.parametrize("method", [MTARD, BMTARD])
+def test_a_missing_clean_teacher_is_named(method):
+    teacher, student = networks.teacher_net(), networks.student_net()
+    with pytest.raises(TypeError, match="clean_teacher"):
+        method(teacher, student)
+    with pytest.raises(TypeError, match="`clean_teacher` must be"):
+        method(teacher, student, clean_teacher=None)
+    with pytest.raises(ValueError, match="`clean_teacher` and `student`"):
+        method(teacher, student, clean_teacher=student)
+
+
+@pytest.mark.parametrize(
+    "method, argument, value",
+    [
+        (MTARD, "weight_rate", 1.1),
+        (MTARD, "beta", -1.0),
+        (MTARD, "drops", [1.5]),
+        (MTARD, "reduction", "sum"),
+        (MTARD, "scale", 0.0),
+        (BMTARD, "temperature_rate", -0.1),
+        (BMTARD, "max_temperature", 0.5),
+        (DGAD, "consistency", -1.0),
+        (SAAD, "entropy_scale", -1.0),
+        (SAAD, "igdm_weight", -1.0),
+        (SAAD, "clean_weight", -1.0),
+        (SAAD, "correction", float("nan")),
+    ],
+)
+def test_bad_arguments_are_named(method, argument, value):
+    models = {
+        "teacher": networks.teacher_net(),
+        "student": networks.student_net(),
+    }
+    if issubclass(method, MTARD):
+        models["clean_teacher"] = networks.teacher_net("clean_teacher")
+    with pytest.raises(ValueError, match=f"`{argument}"):
+        method(**models, **{argument: value})
+
+
+def test_bad_terms_are_named():
+    networks_ = networks.teacher_net(), networks.student_net()
+    with pytest.raises(TypeError, match="`regularizers`"):
+        AdaAD(*networks_, regularizers=IGDM())
+    with pytest.raises(TypeError, match="`regularizers`"):
+        AdaAD(*networks_, regularizers=["igdm"])
+    with pytest.raises(ValueError, match="`weight`"):
+        IGDM(weight=-1.0)
+    with pytest.raises(ValueError, match="opposite"):
+        IGDM(order=("clean", "adversarial"))
+
+
+@pytest.mark.parametrize("name", ["mtard", "bmtard", "dgad", "saad"])
+def test_labels_are_needed(batch, name):
+    models, _ = parity.twins(*TWO_TEACHERS)
+    trainer = methods(models)[name]()
+    trainer.compile("sgd")
+    with pytest.raises(ValueError, match="needs labels"):
+        trainer.fit(batch[0], verbose=0)

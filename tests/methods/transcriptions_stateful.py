@@ -1,0 +1,192 @@
+"""MTARD, B-MTARD, DGAD, SAAD and IGDM in plain PyTorch, from their formulas.
+
+In the form that `parity.compare_step` takes. What a method carries from step
+to step is an attribute of its transcription, a Python number.
+"""
+
+import torch
+import torch.nn.functional as F
+
+EPSILON, STEP_SIZE = 8 / 255, 2 / 255
+
+
+def divergence(target, predicted):
+    """KL of the softmax outputs, one value per sample."""
+    log_q = F.log_softmax(predicted, 1)
+    return F.kl_div(log_q, F.softmax(target, 1), reduction="none").sum(1)
+
+
+def entropy(logits):
+    # In float64: SAAD takes differences of entropies.
+    return torch.distributions.Categorical(logits=logits.double()).entropy()
+
+
+def ascend(modules, objective, x, noise):
+    """Ten signed steps from an unclipped start, the student in eval mode."""
+    modules["student"].eval()
+    x_adv = x + noise
+    for _ in range(10):
+        x_adv = x_adv.detach().requires_grad_(True)
+        (gradient,) = torch.autograd.grad(objective(x_adv).sum(), x_adv)
+        x_adv = x_adv.detach() + STEP_SIZE * gradient.sign()
+        x_adv = x + (x_adv - x).clamp(-EPSILON, EPSILON)
+        x_adv = x_adv.clamp(0.0, 1.0)
+    modules["student"].train()
+    return x_adv
+
+
+@torch.no_grad()
+def target(modules, x, teacher="teacher"):
+    return modules[teacher](x)
+
+
+class Mtard:
+    """`first` is `None` before the first step, as nothing is known yet."""
+
+    def __init__(self, rate=0.025, scale=1.0):
+        self.rate, self.scale = rate, scale
+        self.clean_weight, self.first = 0.5, None
+
+    def attack(self, modules, x, y, noise):
+        def cross_entropy(x_adv):
+            return F.cross_entropy(modules["student"](x_adv), y)
+
+        return ascend(modules, cross_entropy, x, noise)
+
+    def targets(self, modules, x, x_adv):
+        return target(modules, x_adv), target(modules, x, "clean_teacher")
+
+    def loss(self, modules, x, x_adv, y):
+        on_adversarial = modules["student"](x_adv)
+        on_clean = modules["student"](x)
+        robust, clean = self.targets(modules, x, x_adv)
+        losses = (
+            divergence(robust, on_adversarial).mean(),
+            divergence(clean, on_clean).mean(),
+        )
+        values = [value.item() for value in losses]
+        self.first = self.first or values
+        relative = [v / f for v, f in zip(values, self.first, strict=True)]
+        goal = relative[1] / sum(relative)
+        self.clean_weight += self.rate * (goal - self.clean_weight)
+        weights = (1 - self.clean_weight, self.clean_weight)
+        total = weights[0] * losses[0] + weights[1] * losses[1]
+        return self.scale * total
+
+
+class Bmtard(Mtard):
+    """A large rate and a small ceiling, so that both clips are reached."""
+
+    def __init__(self, temperature_rate, ceiling):
+        super().__init__()
+        self.temperature_rate, self.ceiling = temperature_rate, ceiling
+        self.temperatures = [1.0, 1.0]
+
+    def targets(self, modules, x, x_adv):
+        softened = [
+            logits / temperature
+            for logits, temperature in zip(
+                super().targets(modules, x, x_adv),
+                self.temperatures,
+                strict=True,
+            )
+        ]
+        robust, clean = (entropy(z).mean().item() for z in softened)
+        step = self.temperature_rate if robust > clean else 0.0
+        step -= self.temperature_rate if clean > robust else 0.0
+        moved = (self.temperatures[0] - step, self.temperatures[1] + step)
+        self.temperatures = [min(max(t, 1.0), self.ceiling) for t in moved]
+        return softened
+
+
+def adaad_attack(modules, x, y, noise):
+    def disagreement(x_adv):
+        return divergence(modules["teacher"](x_adv), modules["student"](x_adv))
+
+    return ascend(modules, disagreement, x, noise)
+
+
+def corrected(logits, y):
+    """Row by row, the largest logit and the label's change places."""
+    logits = logits.clone()
+    for row, label in zip(logits, y.tolist(), strict=True):
+        largest = int(row.argmax())
+        row[[largest, label]] = row[[label, largest]]
+    return logits
+
+
+def dgad_loss(consistency):
+    """By groups, as published: each one's mean by its share of the batch."""
+
+    def loss(modules, x, x_adv, y):
+        clean, adversarial = modules["student"](x), modules["student"](x_adv)
+        on_clean, on_adversarial = target(modules, x), target(modules, x_adv)
+        errs = on_clean.argmax(1) != y
+        share = errs.double().mean().item()
+        assert 0.0 < share < 1.0
+        total = share * divergence(
+            corrected(on_clean, y)[errs], clean[errs]
+        ).mean() + (1 - share) * (
+            divergence(corrected(on_adversarial, y)[~errs], adversarial[~errs])
+        ).mean(0)
+        probabilities = F.softmax(adversarial, 1), F.softmax(clean, 1)
+        return total + consistency * F.mse_loss(*probabilities)
+
+    return loss
+
+
+def igdm_term(modules, x, x_adv, on_adversarial, on_opposite):
+    opposite = x - (x_adv - x)
+    change = target(modules, x_adv) - target(modules, opposite)
+    return divergence(change, on_adversarial - on_opposite)
+
+
+def adaad_igdm_loss(weight, order):
+    def loss(modules, x, x_adv, y):
+        images = {"clean": x, "adversarial": x_adv, "opposite": 2 * x - x_adv}
+        logits = {view: modules["student"](images[view]) for view in order}
+        term = igdm_term(
+            modules, x, x_adv, logits["adversarial"], logits["opposite"]
+        )
+        host = divergence(target(modules, x_adv), logits["adversarial"])
+        return (host + weight * term).mean()
+
+    return loss
+
+
+def saad_attack(correction):
+    def attack(modules, x, y, noise):
+        leaf = x.clone().requires_grad_(True)
+        fixed = modules["teacher"](leaf)
+        of_label = fixed[torch.arange(len(y)), y].sum()
+        (slope,) = torch.autograd.grad(of_label, leaf)
+
+        def disagreement(x_adv):
+            change = (slope * (x_adv - x)).sum((1, 2, 3))
+            linear = (
+                fixed.detach()
+                + correction * F.one_hot(y, 10) * (change[:, None])
+            )
+            return divergence(linear, modules["student"](x_adv))
+
+        return ascend(modules, disagreement, x, noise)
+
+    return attack
+
+
+def saad_loss(scale, igdm, clean_weight):
+    def loss(modules, x, x_adv, y):
+        on_adversarial = modules["student"](x_adv)
+        on_opposite = modules["student"](2 * x - x_adv)
+        on_clean = modules["student"](x)
+        robust = target(modules, x_adv)
+        uncertainty = entropy(robust)
+        weight = scale * (uncertainty - uncertainty.min())
+        rank = (weight - weight.min()) / (weight.max() - weight.min())
+        term = igdm_term(modules, x, x_adv, on_adversarial, on_opposite)
+        per_sample = weight * (
+            divergence(robust, on_adversarial) + igdm * term
+        ) + clean_weight * (1 - rank) * divergence(target(modules, x), on_clean)
+        return per_sample.mean()
+
+    return loss

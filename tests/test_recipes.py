@@ -1,0 +1,189 @@
+"""The recipes against the classes, and against the published schedules."""
+
+import importlib
+import inspect
+import pkgutil
+
+import keras
+import numpy as np
+import pytest
+
+from keras_adaad import methods
+from keras_adaad import models
+from keras_adaad import recipes
+from keras_adaad import zoo
+from keras_adaad.adversarial_training import AdversarialTraining
+from tests import networks
+
+
+def method_classes():
+    """Returns the classes of the package's methods by name."""
+    classes = {}
+    for module in pkgutil.iter_modules(methods.__path__):
+        module = importlib.import_module(f"{methods.__name__}.{module.name}")
+        for name, value in vars(module).items():
+            own = getattr(value, "__module__", None) == module.__name__
+            if own and inspect.isclass(value):
+                classes[name] = value
+    return classes
+
+
+CLASSES = method_classes()
+PAIRS = recipes.list_recipes()
+
+
+def test_every_method_has_a_recipe():
+    assert set(CLASSES) == {name for name, _ in PAIRS}
+    assert len(set(PAIRS)) == len(PAIRS)
+    assert ("SAAD", "tiny_imagenet") in recipes.list_recipes("tiny_imagenet")
+
+
+@pytest.mark.parametrize(("name", "dataset"), PAIRS)
+def test_method_takes_the_recipe(name, dataset):
+    recipe = recipes.get(name, dataset)
+    method = CLASSES[recipe.method]
+    assert issubclass(method, AdversarialTraining)
+    needed = {
+        argument
+        for base in method.__mro__
+        for argument in inspect.signature(base.__init__).parameters
+    }
+    teachers = {
+        argument: networks.dense_net(argument)
+        for argument in ("teacher", "clean_teacher")
+        if argument in needed
+    }
+    trainer = method(
+        student=networks.dense_net("student"),
+        **teachers,
+        **recipe.arguments(seed=3),
+    )
+    config = trainer.get_config()
+    for argument, value in recipe.constructor.items():
+        assert config[argument] == pytest.approx(value), argument
+    if recipe.igdm is not None:
+        (igdm,) = trainer.regularizers
+        assert igdm.get_config() == recipe.igdm
+
+    # The class and the recipe state the same attack, from scale to clipping.
+    published = method.published_attack((0.0, 1.0)).get_config()
+    assert recipe.attack(seed=published["seed"]).get_config() == {
+        key: pytest.approx(value) if isinstance(value, float) else value
+        for key, value in published.items()
+    }
+    if recipe.student is not None:
+        assert inspect.isfunction(getattr(models, recipe.student))
+    if recipe.teacher is not None:
+        zoo.entry(recipe.teacher, dataset, "Linf")
+
+
+# The learning rate at an epoch, as the reference code computes it.
+
+
+def adaad_rate(epoch):
+    return 0.1 if epoch < 100 else 0.01 if epoch < 150 else 0.001
+
+
+def pgdat_rate(epoch):
+    return 0.1 if epoch < 100 else 0.01 if epoch < 105 else 0.001
+
+
+def trades_rate(epoch):
+    return 0.1 if epoch + 1 < 75 else 0.01
+
+
+def ard_rate(epoch):
+    rate = 0.1
+    if epoch >= 100:
+        rate = 0.1 * 0.1
+    if epoch >= 150:
+        rate = 0.1 * 0.1
+    return rate
+
+
+def rslad_rate(epoch):
+    return 0.1 * 0.1 ** sum(epoch >= drop for drop in (215, 260, 285))
+
+
+# Epochs, weight decay, batch size, and the rate; None for any data set.
+PUBLISHED = {
+    ("AdaAD", None): (200, 5e-4, 128, adaad_rate),
+    ("AdaIAD", None): (200, 5e-4, 128, adaad_rate),
+    ("DGAD", None): (200, 5e-4, 128, adaad_rate),
+    ("PGDAT", None): (110, 5e-4, 128, pgdat_rate),
+    ("TRADES", "cifar10"): (76, 2e-4, 128, trades_rate),
+    ("ARD", "cifar10"): (200, 2e-4, 128, ard_rate),
+    ("ARD", "cifar100"): (200, 2e-4, 256, ard_rate),
+    ("IAD", None): (200, 2e-4, 128, ard_rate),
+    ("IADII", None): (200, 2e-4, 128, ard_rate),
+    ("RSLAD", None): (300, 2e-4, 128, rslad_rate),
+    ("MTARD", None): (300, 2e-4, 128, rslad_rate),
+    ("BMTARD", None): (300, 2e-4, 128, rslad_rate),
+    ("IGDM", None): (200, 2e-4, 128, adaad_rate),
+    ("SAAD", None): (200, 2e-4, 128, adaad_rate),
+}
+
+
+@pytest.mark.parametrize(("name", "dataset"), PAIRS)
+def test_optimizer(name, dataset):
+    expected = PUBLISHED.get((name, dataset)) or PUBLISHED[name, None]
+    epochs, weight_decay, batch_size, rate = expected
+    recipe = recipes.get(name, dataset)
+    assert (recipe.epochs, recipe.batch_size) == (epochs, batch_size)
+    optimizer = recipe.optimizer(steps_per_epoch=7)
+    config = optimizer.get_config()
+    assert (config["momentum"], config["weight_decay"]) == (0.9, weight_decay)
+    assert not config["nesterov"]
+    schedule = keras.optimizers.schedules.deserialize(config["learning_rate"])
+    around = {0, epochs - 1, *recipe.drops, *(d - 1 for d in recipe.drops)}
+    for epoch in around:
+        for step in (7 * epoch, 7 * epoch + 6):
+            assert float(schedule(step)) == pytest.approx(rate(epoch))
+
+
+def test_other_lengths():
+    recipe = recipes.get("AdaIAD", "cifar10").with_epochs(5)
+    assert recipe.drops == (3, 4)
+    assert recipe.constructor["begin_epoch"] == 2
+    assert recipes.get("SAAD", "cifar10").with_epochs(20).average_from == 10
+    assert recipes.get("RSLAD", "cifar10").with_epochs(300).drops == (
+        *(215, 260),
+        285,
+    )
+    optimizer = recipes.get("AdaAD", "cifar10").optimizer(10, epochs=5)
+    rates = optimizer.get_config()["learning_rate"]["config"]
+    assert rates["boundaries"] == [29, 39]
+    np.testing.assert_allclose(rates["values"], [0.1, 0.01, 0.001])
+    # One epoch has no drop within it.
+    schedule = recipes.get("AdaAD", "cifar10").optimizer(5, 1).get_config()
+    assert schedule["learning_rate"]["config"]["boundaries"][0] == 4
+
+
+def test_other_epsilon():
+    attack = recipes.get("TRADES", "cifar10").attack(epsilon=0.062, seed=1)
+    assert attack.epsilon == pytest.approx(0.062)
+    assert attack.step_size == pytest.approx(0.014)
+    assert attack.seed == 1
+
+
+def test_prints():
+    text = str(recipes.get("AdaAD", "cifar10"))
+    assert "AdaAD(alpha=1.0, reduction='mean')" in text
+    assert "epsilon 8/255, step 2/255, normal start" in text
+    assert "a tenth after epochs 100, 150 of 200" in text
+    assert "teacher     not known" in str(recipes.get("ARD", "cifar10"))
+    assert "epsilon 0.031" in str(recipes.get("TRADES", "cifar10"))
+    assert "regularizers=[IGDM(weight=20.0" in str(
+        recipes.get("IGDM", "cifar100")
+    )
+    assert len(recipes.table().splitlines()) == 2 + len(PAIRS)
+    assert len(recipes.table("tiny_imagenet").splitlines()) == 3
+
+
+def test_bad_input():
+    with pytest.raises(ValueError, match="must be a pair of"):
+        recipes.get("TRADES", "cifar100")
+    with pytest.raises(ValueError, match="`epochs` must be at least 1"):
+        recipes.get("ARD", "cifar10").with_epochs(0)
+    with pytest.raises(TypeError, match="`steps_per_epoch` must be an integer"):
+        recipes.get("ARD", "cifar10").optimizer(3.5)

@@ -1,0 +1,120 @@
+"""Adversarial weight perturbation against a transcription in PyTorch."""
+
+import copy
+
+import keras
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+import keras_adaad
+from benchmarks import reference
+from tests import networks
+from tests.methods.test_adaad import relative_error
+from tests.methods.test_adaad import to_torch
+
+GAMMA = 0.02
+
+
+def published_step(module, x, y):
+    """One step of PGD-AT without an attack, at the perturbed weights."""
+    proxy = copy.deepcopy(module).train()
+    F.cross_entropy(proxy(x), y).backward()
+    offsets = {
+        name: GAMMA * w.detach().norm() / w.grad.norm() * w.grad
+        for name, w in proxy.named_parameters()
+        if w.ndim > 1
+    }
+    module.train()
+    parameters = dict(module.named_parameters())
+    optimizer = torch.optim.SGD(parameters.values(), 0.1)
+    with torch.no_grad():
+        for name, offset in offsets.items():
+            parameters[name] += offset
+    loss = F.cross_entropy(module(x), y)
+    module(x)  # The clean view, second.
+    loss.backward()
+    optimizer.step()
+    with torch.no_grad():
+        for name, offset in offsets.items():
+            parameters[name] -= offset
+    return loss.item()
+
+
+@pytest.mark.parametrize("jit_compile", ["auto", False])
+def test_step_is_the_published_one(batch, jit_compile):
+    x, y = batch
+    student = networks.student_net()
+    module = reference.copy_weights(student, reference.ConvNet((8, 12)))
+    starts = {layer.name: layer.get_weights() for layer in student.layers}
+    # Epsilon 0: both see the clean images, and the weights alone move.
+    trainer = keras_adaad.PGDAT(
+        student,
+        keras_adaad.attacks.PGD(epsilon=0.0, step_size=0.0, start=None),
+        weight_perturbation=GAMMA,
+    )
+    trainer.compile(keras.optimizers.SGD(0.1), jit_compile=jit_compile)
+    logs = trainer.train_on_batch(x, y, return_dict=True)
+    loss = published_step(module, to_torch(x), torch.tensor(y).long())
+    assert float(logs["loss"]) == pytest.approx(loss, rel=1e-4)
+    for name, child in module.named_children():
+        ours = student.get_layer(name).get_weights()
+        theirs = list(child.state_dict().values())[: len(ours)]
+        for value, target, start in zip(
+            ours, theirs, starts[name], strict=True
+        ):
+            target = target.numpy()
+            if target.ndim == 4:
+                target = target.transpose(2, 3, 1, 0)
+            elif target.ndim == 2:
+                target = target.T
+            assert relative_error(value, target) < 1e-3, name
+            if not name.startswith("bn"):
+                update = relative_error(value - start, target - start)
+                assert update < 1e-3, name
+
+
+def test_it_raises_the_loss(batch):
+    x, y = batch
+    losses = []
+    for size in (0.0, 0.05):
+        keras.utils.set_random_seed(0)
+        trainer = keras_adaad.TRADES(
+            networks.student_net(), weight_perturbation=size
+        )
+        trainer.compile("sgd")
+        logs = trainer.train_on_batch(x, y, return_dict=True)
+        losses.append(float(logs["loss"]))
+    assert losses[1] > losses[0] * 1.01
+
+
+def test_it_trains_and_is_saved(digits, tmp_path):
+    x, y = digits[0][:64], digits[1][:64]
+    trainer = keras_adaad.AdaAD(
+        networks.teacher_net(),
+        networks.student_net(),
+        weight_perturbation=0.005,
+    )
+    trainer.compile("sgd", metrics=["accuracy"])
+    history = trainer.fit(x, y, epochs=2, verbose=0).history
+    assert np.isfinite(history["loss"]).all()
+    trainer.save(tmp_path / "trainer.keras")
+    loaded = keras.models.load_model(tmp_path / "trainer.keras")
+    assert loaded.weight_perturbation == 0.005
+
+
+def test_two_replicas_are_refused(batch, two_devices):
+    with two_devices.scope():
+        trainer = keras_adaad.PGDAT(
+            networks.student_net(), weight_perturbation=0.01
+        )
+        trainer.compile("sgd")
+    with pytest.raises(ValueError, match="one device"):
+        trainer.fit(*batch, batch_size=16, verbose=0)
+
+
+@pytest.mark.parametrize("size", [-0.1, "0.1", None])
+def test_bad_size(size):
+    with pytest.raises((TypeError, ValueError), match="weight_perturbation"):
+        keras_adaad.PGDAT(networks.student_net(), weight_perturbation=size)
