@@ -9,10 +9,8 @@ import torch
 import torch.nn.functional as F
 
 import keras_adaad
-from benchmarks import reference
 from tests import networks
-from tests.methods.test_adaad import relative_error
-from tests.methods.test_adaad import to_torch
+from tests.methods import parity
 
 GAMMA = 0.02
 
@@ -45,8 +43,8 @@ def published_step(module, x, y):
 @pytest.mark.parametrize("jit_compile", ["auto", False])
 def test_step_is_the_published_one(batch, jit_compile):
     x, y = batch
-    student = networks.student_net()
-    module = reference.copy_weights(student, reference.ConvNet((8, 12)))
+    models, modules = parity.twins("student")
+    student, module = models["student"], modules["student"]
     starts = {layer.name: layer.get_weights() for layer in student.layers}
     # Epsilon 0: both see the clean images, and the weights alone move.
     trainer = keras_adaad.PGDAT(
@@ -56,23 +54,10 @@ def test_step_is_the_published_one(batch, jit_compile):
     )
     trainer.compile(keras.optimizers.SGD(0.1), jit_compile=jit_compile)
     logs = trainer.train_on_batch(x, y, return_dict=True)
-    loss = published_step(module, to_torch(x), torch.tensor(y).long())
+    images, labels = parity.to_torch(x), torch.tensor(y).long()
+    loss = published_step(module, images, labels)
     assert float(logs["loss"]) == pytest.approx(loss, rel=1e-4)
-    for name, child in module.named_children():
-        ours = student.get_layer(name).get_weights()
-        theirs = list(child.state_dict().values())[: len(ours)]
-        for value, target, start in zip(
-            ours, theirs, starts[name], strict=True
-        ):
-            target = target.numpy()
-            if target.ndim == 4:
-                target = target.transpose(2, 3, 1, 0)
-            elif target.ndim == 2:
-                target = target.T
-            assert relative_error(value, target) < 1e-3, name
-            if not name.startswith("bn"):
-                update = relative_error(value - start, target - start)
-                assert update < 1e-3, name
+    parity.assert_same_change(student, module, starts)
 
 
 def test_it_raises_the_loss(batch):

@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from keras_adaad import checks
+from keras_adaad.losses import entropy_from_logits
 from keras_adaad.methods.mtard import MTARD
 
 
@@ -91,7 +92,10 @@ class BMTARD(MTARD):
         robust = robust / self.adversarial_temperature
         clean = clean / self.clean_temperature
         if self.learning:
-            excess = ops.sign(_mean_entropy(robust) - _mean_entropy(clean))
+            excess = ops.sign(
+                ops.mean(entropy_from_logits(robust))
+                - ops.mean(entropy_from_logits(clean))
+            )
             self._move(self.adversarial_temperature, -excess)
             self._move(self.clean_temperature, excess)
         return robust, clean
@@ -106,11 +110,3 @@ class BMTARD(MTARD):
             "temperature_rate": self.temperature_rate,
             "max_temperature": self.max_temperature,
         }
-
-
-def _mean_entropy(logits):
-    log_probabilities = ops.log_softmax(logits)
-    entropies = -ops.sum(
-        ops.exp(log_probabilities) * log_probabilities, axis=-1
-    )
-    return ops.mean(entropies)

@@ -7,6 +7,7 @@ from keras_adaad import backend
 from keras_adaad import checks
 from keras_adaad.distiller import Distiller
 from keras_adaad.logits import logits_function
+from keras_adaad.losses import entropy_from_logits
 from keras_adaad.losses import kl_divergence_from_logits
 from keras_adaad.losses import label_indices
 from keras_adaad.methods.igdm import IGDM
@@ -136,7 +137,7 @@ class SAAD(Distiller):
 
     def outer_loss(self, views, logits, y):
         target = self.teacher_logits(views["adversarial"])
-        entropy = _entropy(target)
+        entropy = entropy_from_logits(target)
         weight = self.entropy_scale * (entropy - ops.min(entropy))
         loss = weight * (
             kl_divergence_from_logits(target, logits["adversarial"])
@@ -160,8 +161,3 @@ class SAAD(Distiller):
             "clean_weight": self.clean_weight,
             "correction": self.correction,
         }
-
-
-def _entropy(logits):
-    log_probabilities = ops.log_softmax(logits)
-    return -ops.sum(ops.exp(log_probabilities) * log_probabilities, axis=-1)

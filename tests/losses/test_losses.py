@@ -39,6 +39,13 @@ def test_kl_divergence_of_saturated_logits_is_finite():
     np.testing.assert_allclose(ops.convert_to_numpy(value), [400.0], rtol=1e-5)
 
 
+def test_entropy(logits):
+    p = softmax(logits[0])
+    value = losses.entropy_from_logits(ops.convert_to_tensor(logits[0]))
+    expected = -(p * np.log(p)).sum(-1)
+    np.testing.assert_allclose(ops.convert_to_numpy(value), expected, rtol=1e-4)
+
+
 @pytest.mark.parametrize("form", ["indices", "column", "one-hot", "soft"])
 def test_cross_entropy(logits, form):
     logits = logits[0]

@@ -105,10 +105,15 @@ def compare_step(
         optimizer.zero_grad()
         value.backward()
         optimizer.step()
-    for name, module in student.named_children():
-        ours = trainer.student.get_layer(name).get_weights()
+    assert_same_change(trainer.student, student, starts)
+
+
+def assert_same_change(model, module, starts):
+    """Asserts that weights and statistics moved alike, to 1e-3."""
+    for name, child in module.named_children():
+        ours = model.get_layer(name).get_weights()
         for start, value, target in zip(
-            starts[name], ours, _arrays(module), strict=True
+            starts[name], ours, _arrays(child), strict=True
         ):
             error = np.linalg.norm(value - target)
             assert error < 1e-3 * np.linalg.norm(target - start), name
