@@ -149,28 +149,15 @@ def conv2d(x, kernel, bias, **options):
             `keras.ops.conv`, and `padding`: "same", "valid", or the number of
             zeros before and after the rows and the columns.
     """
-    if isinstance(options["padding"], str):
-        x = keras.ops.conv(x, kernel, **options)
-    else:
-        x = tf.nn.conv2d(
-            x,
-            kernel,
-            options["strides"],
-            _explicit(options),
-            _layout(options),
-            options["dilation_rate"],
-        )
+    x, padding = _padded(x, options)
+    x = keras.ops.conv(x, kernel, **{**options, "padding": padding})
     return x if bias is None else tf.nn.bias_add(x, bias, _layout(options))
 
 
 def depthwise_conv2d(x, kernel, bias, **options):
     """Convolves each channel."""
-    padding, layout = options["padding"], _layout(options)
-    if not isinstance(padding, str):
-        # TensorFlow ends the process where its optimizer fuses a depthwise
-        # convolution that has this padding with the bias and the ReLU.
-        x, padding = tf.pad(x, _explicit(options)), "valid"
-    stride, _ = options["strides"]
+    x, padding = _padded(x, options)
+    layout, (stride, _) = _layout(options), options["strides"]
     steps = (
         (1, stride, stride, 1) if layout == "NHWC" else (1, 1, stride, stride)
     )
@@ -182,12 +169,20 @@ def _layout(options):
     return "NHWC" if options["data_format"] == "channels_last" else "NCHW"
 
 
-def _explicit(options):
-    rows, columns = options["padding"]
-    images = [list(rows), list(columns)]
+def _padded(x, options):
+    """Returns the images and the padding that is left to the convolution.
+
+    TensorFlow's convolutions take explicit padding, but a wide one is slower
+    then, and a depthwise one that its optimizer fuses with the bias and the
+    ReLU ends the process.
+    """
+    padding = options["padding"]
+    if isinstance(padding, str):
+        return x, padding
+    none = (0, 0)
     if _layout(options) == "NHWC":
-        return [[0, 0], *images, [0, 0]]
-    return [[0, 0], [0, 0], *images]
+        return tf.pad(x, (none, *padding, none)), "valid"
+    return tf.pad(x, (none, none, *padding)), "valid"
 
 
 def _tensor(value):

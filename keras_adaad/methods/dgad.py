@@ -5,9 +5,9 @@ from keras import ops
 
 from keras_adaad import checks
 from keras_adaad.distiller import Distiller
-from keras_adaad.logits import logits_function
 from keras_adaad.losses import kl_divergence_from_logits
 from keras_adaad.losses import label_indices
+from keras_adaad.methods.adaad import AdaAD
 
 
 @keras.saving.register_keras_serializable(package="keras_adaad")
@@ -77,11 +77,7 @@ class DGAD(Distiller):
         self.consistency = consistency
 
     def inner_objective(self, x, y):
-        teacher = logits_function(self.teacher)
-        student = logits_function(self.student)
-        return lambda x_adv: kl_divergence_from_logits(
-            teacher(x_adv), student(x_adv)
-        )
+        return AdaAD.inner_objective(self, x, y)
 
     def outer_loss(self, views, logits, y):
         def divergence(view):
