@@ -1,9 +1,11 @@
 """The everyday checkpoint: the student alone."""
 
-import os
+import functools
 import pathlib
 
 import keras
+
+from keras_adaad.callbacks.whole_file import write_whole
 
 
 class StudentCheckpoint(keras.callbacks.ModelCheckpoint):
@@ -57,7 +59,5 @@ class _WholeSaves:
     def _whole(self, save, filepath, arguments):
         if "://" in str(filepath):  # A bucket has no such move.
             return save(filepath, **arguments)
-        path = pathlib.Path(filepath)
-        part = path.with_name(f"part.{path.name}")
-        save(part, **arguments)
-        os.replace(part, path)
+        save = functools.partial(save, **arguments)
+        write_whole(pathlib.Path(filepath), save)

@@ -1,6 +1,5 @@
 """Stochastic weight averaging, with the BatchNorm statistics it needs."""
 
-import os
 import pathlib
 
 import keras
@@ -8,6 +7,7 @@ from keras import ops
 
 from keras_adaad import checks
 from keras_adaad.adversarial_training import AdversarialTraining
+from keras_adaad.callbacks.whole_file import write_whole
 
 
 class StochasticWeightAveraging(keras.callbacks.Callback):
@@ -136,8 +136,8 @@ class StochasticWeightAveraging(keras.callbacks.Callback):
 
     def _save(self, epoch):
         state = self._state_path(epoch)
-        _write_whole(state, self.student.save_weights)
-        _write_whole(self.filepath, self.student.save)
+        write_whole(state, self.student.save_weights)
+        write_whole(self.filepath, self.student.save)
         self._state_path(epoch - 2).unlink(missing_ok=True)
 
     def _resume(self, epoch):
@@ -243,9 +243,3 @@ def _batch_norms(layer):
         for batch_norm in _batch_norms(child)
     ]
     return list({id(batch_norm): batch_norm for batch_norm in found}.values())
-
-
-def _write_whole(path, write):
-    part = path.with_name(f"part.{path.name}")
-    write(part)
-    os.replace(part, path)

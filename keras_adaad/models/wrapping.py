@@ -6,8 +6,6 @@ from keras import layers
 from keras_adaad.checks.models import check_model
 from keras_adaad.models.network import check_statistics
 
-_SOFTMAX = "softmax"
-
 
 def logits(model):
     """Returns the model without its final softmax.
@@ -108,7 +106,7 @@ def _last_layer(model):
 
 
 def _is_softmax(activation):
-    return getattr(activation, "__name__", "") == _SOFTMAX
+    return getattr(activation, "__name__", "") == "softmax"
 
 
 def _without_activation(layer):

@@ -7,13 +7,9 @@ import time
 
 import keras
 
-from keras_adaad.zoo import architecture as architectures
-from keras_adaad.zoo import conversion
-from keras_adaad.zoo import files
 from keras_adaad.zoo import load
 from keras_adaad.zoo import parity
 from keras_adaad.zoo import registry
-from keras_adaad.zoo.state_dict import state_dict
 from keras_adaad.zoo.verify import verify
 
 
@@ -25,23 +21,19 @@ def convert(arguments):
     """Converts a file, checks its logits, and writes the `.keras`."""
     start = time.time()
     if arguments.name:
-        entry = registry.entry(
-            arguments.name,
-            arguments.dataset or "cifar10",
-            arguments.threat_model or "Linf",
-        )
+        entry = _entry(arguments)
         path = load.fetch(entry, arguments.checkpoint, arguments.download)
-        arrays = state_dict(files.read(path), entry["checkpoint_key"])
-        architecture = entry["architecture"]
-        options = load.published_arguments(entry, arrays)
+        content = load.read_published(entry, path)
     else:
         path = arguments.checkpoint
-        arrays = state_dict(files.read(path), arguments.key)
-        architecture, options = architectures.infer(
-            arrays, arguments.architecture, **json.loads(arguments.arguments)
+        content = load.read(
+            path,
+            arguments.architecture,
+            arguments.key,
+            json.loads(arguments.arguments),
         )
-    model = architectures.build(architecture, options)
-    report = conversion.load_state_dict(model, arrays)
+    arrays, architecture, options = content
+    model, report = load.convert(*content)
     print(f"{path}: {architecture}, {model.count_params():,} parameters")
     print(f"{report}, in {time.time() - start:.1f} s")
     if not parity.can_check():
@@ -55,12 +47,16 @@ def convert(arguments):
     print(f"Wrote {arguments.output}")
 
 
-def run_verify(arguments):
-    entry = registry.entry(
+def _entry(arguments):
+    return registry.entry(
         arguments.name,
         arguments.dataset or "cifar10",
         arguments.threat_model or "Linf",
     )
+
+
+def run_verify(arguments):
+    entry = _entry(arguments)
     model = keras.models.load_model(arguments.model)
     result = verify(
         model,

@@ -65,13 +65,10 @@ def load_robustbench(
     """
     entry = registry.entry(name, dataset, threat_model)
     path = fetch(entry, checkpoint, download)
-    arrays = state_dict(files.read(path), entry["checkpoint_key"])
-    arguments = published_arguments(entry, arrays)
+    arrays, architecture, arguments = read_published(entry, path)
     if data_format is not None:
         arguments["data_format"] = data_format
-    model = architectures.build(entry["architecture"], arguments)
-    conversion.load_state_dict(model, arrays)
-    return model
+    return convert(arrays, architecture, arguments)[0]
 
 
 def load_checkpoint(checkpoint, architecture=None, key=None, **arguments):
@@ -102,13 +99,25 @@ def load_checkpoint(checkpoint, architecture=None, key=None, **arguments):
     student = keras_adaad.zoo.load_checkpoint("resnet18.pth")
     ```
     """
-    arrays = state_dict(files.read(checkpoint), key)
-    architecture, arguments = architectures.infer(
-        arrays, architecture, **arguments
-    )
+    return convert(*read(checkpoint, architecture, key, arguments))[0]
+
+
+def read_published(entry, path):
+    """Returns a registry model's arrays, architecture and arguments."""
+    arrays = state_dict(files.read(path), entry["checkpoint_key"])
+    return arrays, entry["architecture"], published_arguments(entry, arrays)
+
+
+def read(path, architecture, key, arguments):
+    """Returns a file's arrays, architecture and arguments."""
+    arrays = state_dict(files.read(path), key)
+    return arrays, *architectures.infer(arrays, architecture, **arguments)
+
+
+def convert(arrays, architecture, arguments):
+    """Returns the Keras model and the `Conversion` that tells of its keys."""
     model = architectures.build(architecture, arguments)
-    conversion.load_state_dict(model, arrays)
-    return model
+    return model, conversion.load_state_dict(model, arrays)
 
 
 def fetch(entry, checkpoint=None, download=False):
