@@ -67,6 +67,8 @@ class AdversarialTraining(keras.Model):
             [Wu et al. 2020](https://arxiv.org/abs/2004.05884), whose code has
             0.01 for PGD-AT and 0.005 for TRADES). It costs one more forward
             and backward pass. Defaults to `0.0`: none.
+        forward_order: Another order than that of the class. It is for methods
+            to hand on; they save what it follows from.
         name: Name of the model.
     """
 
@@ -83,6 +85,7 @@ class AdversarialTraining(keras.Model):
         input_range=None,
         seed=None,
         weight_perturbation=0.0,
+        forward_order=None,
         name=None,
         **kwargs,
     ):
@@ -96,6 +99,8 @@ class AdversarialTraining(keras.Model):
         super().__init__(name=name, autocast=False, **kwargs)
         self.student = student
         self.weight_perturbation = weight_perturbation
+        if forward_order is not None:
+            self.forward_order = forward_order
         self.attack, self.input_range = self._resolve_attack(
             attack, input_range
         )
@@ -162,6 +167,17 @@ class AdversarialTraining(keras.Model):
         """
         return {"clean": x, "adversarial": x_adv}
 
+    def moves_statistics(self, view):
+        """Returns whether a run on a view moves the BatchNorm statistics.
+
+        Args:
+            view: Name of the view.
+
+        Returns:
+            `True`, or a boolean tensor that may depend on `self.epoch`.
+        """
+        return True
+
     def outer_loss(self, views, logits, y):
         """Returns the loss of each sample.
 
@@ -214,9 +230,18 @@ class AdversarialTraining(keras.Model):
         if not training:
             order = dict.fromkeys(order)
         # A view that comes twice keeps the logits of its last run.
-        return {
-            view: self.student(x[view], training=training) for view in order
-        }
+        return {view: self._run(x, view, training) for view in order}
+
+    def _run(self, x, view, training):
+        moves = self.moves_statistics(view)
+        if not training or moves is True:
+            return self.student(x[view], training=training)
+        variables = self.student.non_trainable_variables
+        before = [ops.copy(variable.value) for variable in variables]
+        logits = self.student(x[view], training=True)
+        for variable, value in zip(variables, before, strict=True):
+            variable.assign(ops.where(moves, variable.value, value))
+        return logits
 
     def compute_loss(
         self, x=None, y=None, y_pred=None, sample_weight=None, training=True
@@ -260,8 +285,7 @@ class AdversarialTraining(keras.Model):
     def _training_views(self, data):
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         x = ops.cast(x, "float32")
-        x_adv = self._maximize(x, y)
-        views = self.views(x, x_adv)
+        views = self.views(x, self._attack_in_training(x, y))
         return keras.utils.pack_x_y_sample_weight(views, y, sample_weight)
 
     def _add_state(self, name, value):
@@ -290,6 +314,10 @@ class AdversarialTraining(keras.Model):
             x_adv = self.evaluation_attack.on_batch(self.student, x, y)
             views = self.views(x, x_adv)
         return keras.utils.pack_x_y_sample_weight(views, y, sample_weight)
+
+    def _attack_in_training(self, x, y):
+        """Returns x*. Here a method may move what its attack moves."""
+        return self._maximize(x, y)
 
     def _maximize(self, x, y, noise=None):
         return self.attack.maximize(

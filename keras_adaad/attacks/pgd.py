@@ -3,10 +3,12 @@
 import warnings
 
 import keras
+from keras import ops
 
 from keras_adaad import backend
 from keras_adaad import checks
 from keras_adaad.attacks.attack import Attack
+from keras_adaad.attacks.draws import GraphDraws
 from keras_adaad.attacks.norms import NORMS
 
 
@@ -126,6 +128,37 @@ class PGD(Attack):
         x_adv = state["x_adv"]
         _, _, gradient = backend.value_and_input_gradient(objective, x_adv)
         return {"x_adv": self._move(x, x_adv, gradient, setting)}
+
+    def maximize_with_state(self, objective, x, state, noise=None, seed=None):
+        """Searches as `maximize` does, and lets a state follow the search.
+
+        Args:
+            objective: Function of images and state that returns one value per
+                sample and the next state.
+            x: Images, a float32 tensor of shape `(batch_size, ...)`.
+            state: List of tensors.
+            noise: See `maximize`.
+            seed: See `maximize`.
+
+        Returns:
+            The images found, and the state after the last step.
+        """
+        if noise is None:
+            draws = GraphDraws(self.seed if seed is None else seed)
+            noise = self.start_noise(ops.shape(x), draws)
+        elif len(noise.shape) > len(x.shape):
+            noise = noise[0]
+        setting = self.settings(x.shape[1:], 0)[0]
+
+        def step(search):
+            x_adv, state = search
+            _, state, gradient = backend.value_and_input_gradient(
+                lambda x_adv: objective(x_adv, state), x_adv
+            )
+            return [self._move(x, x_adv, gradient, setting), state]
+
+        start = self.begin(objective, x, noise, setting)["x_adv"]
+        return backend.repeat(self.steps, step, [start, state])
 
     def _move(self, x, x_adv, gradient, setting):
         norm = NORMS[self.norm]

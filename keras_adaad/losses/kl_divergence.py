@@ -28,12 +28,16 @@ def kl_divergence_from_logits(target_logits, predicted_logits, temperature=1.0):
     kl_divergence_from_logits(teacher_logits, student_logits)
     ```
     """
-    target_log_probabilities = ops.log_softmax(target_logits / temperature)
-    predicted_log_probabilities = ops.log_softmax(
-        predicted_logits / temperature
-    )
+    log_p = ops.log_softmax(target_logits / temperature)
+    log_q = ops.log_softmax(predicted_logits / temperature)
+    p, ratio = ops.exp(log_p), log_p - log_q
+    # sum p log(p / q) + q - p: the same, for both sum to 1, but no term is
+    # negative. At a high temperature terms of either sign nearly cancel, and
+    # float32 would keep three digits of their sum.
+    near = ops.abs(ratio) < 1.0
+    small = ops.where(near, ratio, 0.0)
     return ops.sum(
-        ops.exp(target_log_probabilities)
-        * (target_log_probabilities - predicted_log_probabilities),
+        p * (ratio + ops.expm1(-small))
+        + ops.where(near, 0.0, ops.exp(log_q) - p),
         axis=-1,
     )

@@ -24,7 +24,7 @@ class AdaIAD(IAD):
     reference code. The student is run on the clean images, on x*, and on the
     clean images again, all in training mode: all update its BatchNorm
     statistics. The reference code runs it on the clean images once more from
-    `begin_epoch` on.
+    `begin_epoch` on: `reference_passes=True`.
 
     Args:
         teacher: A trained, robust `keras.Model` that returns logits.
@@ -32,9 +32,9 @@ class AdaIAD(IAD):
         attack: The inner maximisation. Defaults to that of `AdaAD`.
         temperature: Divides the logits of teacher and student in the teacher's
             term. Defaults to `30.0`, as in the reference code.
-        **kwargs: `alpha`, `beta` and `begin_epoch`, see `IAD`;
-            `evaluation_attack`, `input_range`, `seed` and `name`, see
-            `keras_adaad.AdversarialTraining`.
+        **kwargs: `alpha`, `beta`, `begin_epoch` and `reference_passes`, see
+            `IAD`; `regularizers`, `evaluation_attack`, `input_range`, `seed`
+            and `name`, see `keras_adaad.AdversarialTraining`.
 
     Raises:
         TypeError: If a network is no `keras.Model`.
@@ -59,6 +59,8 @@ class AdaIAD(IAD):
     """
 
     forward_order = ("clean", "adversarial", "clean")
+    reference_order = ("clean", "adversarial", "clean", "introspection")
+    attacks_in_training_mode = False
 
     def __init__(
         self, teacher, student, attack=None, *, temperature=30.0, **kwargs

@@ -4,14 +4,14 @@ import keras
 
 from keras_adaad import checks
 from keras_adaad.attacks import PGD
-from keras_adaad.distiller import Distiller
-from keras_adaad.logits import logits_function
 from keras_adaad.losses import cross_entropy_from_logits
 from keras_adaad.losses import kl_divergence_from_logits
+from keras_adaad.methods.pgdat import PGDAT
+from keras_adaad.reference_passes import ReferencePasses
 
 
 @keras.saving.register_keras_serializable(package="keras_adaad")
-class ARD(Distiller):
+class ARD(ReferencePasses):
     """Adversarially robust distillation.
 
     The student is attacked as in adversarial training; on x*, it is pulled to
@@ -23,9 +23,10 @@ class ARD(Distiller):
 
     As in the reference code, the student is run on x* first, then on the clean
     images, both in training mode, even at `alpha=1`: both update its BatchNorm
-    statistics. That code also runs the student in training mode within the
-    attack, so that each attack step updates them too; here the attack sees it
-    in inference mode, as in later implementations of ARD.
+    statistics. That code runs it in training mode within the attack too, so
+    that each attack step updates them: `reference_passes=True`. By default the
+    attack sees the student as it will be used, in inference mode, as in later
+    implementations of ARD.
 
     Args:
         teacher: A trained, robust `keras.Model` that returns logits.
@@ -40,8 +41,10 @@ class ARD(Distiller):
         reduction: `"batchmean"` divides the distillation term by the batch
             size, `"mean"` by the batch size and the number of classes, as the
             reference code does. Defaults to `"batchmean"`.
-        **kwargs: `evaluation_attack`, `input_range`, `seed` and `name`; see
-            `keras_adaad.AdversarialTraining`.
+        reference_passes: Whether the attack runs the student in training mode,
+            as the reference code does. Defaults to `False`.
+        **kwargs: `regularizers`, `evaluation_attack`, `input_range`, `seed`
+            and `name`; see `keras_adaad.AdversarialTraining`.
 
     Raises:
         TypeError: If a network is no `keras.Model`.
@@ -96,8 +99,7 @@ class ARD(Distiller):
         return PGD(**{**attack.get_config(), "start": "uniform"})
 
     def inner_objective(self, x, y):
-        student = logits_function(self.student)
-        return lambda x_adv: cross_entropy_from_logits(y, student(x_adv))
+        return PGDAT.inner_objective(self, x, y)
 
     def outer_loss(self, views, logits, y):
         divergence = self.temperature**2 * kl_divergence_from_logits(

@@ -4,15 +4,15 @@ import keras
 from keras import ops
 
 from keras_adaad import checks
-from keras_adaad.distiller import Distiller
-from keras_adaad.logits import logits_function
 from keras_adaad.losses import cross_entropy_from_logits
 from keras_adaad.losses import kl_divergence_from_logits
 from keras_adaad.methods.ard import ARD
+from keras_adaad.methods.pgdat import PGDAT
+from keras_adaad.reference_passes import ReferencePasses
 
 
 @keras.saving.register_keras_serializable(package="keras_adaad")
-class IAD(Distiller):
+class IAD(ReferencePasses):
     """Introspective adversarial distillation (IAD-I).
 
     A robust teacher errs on the images that are adversarial to the student.
@@ -28,10 +28,10 @@ class IAD(Distiller):
     `w`, and the target `S(x)` is not detached.
 
     The student is run on x* first, then on the clean images, both in training
-    mode. The reference code runs it on the clean images once more from
-    `begin_epoch` on. It also runs the student in training mode within the
-    attack, so that each attack step updates the BatchNorm statistics; here the
-    attack sees it in inference mode, as in later implementations of IAD.
+    mode: both update its BatchNorm statistics. The reference code runs it on
+    x* twice, from `begin_epoch` on also on the clean images, and in training
+    mode within the attack: `reference_passes=True`. By default the attack sees
+    the student in inference mode, as in later implementations of IAD.
 
     Args:
         teacher: A trained, robust `keras.Model` that returns logits.
@@ -47,8 +47,10 @@ class IAD(Distiller):
             Defaults to `60`.
         temperature: Divides the logits of teacher and student in the teacher's
             term. Defaults to `1.0`.
-        **kwargs: `evaluation_attack`, `input_range`, `seed` and `name`; see
-            `keras_adaad.AdversarialTraining`.
+        reference_passes: Whether the student is run in training mode just as
+            often as in the reference code. Defaults to `False`.
+        **kwargs: `regularizers`, `evaluation_attack`, `input_range`, `seed`
+            and `name`; see `keras_adaad.AdversarialTraining`.
 
     Raises:
         TypeError: If a network is no `keras.Model`.
@@ -72,6 +74,7 @@ class IAD(Distiller):
     """
 
     forward_order = ("adversarial", "clean")
+    reference_order = ("adversarial", "adversarial", "clean", "introspection")
     needs_labels = True
 
     def __init__(
@@ -103,8 +106,15 @@ class IAD(Distiller):
         return ARD.published_attack(input_range)
 
     def inner_objective(self, x, y):
-        student = logits_function(self.student)
-        return lambda x_adv: cross_entropy_from_logits(y, student(x_adv))
+        return PGDAT.inner_objective(self, x, y)
+
+    def views(self, x, x_adv):
+        views = super().views(x, x_adv)
+        again = "introspection" in self.forward_order
+        return {**views, "introspection": x} if again else views
+
+    def moves_statistics(self, view):
+        return self._has_begun() if view == "introspection" else True
 
     def outer_loss(self, views, logits, y):
         return self._introspective_loss(
@@ -131,8 +141,10 @@ class IAD(Distiller):
     def _trust(self, teacher_at_x_adv, y):
         """Returns `w` of each sample."""
         surprise = cross_entropy_from_logits(y, teacher_at_x_adv)
-        begun = self.epoch >= self.begin_epoch
-        return ops.where(begun, ops.exp(-self.beta * surprise), 1.0)
+        return ops.where(self._has_begun(), ops.exp(-self.beta * surprise), 1.0)
+
+    def _has_begun(self):
+        return self.epoch >= self.begin_epoch
 
     def get_config(self):
         return {
@@ -162,8 +174,9 @@ class IADII(IAD):
     weighted by `w`. The target `S(x)` is not detached.
 
     The student is run on x* first, then on the clean images, both in training
-    mode. The reference code leaves the clean images out before `begin_epoch`,
-    and runs the student in training mode within the attack; see `IAD`.
+    mode: both update its BatchNorm statistics. The reference code leaves the
+    clean images out before `begin_epoch`, and runs the student in training
+    mode within the attack: `reference_passes=True`.
 
     Args:
         teacher: A trained, robust `keras.Model` that returns logits.
@@ -182,7 +195,8 @@ class IADII(IAD):
             Defaults to `40`.
         temperature: Divides the logits of teachers and student in the
             teachers' terms. Defaults to `1.0`.
-        **kwargs: `evaluation_attack`, `input_range`, `seed` and `name`; see
+        **kwargs: `reference_passes`, see `IAD`; `regularizers`,
+            `evaluation_attack`, `input_range`, `seed` and `name`, see
             `keras_adaad.AdversarialTraining`.
 
     Raises:
@@ -208,6 +222,8 @@ class IADII(IAD):
           Teachers", [2022](https://arxiv.org/abs/2106.04928).
         - [Reference code](https://github.com/ZFancy/IAD), `IAD-II.py`.
     """
+
+    reference_order = ("adversarial", "clean")
 
     def __init__(
         self,
@@ -239,6 +255,10 @@ class IADII(IAD):
             **kwargs,
         )
         self.clean_alpha = clean_alpha
+
+    def moves_statistics(self, view):
+        leaves_out = self.reference_passes and view == "clean"
+        return self._has_begun() if leaves_out else True
 
     def outer_loss(self, views, logits, y):
         x_adv, student = views["adversarial"], logits["adversarial"]

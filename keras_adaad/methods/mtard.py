@@ -5,9 +5,8 @@ from keras import ops
 
 from keras_adaad import checks
 from keras_adaad.distiller import Distiller
-from keras_adaad.logits import logits_function
-from keras_adaad.losses import cross_entropy_from_logits
 from keras_adaad.losses import kl_divergence_from_logits
+from keras_adaad.methods.pgdat import PGDAT
 
 
 @keras.saving.register_keras_serializable(package="keras_adaad")
@@ -130,8 +129,7 @@ class MTARD(Distiller):
         self.scale = scale
 
     def inner_objective(self, x, y):
-        student = logits_function(self.student)
-        return lambda x_adv: cross_entropy_from_logits(y, student(x_adv))
+        return PGDAT.inner_objective(self, x, y)
 
     def outer_loss(self, views, logits, y):
         robust_target, clean_target = self.targets(views)

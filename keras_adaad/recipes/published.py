@@ -31,10 +31,6 @@ NO_SECOND_DROP = (
     "The code means to drop the learning rate at epoch 150 too, but sets 0.01 "
     "again there."
 )
-TRAIN_MODE = (
-    "The code runs the student in training mode within the attack; here it is "
-    "in inference mode."
-)
 
 RSLAD = {
     "epochs": 300,
@@ -72,6 +68,7 @@ ALL = [
                 "beta": 0.1,
                 "begin_epoch": 60,
                 "temperature": 30.0,
+                "reference_passes": True,
             },
             teacher=LTD[dataset],
             notes=ADAAD_NOTES,
@@ -123,6 +120,7 @@ ALL = [
                 "alpha": 1.0,
                 "temperature": 30.0,
                 "reduction": "mean",
+                "reference_passes": True,
             },
             epochs=200,
             drops=(100,),
@@ -132,7 +130,7 @@ ALL = [
             student=student,
             selection="last epoch",
             source="https://github.com/goldblum/AdversariallyRobustDistillation",
-            notes=(NO_SECOND_DROP, TRAIN_MODE),
+            notes=(NO_SECOND_DROP),
         )
         for dataset, batch_size, student in (
             ("cifar10", 128, "MobileNetV2"),
@@ -152,7 +150,7 @@ ALL = [
             student="ResNet18",
             selection="best PGD-10 accuracy on the test set",
             source="https://github.com/ZFancy/IAD",
-            notes=(NO_SECOND_DROP, TRAIN_MODE, teachers),
+            notes=(NO_SECOND_DROP, teachers),
         )
         for method, constructor, teachers in (
             (
@@ -162,6 +160,7 @@ ALL = [
                     "beta": 0.1,
                     "begin_epoch": 60,
                     "temperature": 1.0,
+                    "reference_passes": True,
                 },
                 "The teacher is a ResNet-18 too.",
             ),
@@ -173,6 +172,7 @@ ALL = [
                     "beta": 0.1,
                     "begin_epoch": 40,
                     "temperature": 1.0,
+                    "reference_passes": True,
                 },
                 "The robust teacher is a ResNet-18 too; the second teacher, "
                 "`clean_teacher`, is naturally trained.",

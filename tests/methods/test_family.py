@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 
+from keras_adaad.attacks import PGD
 from keras_adaad.methods.adaiad import AdaIAD
 from keras_adaad.methods.ard import ARD
 from keras_adaad.methods.iad import IAD
@@ -83,19 +84,33 @@ def test_step_is_the_transcription(batch, noise, method, epoch, options):
         loss = functools.partial(loss, epoch=epoch)
     # A start that leaves both the ball and the range of the pixels.
     noise = 20 * noise
-    # At temperature 30 the divergence is a thousandth of the logarithms that
-    # it is summed from: float32 keeps four of its digits, here and in PyTorch.
-    hot = getattr(trainer, "temperature", 1.0) == 30.0
-    parity.compare_step(
-        trainer,
-        modules,
-        ATTACKS[method],
-        loss,
-        x,
-        y,
-        noise,
-        loss_rel=2e-4 if hot else 1e-5,
-    )
+    parity.compare_step(trainer, modules, ATTACKS[method], loss, x, y, noise)
+
+
+# (method, epoch, loss) as in the code, BatchNorm's part in the attack included.
+REFERENCE_CASES = [
+    (ARD, None, torch_methods.ard_loss),
+    (IAD, 59, torch_methods.iad_reference_loss),
+    (IAD, 60, torch_methods.iad_reference_loss),
+    (IADII, 39, torch_methods.iad2_reference_loss),
+    (IADII, 40, torch_methods.iad2_reference_loss),
+    (AdaIAD, 59, torch_methods.adaiad_reference_loss),
+    (AdaIAD, 60, torch_methods.adaiad_reference_loss),
+]
+
+
+@pytest.mark.parametrize("method, epoch, loss", REFERENCE_CASES)
+def test_reference_passes_are_those_of_the_code(
+    batch, noise, method, epoch, loss
+):
+    trainer, modules = build(method, reference_passes=True)
+    if epoch is not None:
+        trainer.epoch.assign(epoch)
+        loss = functools.partial(loss, epoch=epoch)
+    attack = torch_methods.training_mode_attack
+    if method is AdaIAD:
+        attack = torch_methods.adaiad_attack
+    parity.compare_step(trainer, modules, attack, loss, *batch, noise)
 
 
 @pytest.mark.parametrize("method", PUBLISHED_ATTACKS)
@@ -143,6 +158,14 @@ def test_next_step_after_a_load_is_the_same(batch, tmp_path, method, options):
         (IAD, {"begin_epoch": -1}, "`begin_epoch`"),
         (IADII, {"alpha": 0.8}, "`alpha` and `clean_alpha`"),
         (AdaIAD, {"temperature": -1.0}, "`temperature`"),
+        (
+            ARD,
+            {
+                "reference_passes": True,
+                "attack": PGD(epsilon=0.1, restarts=2),
+            },
+            "`reference_passes=True`",
+        ),
     ],
 )
 def test_bad_arguments(method, options, message):

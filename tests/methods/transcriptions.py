@@ -24,8 +24,9 @@ def ascend(student, objective, x, noise, epsilon=8 / 255, step_size=2 / 255):
 
 def divergences(target, predicted, temperature=1.0):
     """KL(softmax(target / t) || softmax(predicted / t)) of each sample."""
-    p = F.softmax(target / temperature, dim=1)
-    log_q = F.log_softmax(predicted / temperature, dim=1)
+    # In float64: at temperature 30 float32 keeps four digits of the sum.
+    p = F.softmax(target.double() / temperature, dim=1)
+    log_q = F.log_softmax(predicted.double() / temperature, dim=1)
     return F.kl_div(log_q, p, reduction="none").sum(1)
 
 
@@ -33,6 +34,17 @@ def cross_entropy_attack(modules, x, y, noise):
     student = modules["student"]
 
     def objective(x_adv):
+        return F.cross_entropy(student(x_adv), y, reduction="sum")
+
+    return ascend(student, objective, x, noise)
+
+
+def training_mode_attack(modules, x, y, noise):
+    """The attack of ARD's and IAD's code: each forward pass moves BatchNorm."""
+    student = modules["student"]
+
+    def objective(x_adv):
+        student.train()
         return F.cross_entropy(student(x_adv), y, reduction="sum")
 
     return ascend(student, objective, x, noise)
@@ -107,6 +119,40 @@ def iad_loss(modules, x, x_adv, y, epoch, alpha=1.0, beta=0.1, temperature=1.0):
         distrust = 1 - label_probability(at_x_adv, y) ** beta
         loss = loss + distrust * divergences(clean, adversarial)
     return alpha * loss.mean() + (1 - alpha) * F.cross_entropy(clean, y)
+
+
+def iad_reference_loss(modules, x, x_adv, y, epoch):
+    """With the runs of IAD-I's code that the loss has no use for."""
+    student = modules["student"]
+    student(x_adv)
+    if epoch >= 60:
+        loss = iad_loss(modules, x, x_adv, y, epoch)
+        student(x)
+        return loss
+    return iad_loss(modules, x, x_adv, y, epoch)
+
+
+def iad2_reference_loss(modules, x, x_adv, y, epoch):
+    """Before introspection begins, its code has no run on clean images."""
+    if epoch >= 40:
+        return iad2_loss(modules, x, x_adv, y, epoch)
+    adversarial = modules["student"](x_adv)
+    with torch.no_grad():
+        robust_target = modules["teacher"](x_adv)
+        clean_target = modules["clean_teacher"](x_adv)
+    return (
+        0.5 * divergences(robust_target, adversarial).mean()
+        + 0.25 * divergences(clean_target, adversarial).mean()
+        + 0.25 * F.cross_entropy(adversarial, y)
+    )
+
+
+def adaiad_reference_loss(modules, x, x_adv, y, epoch):
+    """From epoch 60 on, its code runs the clean images a third time."""
+    loss = adaiad_loss(modules, x, x_adv, y, epoch)
+    if epoch >= 60:
+        modules["student"](x)
+    return loss
 
 
 def iad2_loss(

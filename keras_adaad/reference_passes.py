@@ -1,0 +1,95 @@
+"""The student's runs as in published code, where they are not the paper's."""
+
+from keras import ops
+
+from keras_adaad.attacks import PGD
+from keras_adaad.distiller import Distiller
+from keras_adaad.losses import cross_entropy_from_logits
+
+
+class ReferencePasses(Distiller):
+    """Base class of the methods whose code runs the student more often.
+
+    Every run in training mode updates the BatchNorm statistics, and these
+    decide the student's logits in inference mode. So do runs within the attack
+    and runs whose logits nothing uses. With `reference_passes=True` all of the
+    code's runs take place.
+
+    A method states `reference_order`, the `forward_order` of its code, and
+    whether that attacks the student in training mode, on the cross-entropy.
+
+    Args:
+        teacher: A trained, robust `keras.Model` that returns logits.
+        student: The `keras.Model` to train.
+        attack: The inner maximisation. Defaults to the method's.
+        reference_passes: Whether the student is run in training mode just as
+            often as in the code. Defaults to `False`.
+        **kwargs: Arguments of `keras_adaad.Distiller`.
+    """
+
+    reference_order = ("adversarial", "clean")
+    attacks_in_training_mode = True
+
+    def __init__(
+        self, teacher, student, attack=None, *, reference_passes=False, **kwargs
+    ):
+        order = self.reference_order if reference_passes else None
+        super().__init__(
+            teacher, student, attack, forward_order=order, **kwargs
+        )
+        self.reference_passes = bool(reference_passes)
+        if self._in_training_mode():
+            _check_attack(self.attack)
+
+    def _in_training_mode(self):
+        return self.reference_passes and self.attacks_in_training_mode
+
+    def _maximize(self, x, y, noise=None):
+        if not self._in_training_mode():
+            return super()._maximize(x, y, noise)
+        return self._maximize_in_training_mode(x, y, noise)[0]
+
+    def _attack_in_training(self, x, y):
+        if not self._in_training_mode():
+            return super()._attack_in_training(x, y)
+        x_adv, state = self._maximize_in_training_mode(x, y)
+        for variable, value in zip(
+            self.student.non_trainable_variables, state, strict=True
+        ):
+            variable.assign(value)
+        return x_adv
+
+    def _maximize_in_training_mode(self, x, y, noise=None):
+        """Returns x*, and the state of the student after all its runs."""
+        student = self.student
+        weights = [v.value for v in student.trainable_variables]
+
+        def objective(x_adv, state):
+            logits, state = student.stateless_call(
+                weights, state, x_adv, training=True
+            )
+            values = cross_entropy_from_logits(y, ops.cast(logits, "float32"))
+            return values, [ops.stop_gradient(value) for value in state]
+
+        return self.attack.maximize_with_state(
+            objective,
+            x,
+            [ops.copy(v.value) for v in student.non_trainable_variables],
+            noise=noise,
+            seed=self.seed_generator,
+        )
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "reference_passes": self.reference_passes,
+        }
+
+
+def _check_attack(attack):
+    if type(attack) is not PGD or attack.restarts > 1:
+        raise ValueError(
+            "With `reference_passes=True` the student is attacked in training "
+            "mode, which `attack` must allow: a `keras_adaad.attacks.PGD` with "
+            f"`restarts=1`. Received: attack={attack!r}"
+        )
