@@ -10,7 +10,8 @@ The measurement trains students of 6,258 parameters on scikit-learn's digits
 within epsilon 0.2, each method with the same optimizer, batch and epochs, its
 own published loss and start of the attack, and one robust and one clean
 teacher. 450 test images: two accuracies differ for sure only if they are
-several points apart, and nothing about CIFAR follows from their order.
+several points apart, and nothing about CIFAR follows from their order. Times
+are of whole epochs, in rounds over all methods after the training.
 """
 
 import argparse
@@ -26,6 +27,7 @@ import numpy as np
 
 import keras_adaad
 from keras_adaad import methods
+from keras_adaad import recipes
 from keras_adaad.attacks import PGD
 
 EPSILON = 0.2
@@ -169,7 +171,7 @@ def _passes(make):
 
 
 def measure(seeds, epochs, only):
-    """Trains every method; returns rows by name."""
+    """Trains every method; returns runs by name, and seconds per step."""
     sys.path.insert(0, "examples")
     import quickstart
 
@@ -179,28 +181,23 @@ def measure(seeds, epochs, only):
     teacher = quickstart.train_teacher(data, epochs)
     clean_teacher = quickstart.train_plainly(None, data, epochs)
 
-    def run(make, seed):
+    def fit(trainer, epochs):
+        trainer.fit(x_train, y_train, batch_size=64, epochs=epochs, verbose=0)
+
+    def train(name, make, seed):
         keras.utils.set_random_seed(seed)
         student = quickstart.make_network(8, "student")
-        trainer = make(teacher, clean_teacher, student)
+        options = _counted_in_epochs(name, epochs)
+        trainer = make(teacher, clean_teacher, student, **options)
         trainer.compile(
             quickstart.make_optimizer(epochs, data), metrics=["accuracy"]
         )
-        steps = _Seconds()
-        trainer.fit(
-            x_train,
-            y_train,
-            batch_size=64,
-            epochs=epochs,
-            verbose=0,
-            callbacks=[steps],
-        )
-        return {**accuracies(student), "ms": steps.milliseconds()}
+        fit(trainer, epochs)
+        return trainer
 
     def plain(seed):
         keras.utils.set_random_seed(seed)
-        student = quickstart.train_plainly(None, data, epochs)
-        return {**accuracies(student), "ms": float("nan")}
+        return quickstart.train_plainly(None, data, epochs)
 
     def accuracies(network):
         report = quickstart.evaluate(network, x_test, y_test)
@@ -211,43 +208,45 @@ def measure(seeds, epochs, only):
 
     rows = {"robust teacher": [accuracies(teacher)]}
     rows["clean teacher"] = [accuracies(clean_teacher)]
-    rows["plain student"] = [plain(seed) for seed in range(seeds)]
+    rows["plain student"] = [accuracies(plain(seed)) for seed in range(seeds)]
+    trainers = {}
     for name, make in all_methods().items():
         if only and name not in only:
             continue
-        rows[name] = [run(make, seed) for seed in range(seeds)]
+        rows[name] = []
+        for seed in range(seeds):
+            trainers[name] = train(name, make, seed)
+            rows[name].append(accuracies(trainers[name].student))
         print(_row(name, rows[name]), file=sys.stderr, flush=True)
-    return rows
+
+    seconds = {name: float("inf") for name in trainers}
+    steps = -(-len(x_train) // 64)
+    for _ in range(4):
+        for name, trainer in trainers.items():
+            start = time.perf_counter()
+            fit(trainer, 2)
+            passed = (time.perf_counter() - start) / (2 * steps)
+            seconds[name] = min(seconds[name], passed)
+    return rows, seconds
 
 
-class _Seconds(keras.callbacks.Callback):
-    """The time of every step but those that compile."""
-
-    def __init__(self):
-        super().__init__()
-        self.seconds = []
-
-    def on_train_batch_begin(self, batch, logs=None):
-        self.start = time.perf_counter()
-
-    def on_train_batch_end(self, batch, logs=None):
-        self.seconds.append(time.perf_counter() - self.start)
-
-    def milliseconds(self):
-        return 1000 * float(np.median(self.seconds[5:]))
+def _counted_in_epochs(name, epochs):
+    """Returns the arguments that are a share of the published epochs."""
+    if (name, "cifar10") not in recipes.list_recipes():
+        return {}
+    recipe = recipes.get(name, "cifar10").with_epochs(epochs)
+    names = {"begin_epoch"} & set(recipe.constructor)
+    return {name: recipe.constructor[name] for name in names}
 
 
-def _row(name, runs):
+def _row(name, runs, seconds=None):
     cells = [name]
-    for key in ("clean", "PGD-20", "ms"):
-        values = [run[key] for run in runs if key in run]
-        if not values or np.isnan(values).any():
-            cells.append("")
-        elif len(values) == 1 or key == "ms":
-            cells.append(f"{np.median(values):.1f}")
-        else:
-            spread = np.std(values, ddof=1)
-            cells.append(f"{np.mean(values):.1f} ± {spread:.1f}")
+    for key in ("clean", "PGD-20"):
+        values = [run[key] for run in runs]
+        cells.append(f"{np.mean(values):.1f}")
+        if len(values) > 1:
+            cells[-1] += f" ± {np.std(values, ddof=1):.1f}"
+    cells.append("" if seconds is None else f"{1000 * seconds:.1f}")
     return f"| {' | '.join(cells)} |"
 
 
@@ -264,14 +263,24 @@ def main():
     if arguments.table:
         print(table())
         return
-    rows = measure(arguments.seeds, arguments.epochs, arguments.only)
+    rows, seconds = measure(arguments.seeds, arguments.epochs, arguments.only)
     print(f"Backend {keras.config.backend()}, seeds {arguments.seeds}:")
     print("| | clean, % | PGD-20, % | ms per step |\n| --- | --- | --- | --- |")
     for name, runs in rows.items():
-        print(_row(name, runs))
+        print(_row(name, runs, seconds.get(name)))
     if arguments.output:
         with open(arguments.output, "w") as file:
-            json.dump({"version": keras_adaad.__version__, "rows": rows}, file)
+            json.dump(
+                {
+                    "version": keras_adaad.__version__,
+                    "backend": keras.config.backend(),
+                    "epochs": arguments.epochs,
+                    "accuracies": rows,
+                    "seconds per step": seconds,
+                },
+                file,
+                indent=1,
+            )
 
 
 if __name__ == "__main__":

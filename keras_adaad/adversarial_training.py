@@ -11,6 +11,7 @@ from keras_adaad import checks
 from keras_adaad import folding
 from keras_adaad.attacks import PGD
 from keras_adaad.attacks.attack import Attack
+from keras_adaad.attacks.draws import SeedGenerator
 from keras_adaad.losses import BatchMean
 from keras_adaad.losses import label_indices
 from keras_adaad.weight_perturbation import weight_offsets
@@ -105,7 +106,7 @@ class AdversarialTraining(keras.Model):
             attack, input_range
         )
         self.evaluation_attack = self._resolve_evaluation(evaluation_attack)
-        self.seed_generator = keras.random.SeedGenerator(
+        self.seed_generator = SeedGenerator(
             self.attack.seed if seed is None else seed
         )
         self.adversarial_accuracy = keras.metrics.Mean("adversarial_accuracy")

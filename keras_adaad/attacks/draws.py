@@ -2,6 +2,23 @@
 
 import keras
 import numpy as np
+from keras import ops
+
+from keras_adaad import backend
+
+
+class SeedGenerator(keras.random.SeedGenerator):
+    """Keras's generator, with numbers of its own for every replica.
+
+    Replicas share the state. Without this, all would draw the same numbers for
+    their parts of the batch.
+    """
+
+    def next(self, ordered=True):
+        seed = super().next(ordered)
+        replica = ops.cast(backend.replica_index(), seed.dtype)
+        # Far apart, and the first replica draws what a single one would.
+        return seed + ops.stack([1_000_003 * replica, 0 * replica])
 
 
 class GraphDraws:

@@ -15,6 +15,7 @@
 - `compile_function(function, model, ...)`: compiled, for arrays or tensors.
 - `describe()`: device and precision, for a report.
 - `building_scope(model)`: where the variables of `model` must be created.
+- `replica_index()`: which of the replicas of a distributed step this is.
 """
 
 import importlib
@@ -43,6 +44,7 @@ views_then_step = _active.views_then_step
 compile_function = _active.compile_function
 describe = _active.describe
 building_scope = _active.building_scope
+replica_index = _active.replica_index
 
 
 def input_gradient(objective, x):

@@ -114,6 +114,11 @@ def building_scope(model):
     return contextlib.nullcontext()
 
 
+def replica_index():
+    """Returns 0: a batch on several devices is one batch to JAX."""
+    return 0
+
+
 def lay_out_kernel(kernel):
     """Returns a kernel whose memory is ordered as `conv2d` reads it."""
     return kernel

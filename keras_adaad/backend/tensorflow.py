@@ -133,6 +133,12 @@ def building_scope(model):
     return model.distribute_strategy.scope()
 
 
+def replica_index():
+    """Returns which replica of a `tf.distribute` strategy runs this."""
+    context = tf.distribute.get_replica_context()
+    return 0 if context is None else context.replica_id_in_sync_group
+
+
 def lay_out_kernel(kernel):
     """Returns a kernel whose memory is ordered as `conv2d` reads it."""
     return kernel

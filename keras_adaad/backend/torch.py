@@ -99,6 +99,14 @@ def building_scope(model):
     return contextlib.nullcontext()
 
 
+def replica_index():
+    """Returns the rank of this process among those that train together."""
+    distributed = torch.distributed
+    if distributed.is_available() and distributed.is_initialized():
+        return distributed.get_rank()
+    return 0
+
+
 def lay_out_kernel(kernel):
     """Returns a kernel whose memory is ordered as `conv2d` reads it."""
     # Output channels outermost. PyTorch transposes a matrix several times
