@@ -4,6 +4,8 @@ Each has a twin in `benchmarks/reference.py` with the same layer names and the
 same padding: symmetric at stride 2, as PyTorch pads.
 """
 
+import math
+
 import keras
 from keras import layers
 
@@ -33,6 +35,17 @@ def resnet(
             stride = 2 if stage > 0 and block == 0 else 1
             x = _residual(x, width, stride, f"s{stage}b{block}_")
     return _classifier(inputs, x, num_classes, name)
+
+
+def multiplications(model):
+    """Returns those of convolutions and dense layers in a forward pass."""
+    total = 0
+    for layer in model.layers:
+        if isinstance(layer, (layers.Conv2D, layers.Dense)):
+            _, *sizes, filters = layer.output.shape
+            per_output = layer.kernel.shape[:-1]
+            total += math.prod(sizes) * filters * math.prod(per_output)
+    return total
 
 
 def _residual(x, width, stride, prefix):

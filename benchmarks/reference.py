@@ -77,6 +77,46 @@ class ResNet(nn.Module):
         return self.logits(x.mean((2, 3)))
 
 
+class WideResNet(nn.Module):
+    """WideResNet-(6n + 4)-k: BatchNorm and ReLU before each convolution."""
+
+    def __init__(self, depth=28, widen_factor=4, num_classes=10):
+        super().__init__()
+        self.conv = _conv(3, 16, 3, 1)
+        blocks, channels = [], 16
+        for stage in range(3):
+            width = 16 * 2**stage * widen_factor
+            for block in range((depth - 4) // 6):
+                stride = 2 if stage > 0 and block == 0 else 1
+                blocks.append(PreActivationBlock(channels, width, stride))
+                channels = width
+        self.blocks = nn.Sequential(*blocks)
+        self.bn = nn.BatchNorm2d(channels)
+        self.logits = nn.Linear(channels, num_classes)
+
+    def forward(self, x):
+        x = F.relu(self.bn(self.blocks(self.conv(x))))
+        return self.logits(x.mean((2, 3)))
+
+
+class PreActivationBlock(nn.Module):
+    def __init__(self, channels, width, stride):
+        super().__init__()
+        self.bn1 = nn.BatchNorm2d(channels)
+        self.conv1 = _conv(channels, width, 3, stride)
+        self.bn2 = nn.BatchNorm2d(width)
+        self.conv2 = _conv(width, width, 3, 1)
+        if channels != width:
+            self.shortcut = _conv(channels, width, 1, stride)
+
+    def forward(self, x):
+        h = F.relu(self.bn1(x))
+        if hasattr(self, "shortcut"):
+            x = self.shortcut(h)
+        h = F.relu(self.bn2(self.conv1(h)))
+        return x + self.conv2(h)
+
+
 def _conv(channels, width, kernel, stride):
     return nn.Conv2d(
         channels, width, kernel, stride, padding=kernel // 2, bias=False

@@ -1,14 +1,25 @@
-"""Images per second of AdaAD training, against plain PyTorch in the same run.
+"""Images per second of AdaAD training, against the same in plain PyTorch.
 
-    python -m benchmarks.step_speed [--networks small resnet18] [--rounds 5]
+    python -m benchmarks.step_speed [--networks small wrn-28-4] [--rounds 5]
 
-One process per backend and one for the reference stay alive; they are timed in
-turn, one at a time, round after round, so that a slow minute of the machine
-hits all of them. Prints the medians and the ratios to the reference, and
-writes them to `results/step_speed.json`.
+On a GPU, with TF32 for float32, the networks of the paper's size:
+
+    python -m benchmarks.step_speed --networks wrn-34-10 --backends jax torch
+
+One process per engine stays alive; they are timed in turn, one at a time, round
+after round, so that a slow minute of the machine hits all of them. An engine is
+the yardstick, `reference.py` in eager PyTorch, or a Keras backend, each in
+float32 and in bfloat16: there the yardstick runs under `torch.autocast` on
+channels-last images, and ours under the policy `mixed_bfloat16`.
+
+Ratios are to the yardstick of the same precision. The last column but one is
+the share of the machine's arithmetic peak, which is a matrix product of the same
+precision: the products that the algorithm needs (see `benchmarks/README.md`),
+per second. Results go to `results/step_speed.json`.
 """
 
 import argparse
+import contextlib
 import json
 import os
 import pathlib
@@ -21,21 +32,26 @@ import time
 import numpy as np
 
 BACKENDS = ("tensorflow", "jax", "torch")
-# Widths of teacher and student, batch size, steps per timing.
+PRECISIONS = ("float32", "bfloat16")
+# Batch size and steps per timing. The student of a wide ResNet is a ResNet-18.
 NETWORKS = {
-    "small": dict(teacher=(32, 64, 64), student=(16, 32, 32), batch=128, n=4),
-    "resnet18": dict(batch=32, n=1),
+    "small": {"batch": 128, "steps": 4},
+    "wrn-28-4": {"batch": 32, "steps": 1},
+    "wrn-34-10": {"batch": 128, "steps": 4},
 }
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--networks", nargs="+", default=list(NETWORKS))
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--networks", nargs="+", default=["small", "wrn-28-4"])
     parser.add_argument("--backends", nargs="+", default=list(BACKENDS))
+    parser.add_argument("--precisions", nargs="+", default=list(PRECISIONS))
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--jit-compile", action="store_true")
     parser.add_argument("--output", default="results/step_speed.json")
-    parser.add_argument("--worker", nargs=2, help=argparse.SUPPRESS)
+    parser.add_argument("--worker", nargs=3, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.worker:
         return work(*arguments.worker, arguments.jit_compile)
@@ -43,7 +59,7 @@ def main():
     results = {"machine": machine(), "rounds": arguments.rounds}
     for network in arguments.networks:
         results[network] = measure(network, arguments)
-        print_table(network, results[network])
+        print(table(network, results[network]), flush=True)
     output = pathlib.Path(arguments.output)
     output.parent.mkdir(parents=True, exist_ok=True)
     output.write_text(json.dumps(results, indent=2) + "\n")
@@ -51,57 +67,96 @@ def main():
 
 
 def measure(network, arguments):
-    """Times every engine in turn and returns medians and ratios."""
-    engines = ["reference", *arguments.backends]
-    workers, speeds = {}, {engine: [] for engine in engines}
+    """Times every engine in turn; returns a row of numbers for each."""
+    engines = [
+        (engine, precision)
+        for precision in arguments.precisions
+        for engine in ("reference", *arguments.backends)
+    ]
+    workers, speeds, rows = {}, {engine: [] for engine in engines}, {}
     try:
         for engine in engines:
             # One after the other: compilation must not run side by side.
-            workers[engine] = Worker(network, engine, arguments.jit_compile)
-            print(
-                f"{network}: {engine} ready after "
-                f"{workers[engine].ask('warm up'):.0f} s",
-                flush=True,
-            )
+            worker = Worker(network, *engine, arguments.jit_compile)
+            workers[engine] = worker
+            seconds = worker.ask("warm up")
+            rows[engine] = {"seconds to the second step": seconds}
+            print(f"{network}: {engine} ready, {seconds:.0f} s", flush=True)
+        peaks = {
+            precision: workers["reference", precision].ask("peak")
+            for precision in arguments.precisions
+        }
         for _ in range(arguments.rounds):
             for engine in engines:
                 speeds[engine].append(workers[engine].ask("time"))
+        for engine in engines:
+            rows[engine]["peak MB"] = workers[engine].ask("memory")
     finally:
         for worker in workers.values():
             worker.stop()
-    reference = speeds["reference"]
-    return {
-        engine: {
-            "images_per_second": statistics.median(speeds[engine]),
-            "ratio": statistics.median(
-                ours / theirs
-                for ours, theirs in zip(speeds[engine], reference, strict=True)
-            ),
-            "rounds": speeds[engine],
-        }
-        for engine in engines
-    }
-
-
-def print_table(network, result):
-    print(f"\n{network:12} {'images/s':>10} {'to PyTorch':>12}")
-    for engine, row in result.items():
-        print(
-            f"{engine:12} {row['images_per_second']:10.1f} {row['ratio']:12.2f}"
+    work_per_image = operations(network)
+    for (engine, precision), row in rows.items():
+        speed = speeds[engine, precision]
+        reference = speeds["reference", precision]
+        row["images/s"] = statistics.median(speed)
+        row["ratio"] = statistics.median(
+            ours / theirs for ours, theirs in zip(speed, reference, strict=True)
         )
-    print(flush=True)
+        row["share of peak"] = (
+            row["images/s"] * work_per_image / peaks[precision]
+        )
+        row["rounds"] = speed
+    return {f"{e}, {p}": row for (e, p), row in rows.items()}
+
+
+def table(network, rows):
+    """Returns the rows as a table in Markdown."""
+    lines = [
+        f"| {network} | images/s | to PyTorch | share of peak | peak MB |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for name, row in rows.items():
+        lines.append(
+            f"| {name} | {row['images/s']:.1f} | {row['ratio']:.2f} | "
+            f"{100 * row['share of peak']:.0f} % | {row['peak MB']:.0f} |"
+        )
+    return "\n" + "\n".join(lines) + "\n"
 
 
 def machine():
     return {"cores": os.cpu_count(), "python": platform.python_version()}
 
 
+def operations(network):
+    """Returns the multiplications and additions that an image's step needs.
+
+    With `F` those of a forward pass, and as many for the gradient by the input
+    or by the weights: the teacher's ten forward and backward passes of the
+    attack and the target at x*; the student's ten, its two forward passes and
+    one backward pass by weights and input.
+    """
+    code = (
+        "from benchmarks import step_speed, networks;"
+        f"t, s = step_speed.keras_networks({network!r});"
+        "f = networks.multiplications;"
+        "print(2 * (21 * f(t) + 24 * f(s)))"
+    )
+    output = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "KERAS_BACKEND": "torch"},
+    ).stdout
+    return float(output.split()[-1])
+
+
 class Worker:
     """A process that holds one engine and answers requests, one at a time."""
 
-    def __init__(self, network, engine, jit_compile):
+    def __init__(self, network, engine, precision, jit_compile):
         command = [sys.executable, "-m", "benchmarks.step_speed"]
-        command += ["--worker", network, engine]
+        command += ["--worker", network, engine, precision]
         command += ["--jit-compile"] * jit_compile
         backend = "torch" if engine == "reference" else engine
         self.process = subprocess.Popen(
@@ -110,6 +165,8 @@ class Worker:
             stdout=subprocess.PIPE,
             text=True,
             env={
+                # Other processes wait beside it with their memory kept.
+                "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
                 **os.environ,
                 "KERAS_BACKEND": backend,
                 "TF_CPP_MIN_LOG_LEVEL": "3",
@@ -125,69 +182,130 @@ class Worker:
         self.process.wait()
 
 
-def work(network, engine, jit_compile):
+def work(network, engine, precision, jit_compile):
     """Answers requests on standard input with numbers on standard output."""
     spec = NETWORKS[network]
     begin = time.perf_counter()
     make = reference_step if engine == "reference" else library_step
-    run = make(network, spec, jit_compile)
+    run = make(network, spec["batch"], precision, jit_compile)
     run(2)
     for request in sys.stdin:
-        if request.strip() == "warm up":
-            print(time.perf_counter() - begin, flush=True)
-            continue
         start = time.perf_counter()
-        run(spec["n"])
-        seconds = time.perf_counter() - start
-        print(spec["n"] * spec["batch"] / seconds, flush=True)
+        if request.strip() == "warm up":
+            answer = start - begin
+        elif request.strip() == "peak":
+            answer = matrix_peak(precision)
+        elif request.strip() == "memory":
+            answer = peak_memory(engine)
+        else:
+            run(spec["steps"])
+            seconds = time.perf_counter() - start
+            answer = spec["steps"] * spec["batch"] / seconds
+        print(answer, flush=True)
 
 
-def images(spec, shape):
-    x = np.random.default_rng(0).uniform(size=(spec["batch"], *shape))
+def matrix_peak(precision, size=4096):
+    """Returns the operations per second of a large matrix product."""
+    import torch
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    x = torch.randn(size, size, device=device).to(getattr(torch, precision))
+    best = float("inf")
+    for _ in range(10):
+        start = time.perf_counter()
+        float((x @ x)[0, 0])
+        best = min(best, time.perf_counter() - start)
+    return 2 * size**3 / best
+
+
+def peak_memory(engine):
+    """Returns the most memory so far, in MB: the GPU's where there is one."""
+    import resource
+
+    import torch
+
+    if torch.cuda.is_available() and engine == "jax":
+        import jax
+
+        return jax.devices()[0].memory_stats()["peak_bytes_in_use"] / 1e6
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() / 1e6
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+
+
+def images(batch, shape):
+    x = np.random.default_rng(0).uniform(size=(batch, *shape))
     return x.astype("float32")
 
 
-def reference_step(network, spec, jit_compile):
+def reference_step(network, batch, precision, jit_compile):
     import torch
 
     from benchmarks import reference
 
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    torch.set_float32_matmul_precision("high")
     if network == "small":
-        teacher = reference.ConvNet(spec["teacher"])
-        student = reference.ConvNet(spec["student"])
-        x = images(spec, (1, 28, 28))
+        teacher = reference.ConvNet((32, 64, 64))
+        student = reference.ConvNet((16, 32, 32))
+        x = torch.tensor(images(batch, (1, 28, 28)), device=device)
     else:
-        teacher, student = reference.ResNet(), reference.ResNet()
-        x = images(spec, (3, 32, 32))
+        depth, width = (int(part) for part in network.split("-")[1:])
+        teacher = reference.WideResNet(depth, width)
+        student = reference.ResNet()
+        x = torch.tensor(images(batch, (3, 32, 32)), device=device)
+    autocast = contextlib.nullcontext
+    layout = torch.contiguous_format
+    if precision == "bfloat16":
+        layout = torch.channels_last
+
+        def autocast():
+            return torch.autocast(device, torch.bfloat16)
+
+    teacher = teacher.to(device, memory_format=layout)
+    student = student.to(device, memory_format=layout)
+    x = x.to(memory_format=layout)
     optimizer = torch.optim.SGD(student.parameters(), 0.01, momentum=0.9)
-    x = torch.tensor(x)
 
     def run(steps):
         for _ in range(steps):
             noise = 0.001 * torch.randn_like(x)
-            reference.adaad_step(teacher, student, optimizer, x, noise)
+            with autocast():
+                reference.adaad_step(teacher, student, optimizer, x, noise)
 
     return run
 
 
-def library_step(network, spec, jit_compile):
-    import keras
-
+def keras_networks(network):
+    """Returns teacher and student."""
     import keras_adaad
     from benchmarks import networks
 
     if network == "small":
-        teacher = networks.conv_net(spec["teacher"])
-        student = networks.conv_net(spec["student"])
-    else:
-        teacher, student = networks.resnet(), networks.resnet()
+        return networks.conv_net((32, 64, 64)), networks.conv_net((16, 32, 32))
+    depth, width = (int(part) for part in network.split("-")[1:])
+    return keras_adaad.models.WideResNet(depth, width), networks.resnet()
+
+
+def library_step(network, batch, precision, jit_compile):
+    import keras
+
+    import keras_adaad
+
+    if keras.config.backend() == "torch":
+        import torch
+
+        torch.set_float32_matmul_precision("high")
+    if precision == "bfloat16":
+        keras.config.set_dtype_policy("mixed_bfloat16")
+    teacher, student = keras_networks(network)
     distiller = keras_adaad.AdaAD(teacher, student)
     distiller.compile(
         keras.optimizers.SGD(0.01, momentum=0.9),
         metrics=["accuracy"],
         jit_compile=jit_compile or "auto",
     )
-    x = images(spec, student.input_shape[1:])
+    x = images(batch, student.input_shape[1:])
     y = np.zeros(len(x), "int32")
 
     def run(steps):

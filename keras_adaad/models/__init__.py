@@ -10,4 +10,5 @@ from keras_adaad.models.resnet import ResNet34 as ResNet34
 from keras_adaad.models.wide_resnet import DMWideResNet as DMWideResNet
 from keras_adaad.models.wide_resnet import WideResNet as WideResNet
 from keras_adaad.models.wrapping import logits as logits
+from keras_adaad.models.wrapping import with_dtype as with_dtype
 from keras_adaad.models.wrapping import with_normalization as with_normalization

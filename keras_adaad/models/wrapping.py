@@ -91,6 +91,49 @@ def with_normalization(model, mean, std):
     return keras.Model(inputs, outputs, name=f"normalized_{model.name}")
 
 
+def with_dtype(model, dtype):
+    """Returns a copy of the model that computes under another dtype policy.
+
+    A teacher that was trained or converted in float32 costs a fraction in
+    bfloat16, where the machine has units for it:
+
+        teacher = with_dtype(teacher, "mixed_bfloat16")
+
+    Its weights stay float32, and the student may have another policy.
+
+    Args:
+        model: A Functional or Sequential `keras.Model`.
+        dtype: Dtype policy: "mixed_bfloat16", "mixed_float16", "float32", ...
+
+    Returns:
+        A `keras.Model` with weights of its own.
+
+    Raises:
+        ValueError: If the layers of a subclassed model cannot be seen.
+
+    Example:
+
+    ```python
+    teacher = keras_adaad.zoo.load_robustbench(name, checkpoint=path)
+    teacher = keras_adaad.models.with_dtype(teacher, "mixed_bfloat16")
+    distiller = keras_adaad.AdaAD(teacher, student)
+    ```
+    """
+    check_model("model", model, allow_probabilities=True)
+    _last_layer(model)
+    policy = keras.dtype_policies.get(dtype)
+
+    def copy(layer):
+        config = layer.get_config()
+        if isinstance(layer, layers.Layer):
+            config["dtype"] = policy
+        return type(layer).from_config(config)
+
+    clone = keras.models.clone_model(model, clone_function=copy, recursive=True)
+    clone.set_weights(model.get_weights())
+    return clone
+
+
 def _last_layer(model):
     if isinstance(model, keras.Sequential):
         return model.layers[-1]
@@ -102,7 +145,13 @@ def _last_layer(model):
             f"`call`. Received: {model.name!r} ({type(model).__name__})"
         )
     (output,) = outputs
-    return next(o for o in model.operations if o.output is output)
+    # The public `output` of a model inside is that of its first call.
+    return next(
+        operation
+        for operation in model.operations
+        for node in operation._inbound_nodes
+        if any(tensor is output for tensor in node.output_tensors)
+    )
 
 
 def _is_softmax(activation):

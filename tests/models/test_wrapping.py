@@ -50,6 +50,8 @@ def test_softmax_is_taken_off(case, batch):
 def test_logits_are_left_alone():
     model = networks.student_net()
     assert models.logits(model) is model
+    wrapped = models.with_normalization(model, [0.3], [0.5])
+    assert models.logits(wrapped) is wrapped
 
 
 def test_what_cannot_be_seen_is_refused(batch):
@@ -72,6 +74,25 @@ def test_normalization(batch):
     attacked = keras.ops.convert_to_numpy(attacked)
     np.testing.assert_allclose(attacked, expected, rtol=1e-4, atol=1e-5)
     assert len(folding.prepare(wrapped)[1]) == 2
+
+
+def test_dtype(batch):
+    model, x = networks.student_net(), batch[0]
+    model = models.with_normalization(model, [0.3], [0.5])
+    copy = models.with_dtype(model, "mixed_bfloat16")
+    (_, _, net) = copy.layers
+    conv = net.get_layer("conv0")
+    assert (conv.compute_dtype, conv.kernel.dtype) == ("bfloat16", "float32")
+    expected = model.predict(x, verbose=0)
+    found = copy.predict(x, verbose=0).astype("float32")
+    error = np.abs(found - expected).max() / np.abs(expected).max()
+    assert 1e-5 < error < 0.03
+    again = models.with_dtype(copy, "float32").predict(x, verbose=0)
+    np.testing.assert_allclose(again, expected, rtol=1e-5, atol=1e-6)
+    # The original keeps its weights, and an attack takes the two together.
+    distiller = keras_adaad.AdaAD(copy, networks.student_net())
+    assert np.isfinite(distiller.perturb(x)).all()
+    assert model.trainable and not copy.trainable
 
 
 def test_normalization_is_saved(batch, tmp_path):
