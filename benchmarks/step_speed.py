@@ -12,10 +12,10 @@ the yardstick, `reference.py` in eager PyTorch, or a Keras backend, each in
 float32 and in bfloat16: there the yardstick runs under `torch.autocast` on
 channels-last images, and ours under the policy `mixed_bfloat16`.
 
-Ratios are to the yardstick of the same precision. The last column but one is
-the share of the machine's arithmetic peak, which is a matrix product of the same
-precision: the products that the algorithm needs (see `benchmarks/README.md`),
-per second. Results go to `results/step_speed.json`.
+Ratios are to the yardstick of the same precision. The share of the peak is that
+of the additions and multiplications that the algorithm needs per second (see
+`operations`) in those of a large matrix product. Results go to
+`results/step_speed.json`.
 """
 
 import argparse
