@@ -1,5 +1,8 @@
 """The networks of this field: students and teachers, as published."""
 
+from keras_adaad.models.fold_batch_norm import (
+    fold_batch_norm as fold_batch_norm,
+)
 from keras_adaad.models.mobilenet_v2 import MobileNetV2 as MobileNetV2
 from keras_adaad.models.preact_resnet import (
     DMPreActResNet18 as DMPreActResNet18,

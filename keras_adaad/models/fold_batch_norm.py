@@ -1,0 +1,78 @@
+"""A network for deployment: BatchNorm folded into the convolutions."""
+
+import keras
+from keras import layers
+
+from keras_adaad import folding
+from keras_adaad.checks.models import check_model
+
+
+def fold_batch_norm(model):
+    """Returns a copy of the model without the BatchNorm after convolutions.
+
+    In inference mode BatchNorm is a scale and a shift per channel, which go
+    into kernel and bias of the `Conv2D` or `DepthwiseConv2D` before it. The
+    logits are the same, save for rounding; the copy is faster, but it is not
+    to be trained. The attacks do this by themselves, in every batch.
+
+    Args:
+        model: A built Functional or Sequential `keras.Model`. Models inside it
+            are folded too. BatchNorm without a convolution before it stays.
+
+    Returns:
+        A `keras.Model` with weights of its own.
+
+    Raises:
+        ValueError: If the layers of a subclassed model cannot be seen.
+
+    Example:
+
+    ```python
+    student = keras_adaad.models.fold_batch_norm(distiller.student)
+    student.export("student")
+    ```
+    """
+    check_model("model", model, allow_probabilities=True)
+    twin, folds = folding.prepare(model)
+    if twin is model:
+        raise ValueError(
+            "Argument `model` must be a Functional or Sequential model: the "
+            "layers of a subclassed model cannot be seen. "
+            f"Received: {model.name!r} ({type(model).__name__})"
+        )
+    batch_norms = {id(conv): batch_norm for conv, batch_norm in folds}
+    gone = {id(batch_norm) for batch_norm in batch_norms.values()}
+    copies = []
+
+    def copy(layer):
+        config = layer.get_config()
+        if id(layer) in gone:
+            return _Gone(name=layer.name)
+        if batch_norms.get(id(layer)) is not None:
+            config["use_bias"] = True
+        copies.append((layer, type(layer).from_config(config)))
+        return copies[-1][1]
+
+    folded = keras.models.clone_model(
+        model,
+        clone_function=copy,
+        call_function=_call_unless_gone,
+        recursive=True,
+    )
+    for layer, clone in copies:
+        batch_norm = batch_norms.get(id(layer))
+        if batch_norm is not None:
+            kernel, bias = folding.fold(layer, batch_norm).values()
+            clone.kernel.assign(kernel)
+            clone.bias.assign(bias)
+        elif isinstance(layer, layers.Layer):
+            clone.set_weights(layer.get_weights())
+    return folded
+
+
+class _Gone(layers.Identity):
+    """Stands for a BatchNorm until its call, which does not take place."""
+
+
+def _call_unless_gone(layer, *args, **kwargs):
+    return args[0] if isinstance(layer, _Gone) else layer(*args, **kwargs)
