@@ -8,6 +8,7 @@ convolution after it; and convolutions run as `backend.conv2d` and
 """
 
 import collections
+import functools
 import inspect
 import weakref
 
@@ -15,6 +16,7 @@ import keras
 from keras import ops
 
 from keras_adaad import backend
+from keras_adaad.gradient_scaling import with_scaled_gradient
 
 # The twin of each model and its folds, kept as long as the model lives.
 _TWINS = weakref.WeakKeyDictionary()
@@ -40,16 +42,23 @@ def weights(model):
     _, folds = prepare(model)
     values = {}
     for conv, batch_norm in folds:
-        values.update(_fold(conv, batch_norm))
-    return [values.get(id(v), v.value) for v in _variables(model)]
+        values.update(fold(conv, batch_norm))
+    # Constants, or PyTorch's compiler would compute their gradients too.
+    return [
+        ops.stop_gradient(values.get(id(v), v.value)) for v in _variables(model)
+    ]
 
 
 def call(model, values, x):
     """Returns the logits of a model with `values`, as `weights` gives them."""
     twin, _ = prepare(model)
     mapping = list(zip(_variables(model), values, strict=True))
-    with keras.StatelessScope(state_mapping=mapping):
-        return twin(x, **_inference_mode(twin))
+
+    def run(x):
+        with keras.StatelessScope(state_mapping=mapping):
+            return twin(x, **_inference_mode(twin))
+
+    return with_scaled_gradient(run, x) if uses_float16(model) else run(x)
 
 
 def random_states(model):
@@ -80,11 +89,18 @@ def prepare(model):
     return twin or model, folds
 
 
+def uses_float16(layer):
+    """Returns whether a layer, or one inside it, computes in float16."""
+    return layer.compute_dtype == "float16" or any(
+        uses_float16(inner) for inner in getattr(layer, "layers", [])
+    )
+
+
 def _variables(model):
     return model.trainable_variables + model.non_trainable_variables
 
 
-def _fold(conv, batch_norm):
+def fold(conv, batch_norm):
     """Returns the folded values by the identity of the variables they replace.
 
     Kernel and bias `k, b` of the convolution and BatchNorm's `gamma, beta,
@@ -92,23 +108,29 @@ def _fold(conv, batch_norm):
     bias, `beta + (b - mean) * scale`, in place of `beta`, where
     `scale = gamma / sqrt(variance + epsilon)`.
     """
-    kernel = ops.convert_to_tensor(conv.kernel)
+    kernel = _precise(conv.kernel)
     depthwise = isinstance(conv, keras.layers.DepthwiseConv2D)
     lay_out = (lambda k: k) if depthwise else backend.lay_out_kernel
     if batch_norm is None:
         return {id(conv.kernel): lay_out(kernel)}
-    scale = ops.rsqrt(batch_norm.moving_variance + batch_norm.epsilon)
+    variance = _precise(batch_norm.moving_variance)
+    scale = ops.rsqrt(variance + batch_norm.epsilon)
     if batch_norm.scale:
-        scale *= batch_norm.gamma
-    shift = -batch_norm.moving_mean
+        scale *= _precise(batch_norm.gamma)
+    shift = -_precise(batch_norm.moving_mean)
     if conv.use_bias:
-        shift += conv.bias
+        shift += _precise(conv.bias)
     # A depthwise kernel has the output channels on two axes.
     scales = ops.reshape(scale, kernel.shape[2:]) if depthwise else scale
     return {
         id(conv.kernel): lay_out(kernel * scales),
-        id(batch_norm.beta): batch_norm.beta + shift * scale,
+        id(batch_norm.beta): _precise(batch_norm.beta) + shift * scale,
     }
+
+
+def _precise(variable):
+    dtype = keras.backend.result_type(variable.dtype, "float32")
+    return ops.cast(variable, dtype)
 
 
 def _inference_mode(layer):
@@ -160,10 +182,11 @@ class _Conv2D(keras.Operation):
             bias = self.batch_norm.beta
         elif conv.use_bias:
             bias = conv.bias
+        cast = functools.partial(ops.cast, dtype=conv.compute_dtype)
         x = self.function(
-            x,
-            ops.convert_to_tensor(conv.kernel),
-            bias if bias is None else ops.convert_to_tensor(bias),
+            cast(x),
+            cast(conv.kernel),
+            bias if bias is None else cast(bias),
             strides=conv.strides,
             padding=self.padding,
             data_format=conv.data_format,
@@ -283,15 +306,13 @@ def _folds_into(batch_norm, conv):
     axis = 3 if conv.data_format == "channels_last" else 1
     return (
         conv.activation is keras.activations.linear
+        and batch_norm.compute_dtype == conv.compute_dtype
         and batch_norm.axis in (axis, axis - 4)
         and batch_norm.center
     )
 
 
 def _is_plain_conv(layer):
-    # In lower precision a folded kernel would be rounded; there, as it is.
-    if getattr(layer, "compute_dtype", None) != "float32":
-        return False
     if type(layer) is keras.layers.Conv2D:
         return layer.padding in ("same", "valid")
     return (

@@ -185,3 +185,33 @@ def test_twin_dies_with_its_model():
     del model
     gc.collect()
     assert len(folding._TWINS) < count
+
+
+@pytest.mark.parametrize(
+    "policy, digits", [("mixed_bfloat16", 8), ("mixed_float16", 11)]
+)
+@pytest.mark.parametrize("make", [nested, padded, resnet])
+def test_lower_precision(make, policy, digits):
+    exact = build(make)
+    keras.config.set_dtype_policy(policy)
+    model = make()
+    model.set_weights(exact.get_weights())
+    folds = [len(folding.prepare(m)[1]) for m in (exact, model)]
+    assert folds[0] == folds[1] > 0
+    x = np.random.default_rng(0).uniform(size=(16, *model.input_shape[1:]))
+    twin = backend.compile_function(lambda x: folding.folded(model)(x), model)
+    logits = ops.convert_to_numpy(
+        ops.cast(twin(x.astype("float32")), "float32")
+    )
+    expected = exact.predict_on_batch(x)
+    error = np.linalg.norm(logits - expected) / np.linalg.norm(expected)
+    # A few roundings to so many binary digits.
+    assert 0.0 < error < 4 * 2.0**-digits
+
+
+def test_what_computes_in_other_precision_does_not_fold():
+    inputs = keras.Input((9, 9, 1))
+    x = layers.Conv2D(4, 3, dtype="mixed_bfloat16")(inputs)
+    x = layers.BatchNormalization(dtype="float32")(x)
+    _, pairs = folding.prepare(keras.Model(inputs, layers.Flatten()(x)))
+    assert [norm for _, norm in pairs] == [None]
