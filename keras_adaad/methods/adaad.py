@@ -4,6 +4,8 @@ import keras
 
 from keras_adaad import checks
 from keras_adaad.distiller import Distiller
+from keras_adaad.linear_teacher import linear_teacher
+from keras_adaad.linear_teacher import log_odds_of_first_class
 from keras_adaad.logits import logits_function
 from keras_adaad.losses import kl_divergence_from_logits
 
@@ -25,6 +27,25 @@ class AdaAD(Distiller):
     mode, even at `alpha=1`: both update its BatchNorm statistics, as in the
     reference code.
 
+    `teacher_in_attack="linear"` makes the attack cheaper where the teacher is
+    the larger network. In place of the logits `T(x')` it sees
+
+        z(x') = T(x) + <grad_x log(p / (1 - p)), x' - x> e
+
+    with `p` the largest probability of `T(x)` and `e` its class, one-hot: the
+    log-odds of that class are linear in `x'`, the other classes keep their
+    proportions. (For two classes and a linear teacher, that is exact.) Of
+    `n + 1` forward and `n` backward passes of the teacher in a training step
+    with `n` attack steps, 2 and 1 are left; the student's stay.
+
+    It finds other points: on digits, with 96 % of the divergence that the
+    exact attack finds early in training and 73 % late, where two exact steps,
+    which cost as much with a large teacher, find 84 and 54 %. Students there
+    were as robust as the exact attack's at equal epochs, and more robust at
+    equal time than those of 10, 5, 3 or 2 exact steps; but so were students of
+    a target held at `T(x)`, which finds less (`python -m benchmarks.cheaper`).
+    That is measured on small images only.
+
     Args:
         teacher: A trained, robust `keras.Model` that returns logits.
         student: The `keras.Model` to train.
@@ -40,6 +61,8 @@ class AdaAD(Distiller):
             uses `"mean"` on CIFAR-10 and `"batchmean"` on CIFAR-100. With
             weight decay the choice matters: it scales the loss against it.
             Defaults to `"batchmean"`.
+        teacher_in_attack: `"exact"`, as in the paper, or `"linear"`; the
+            loss is the same. Defaults to `"exact"`.
         **kwargs: `evaluation_attack`, `input_range`, `seed` and `name`; see
             `keras_adaad.AdversarialTraining`.
 
@@ -73,6 +96,7 @@ class AdaAD(Distiller):
         alpha=1.0,
         temperature=1.0,
         reduction="batchmean",
+        teacher_in_attack="exact",
         **kwargs,
     ):
         alpha = checks.check_number("alpha", alpha, maximum=1.0)
@@ -80,14 +104,21 @@ class AdaAD(Distiller):
             "temperature", temperature, open_minimum=True
         )
         checks.check_choice("reduction", reduction, ("batchmean", "mean"))
+        checks.check_choice(
+            "teacher_in_attack", teacher_in_attack, ("exact", "linear")
+        )
         super().__init__(teacher, student, attack, **kwargs)
         self.alpha = alpha
         self.temperature = temperature
         self.reduction = reduction
+        self.teacher_in_attack = teacher_in_attack
 
     def inner_objective(self, x, y):
         teacher = logits_function(self.teacher)
         student = logits_function(self.student)
+        # AdaIAD and DGAD, which attack as AdaAD does, have no such choice.
+        if getattr(self, "teacher_in_attack", "exact") == "linear":
+            teacher = linear_teacher(teacher, x, log_odds_of_first_class)
         return lambda x_adv: kl_divergence_from_logits(
             teacher(x_adv), student(x_adv)
         )
@@ -112,4 +143,5 @@ class AdaAD(Distiller):
             "alpha": self.alpha,
             "temperature": self.temperature,
             "reduction": self.reduction,
+            "teacher_in_attack": self.teacher_in_attack,
         }

@@ -3,9 +3,9 @@
 import keras
 from keras import ops
 
-from keras_adaad import backend
 from keras_adaad import checks
 from keras_adaad.distiller import Distiller
+from keras_adaad.linear_teacher import linear_teacher
 from keras_adaad.logits import logits_function
 from keras_adaad.losses import entropy_from_logits
 from keras_adaad.losses import kl_divergence_from_logits
@@ -116,19 +116,13 @@ class SAAD(Distiller):
             dtype="float32",
         )
 
-        def label_logit(x):
-            logits = teacher(x)
-            return ops.sum(label * logits, axis=-1), logits
+        def label_logit(logits):
+            return ops.sum(label * logits, axis=-1), self.correction * label
 
-        _, target, gradient = backend.value_and_input_gradient(label_logit, x)
-        target = ops.stop_gradient(target)
+        linear = linear_teacher(teacher, x, label_logit)
 
         def objective(x_adv):
-            change = ops.sum(
-                gradient * (x_adv - x), axis=tuple(range(1, len(x.shape)))
-            )
-            linear = target + self.correction * change[:, None] * label
-            return kl_divergence_from_logits(linear, student(x_adv))
+            return kl_divergence_from_logits(linear(x_adv), student(x_adv))
 
         return objective
 

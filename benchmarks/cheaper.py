@@ -1,0 +1,257 @@
+"""AdaAD with a cheaper attack: robust accuracy against seconds, on digits.
+
+    python -m benchmarks.cheaper [--seeds 3] [--epochs 30] [--output FILE]
+
+The exact attack of ten steps against those that cost less: fewer exact steps;
+the teacher made linear at the clean images (`teacher_in_attack="linear"`); its
+target held fixed there, which is RSLAD's attack before AdaAD's loss; and more
+steps as the training goes on (`callbacks.AttackSteps`). n steps are of size
+`min(1, 2.5 / n) * epsilon`: small steps would not reach the ball's boundary.
+
+Networks, data, epsilon and optimizer are the quickstart's. Each attack trains
+students twice: for as many epochs as the others, and for as many seconds, those
+that the exact attack takes for a third of the epochs. Seconds are processor
+time of training steps, in rounds over all attacks in turn, so that other
+programs hardly change them. Those with a teacher of four times the width, whose
+convolutions multiply 16 times as much, say what is saved with a large teacher.
+The divergence that each attack finds between teacher and student is on test
+images, of students of the exact attack after one epoch and after all.
+"""
+
+import argparse
+import json
+import os
+import sys
+import time
+
+import keras
+import numpy as np
+
+import keras_adaad
+from keras_adaad.callbacks import AttackSteps
+from keras_adaad.logits import logits_function
+from keras_adaad.losses import kl_divergence_from_logits
+
+sys.path.insert(0, "examples")
+import quickstart
+
+BATCH = 64
+EXACT = "exact, 10 steps"
+
+
+class FixedTarget(keras_adaad.AdaAD):
+    """The loss of AdaAD after the attack of RSLAD."""
+
+    def inner_objective(self, x, y):
+        target = self.teacher_logits(x)
+        student = logits_function(self.student)
+        return lambda x_adv: kl_divergence_from_logits(target, student(x_adv))
+
+
+def attack(steps):
+    return keras_adaad.attacks.PGD(
+        epsilon=quickstart.EPSILON,
+        step_size=min(1.0, 2.5 / steps) * quickstart.EPSILON,
+        steps=steps,
+        seed=0,
+    )
+
+
+def exact(steps):
+    return lambda *networks: keras_adaad.AdaAD(*networks, attack(steps))
+
+
+def linear(steps):
+    return lambda *networks: keras_adaad.AdaAD(
+        *networks, attack(steps), teacher_in_attack="linear"
+    )
+
+
+def fixed(steps):
+    return lambda *networks: FixedTarget(*networks, attack(steps))
+
+
+METHODS = {
+    **{f"exact, {n} steps": exact(n) for n in (10, 5, 3, 2)},
+    **{f"linear, {n} steps": linear(n) for n in (10, 5)},
+    "fixed, 10 steps": fixed(10),
+}
+ANNEALED = "exact, 3, 5, 10 steps"
+# Steps in each third of the training.
+THIRDS = (3, 5, 10)
+
+
+def seconds_per_step(teacher, x, rounds=6):
+    """Returns the seconds of a training step by attack, the best round."""
+    trainers = {}
+    for name, make in METHODS.items():
+        trainers[name] = make(teacher, quickstart.make_network(8, "student"))
+        trainers[name].compile("adam")
+        trainers[name].fit(x, batch_size=BATCH, verbose=0)
+    seconds = {name: float("inf") for name in trainers}
+    for _ in range(rounds):
+        for name, trainer in trainers.items():
+            start = time.process_time()
+            trainer.fit(x, batch_size=BATCH, verbose=0)
+            passed = (time.process_time() - start) / -(-len(x) // BATCH)
+            seconds[name] = min(seconds[name], passed)
+    thirds = [seconds[f"exact, {steps} steps"] for steps in THIRDS]
+    return {**seconds, ANNEALED: float(np.mean(thirds))}
+
+
+def train(name, teacher, data, epochs, seed):
+    """Returns a student."""
+    x_train = data[0]
+    keras.utils.set_random_seed(seed)
+    student = quickstart.make_network(8, "student")
+    trainer = METHODS.get(name, METHODS[EXACT])(teacher, student)
+    callbacks = []
+    if name == ANNEALED:
+        schedule = {epochs * i // 3: steps for i, steps in enumerate(THIRDS)}
+        callbacks.append(AttackSteps(schedule))
+    trainer.compile(quickstart.make_optimizer(epochs, data))
+    trainer.fit(
+        x_train,
+        batch_size=BATCH,
+        epochs=epochs,
+        callbacks=callbacks,
+        verbose=0,
+    )
+    return student
+
+
+def accuracies(student, data):
+    """Returns the accuracies of a student, in percent."""
+    _, x_test, _, y_test = data
+    report = keras_adaad.evaluate_robustness(
+        student,
+        x_test,
+        y_test,
+        ["pgd-20-sat"],
+        quickstart.EPSILON,
+        curve=False,
+        reliability_checks=False,
+        verbose=0,
+    )
+    return {
+        "clean": 100 * report.clean_accuracy,
+        "PGD-20": 100 * report.accuracy("pgd-20-sat"),
+    }
+
+
+def divergence(name, teacher, student, x):
+    """Returns the mean `KL(T(x*) || S(x*))` at the points of an attack."""
+    x_adv = METHODS[name](teacher, student).perturb(x)
+    logits = [n.predict(x_adv, verbose=0) for n in (teacher, student)]
+    return float(keras.ops.mean(kl_divergence_from_logits(*logits)))
+
+
+def measure(seeds, epochs):
+    """Returns a row of results by attack."""
+    data = quickstart.load_data()
+    large = quickstart.make_network(128, "large_teacher")
+    with_large = seconds_per_step(large, data[0][: 3 * BATCH])
+    keras.utils.set_random_seed(0)
+    teacher = quickstart.train_teacher(data, epochs)
+    seconds = seconds_per_step(teacher, data[0])
+    rows = {}
+    for name in seconds:
+        cost = seconds[name] / seconds[EXACT]
+        equal_time = max(round(epochs / 3 / cost), 3)
+        rows[name] = {
+            "seconds per step": seconds[name],
+            "seconds per step, large teacher": with_large[name],
+            "epochs in equal time": equal_time,
+            "equal epochs": [],
+            "equal time": [],
+        }
+    for seed in range(seeds):
+        for name, row in rows.items():
+            for key, n in (
+                ("equal epochs", epochs),
+                ("equal time", row["epochs in equal time"]),
+            ):
+                student = train(name, teacher, data, n, seed)
+                row[key].append(accuracies(student, data))
+            print(_line(name, row, rows[EXACT]), file=sys.stderr, flush=True)
+    for key, n in (("early", 1), ("late", epochs)):
+        student = train(EXACT, teacher, data, n, seed=0)
+        for name in METHODS:
+            found = divergence(name, teacher, student, data[1])
+            rows[name][f"divergence, {key}"] = found
+    steps = epochs * -(-len(data[0]) // BATCH)
+    for row in rows.values():
+        robust = np.mean([run["PGD-20"] for run in row["equal epochs"]])
+        row["points per second"] = robust / (steps * row["seconds per step"])
+    return rows
+
+
+def table(rows, epochs):
+    """Returns the rows in Markdown."""
+    names = (
+        *("attack", "ms per step", "relative", "relative, large teacher"),
+        *(f"clean, {epochs} epochs", f"PGD-20, {epochs} epochs"),
+        *("PGD-20 points per second", "epochs in equal time"),
+        *("clean, equal time", "PGD-20, equal time"),
+        *("divergence, early", "divergence, late"),
+    )
+    lines = [names, ("---",) * len(names)]
+    lines += [_line(name, row, rows[EXACT]) for name, row in rows.items()]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _line(name, row, exact_row):
+    relative = [
+        f"{row[key] / exact_row[key]:.2f}"
+        for key in ("seconds per step", "seconds per step, large teacher")
+    ]
+    return (
+        name,
+        f"{1000 * row['seconds per step']:.1f}",
+        *relative,
+        *_accuracies(row["equal epochs"]),
+        f"{row.get('points per second', 0.0):.1f}",
+        str(row["epochs in equal time"]),
+        *_accuracies(row["equal time"]),
+        *(
+            f"{row[key] / exact_row[key]:.2f}" if key in row else ""
+            for key in ("divergence, early", "divergence, late")
+        ),
+    )
+
+
+def _accuracies(runs):
+    for key in ("clean", "PGD-20"):
+        values = [run[key] for run in runs]
+        spread = f" ± {np.std(values, ddof=1):.1f}" if len(values) > 1 else ""
+        yield f"{np.mean(values):.1f}{spread}"
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--epochs", type=int, default=30)
+    parser.add_argument("--output", help="a JSON file for the rows")
+    arguments = parser.parse_args()
+    rows = measure(arguments.seeds, arguments.epochs)
+    print(f"Backend {keras.config.backend()}, seeds {arguments.seeds}:")
+    print(table(rows, arguments.epochs))
+    if arguments.output:
+        with open(arguments.output, "w") as file:
+            json.dump(
+                {
+                    "version": keras_adaad.__version__,
+                    "backend": keras.config.backend(),
+                    "epochs": arguments.epochs,
+                    "rows": rows,
+                },
+                file,
+                indent=1,
+            )
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    main()
