@@ -11,6 +11,7 @@ the first's.
 import argparse
 import json
 import os
+import pathlib
 import subprocess
 import sys
 import time
@@ -25,16 +26,13 @@ def main():
     parser.add_argument("--teacher", nargs=2, type=int, default=[34, 20])
     parser.add_argument("--batch", type=int, default=2)
     parser.add_argument("--backends", nargs="+", default=["tensorflow", "jax"])
+    parser.add_argument("--output", default="results/compile_time.json")
     parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.worker:
         print(json.dumps(measure(arguments)))
         return
-    name = "WRN-{}-{}".format(*arguments.teacher)
-    print(
-        f"| {name} | seconds to compile | seconds per step |\n| --- |", end=""
-    )
-    print(" --- | --- |")
+    results = {"teacher": "WRN-{}-{}".format(*arguments.teacher)}
     for backend in arguments.backends:
         command = [sys.executable, "-m", "benchmarks.compile_time", "--worker"]
         output = subprocess.run(
@@ -48,8 +46,23 @@ def main():
                 "TF_CPP_MIN_LOG_LEVEL": "3",
             },
         ).stdout
-        compilation, step = json.loads(output.splitlines()[-1])
-        print(f"| {backend} | {compilation:.0f} | {step:.1f} |", flush=True)
+        results[backend] = json.loads(output.splitlines()[-1])
+    print(report(results))
+    output = pathlib.Path(arguments.output)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    output.write_text(json.dumps(results, indent=2) + "\n")
+
+
+def report(results):
+    """Returns the results as a table in Markdown."""
+    lines = [
+        f"| {results['teacher']} | seconds to compile | seconds per step |",
+        "| --- | --- | --- |",
+    ]
+    for backend in sorted(set(results) - {"teacher"}):
+        compilation, step = results[backend]
+        lines.append(f"| {backend} | {compilation:.0f} | {step:.1f} |")
+    return "\n".join(lines)
 
 
 def measure(arguments):

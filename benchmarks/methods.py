@@ -2,6 +2,7 @@
 
     python -m benchmarks.methods --table          the table of the methods
     python -m benchmarks.methods [--seeds 3]      trains each, on a backend
+    python -m benchmarks.methods --show FILE ...  results of several backends
 
 The table is made from the classes: formulas and papers from their docstrings,
 the passes per step by counting the runs of real networks in one step.
@@ -18,6 +19,7 @@ import argparse
 import inspect
 import json
 import os
+import pathlib
 import re
 import sys
 import time
@@ -217,7 +219,7 @@ def measure(seeds, epochs, only):
         for seed in range(seeds):
             trainers[name] = train(name, make, seed)
             rows[name].append(accuracies(trainers[name].student))
-        print(_row(name, rows[name]), file=sys.stderr, flush=True)
+        print(name, *_cells(rows[name]), file=sys.stderr, flush=True)
 
     seconds = {name: float("inf") for name in trainers}
     steps = -(-len(x_train) // 64)
@@ -239,15 +241,34 @@ def _counted_in_epochs(name, epochs):
     return {name: recipe.constructor[name] for name in names}
 
 
-def _row(name, runs, seconds=None):
-    cells = [name]
+def _cells(runs):
+    """Returns clean and robust accuracy, with their spread over seeds."""
+    cells = []
     for key in ("clean", "PGD-20"):
         values = [run[key] for run in runs]
         cells.append(f"{np.mean(values):.1f}")
         if len(values) > 1:
             cells[-1] += f" ± {np.std(values, ddof=1):.1f}"
-    cells.append("" if seconds is None else f"{1000 * seconds:.1f}")
-    return f"| {' | '.join(cells)} |"
+    return cells
+
+
+def show(results):
+    """Returns the results of one backend, or of several, as a table."""
+    rows = {"%": []}
+    for result in results:
+        seeds = len(result["accuracies"]["plain student"])
+        backend = f"{result['backend']}, {seeds} seed{'s' * (seeds > 1)}"
+        rows["%"] += [f"{backend}: clean", "PGD-20"]
+        for name, runs in result["accuracies"].items():
+            rows.setdefault(name, []).extend(_cells(runs))
+    seconds = results[0]["seconds per step"]
+    rows["%"].append(f"{results[0]['backend']}: ms per step")
+    for name in results[0]["accuracies"]:
+        time_ = f"{1000 * seconds[name]:.0f}" if name in seconds else ""
+        rows[name].append(time_)
+    lines = [f"| {' | '.join([name, *row])} |" for name, row in rows.items()]
+    lines.insert(1, "| --- " * (len(rows["%"]) + 1) + "|")
+    return "\n".join(lines)
 
 
 def main():
@@ -258,29 +279,34 @@ def main():
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--epochs", type=int, default=30)
     parser.add_argument("--only", nargs="+", help="names of methods")
-    parser.add_argument("--output", help="a JSON file for the rows")
+    parser.add_argument("--output", default="results/methods.json")
+    parser.add_argument("--show", nargs="+", help="such files, in one table")
     arguments = parser.parse_args()
     if arguments.table:
         print(table())
         return
-    rows, seconds = measure(arguments.seeds, arguments.epochs, arguments.only)
-    print(f"Backend {keras.config.backend()}, seeds {arguments.seeds}:")
-    print("| | clean, % | PGD-20, % | ms per step |\n| --- | --- | --- | --- |")
-    for name, runs in rows.items():
-        print(_row(name, runs, seconds.get(name)))
-    if arguments.output:
-        with open(arguments.output, "w") as file:
-            json.dump(
-                {
-                    "version": keras_adaad.__version__,
-                    "backend": keras.config.backend(),
-                    "epochs": arguments.epochs,
-                    "accuracies": rows,
-                    "seconds per step": seconds,
-                },
-                file,
-                indent=1,
+    if arguments.show:
+        print(
+            show(
+                [
+                    json.loads(pathlib.Path(p).read_text())
+                    for p in arguments.show
+                ]
             )
+        )
+        return
+    rows, seconds = measure(arguments.seeds, arguments.epochs, arguments.only)
+    result = {
+        "version": keras_adaad.__version__,
+        "backend": keras.config.backend(),
+        "epochs": arguments.epochs,
+        "accuracies": rows,
+        "seconds per step": seconds,
+    }
+    print(show([result]))
+    output = pathlib.Path(arguments.output)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    output.write_text(json.dumps(result, indent=1) + "\n")
 
 
 if __name__ == "__main__":

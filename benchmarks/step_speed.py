@@ -59,7 +59,7 @@ def main():
     results = {"machine": machine(), "rounds": arguments.rounds}
     for network in arguments.networks:
         results[network] = measure(network, arguments)
-        print(table(network, results[network]), flush=True)
+        print(f"\n{table(network, results[network])}\n", flush=True)
     output = pathlib.Path(arguments.output)
     output.parent.mkdir(parents=True, exist_ok=True)
     output.write_text(json.dumps(results, indent=2) + "\n")
@@ -120,7 +120,14 @@ def table(network, rows):
             f"| {name} | {row['images/s']:.1f} | {row['ratio']:.2f} | "
             f"{100 * row['share of peak']:.0f} % | {row['peak MB']:.0f} |"
         )
-    return "\n" + "\n".join(lines) + "\n"
+    return "\n".join(lines)
+
+
+def report(results):
+    """Returns the tables of all networks."""
+    return "\n\n".join(
+        table(name, results[name]) for name in NETWORKS if name in results
+    )
 
 
 def machine():

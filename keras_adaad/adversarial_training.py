@@ -12,12 +12,15 @@ from keras_adaad import folding
 from keras_adaad.attacks import PGD
 from keras_adaad.attacks.attack import Attack
 from keras_adaad.attacks.draws import SeedGenerator
+from keras_adaad.distribution import divisible
+from keras_adaad.distribution import own_part
+from keras_adaad.distribution.writing import alone
 from keras_adaad.losses import BatchMean
 from keras_adaad.losses import label_indices
 from keras_adaad.weight_perturbation import weight_offsets
 
 
-class AdversarialTraining(keras.Model):
+class AdversarialTraining(backend.Model):
     """Base class of the methods that train a student on adversarial images.
 
     Each step solves, approximately,
@@ -94,9 +97,11 @@ class AdversarialTraining(keras.Model):
         weight_perturbation = checks.check_number(
             "weight_perturbation", weight_perturbation
         )
-        # The student's policy, so that Keras scales the loss in float16; no
-        # autocast, so that the attack sees float32 images.
-        kwargs.setdefault("dtype", student.dtype_policy)
+        # Of this policy Keras asks one thing: whether to scale the loss. It
+        # depends on the student's layers, for a loaded model has lost its own
+        # policy. No autocast, so that the attack sees float32 images.
+        half = folding.uses_float16(student)
+        kwargs.setdefault("dtype", "mixed_float16" if half else "float32")
         super().__init__(name=name, autocast=False, **kwargs)
         self.student = student
         self.weight_perturbation = weight_perturbation
@@ -122,6 +127,8 @@ class AdversarialTraining(keras.Model):
         # Whether the present call of `outer_loss` is of a training step.
         self.learning = False
         self._idle_metrics = ("robust_accuracy",)
+        # Whether the metrics asked for are of a batch, or of an epoch.
+        self._in_batch = False
         self._compiled_perturb = (None, None)
         self._build_if_known()
 
@@ -259,9 +266,26 @@ class AdversarialTraining(keras.Model):
         loss = self._batch_mean.of(self.total_loss(x, logits, y), sample_weight)
         for penalty in penalties:
             loss += self._batch_mean.of(ops.reshape(penalty, (1,)))
+        if training:
+            loss = backend.processes.averaged_gradient(
+                loss, self.trainable_variables
+            )
         return loss
 
-    def compute_metrics(self, x, y, y_pred, sample_weight=None):
+    def get_metrics_result(self):
+        if self._in_batch:
+            return super().get_metrics_result()
+        with backend.processes.totals(self.metrics_variables):
+            return super().get_metrics_result()
+
+    def compute_metrics(self, *args, **kwargs):
+        self._in_batch = True
+        try:
+            return self._compute_metrics(*args, **kwargs)
+        finally:
+            self._in_batch = False
+
+    def _compute_metrics(self, x, y, y_pred, sample_weight=None):
         if y is None:
             return self.get_metrics_result()
         logits = y_pred if isinstance(y_pred, dict) else {"clean": y_pred}
@@ -351,12 +375,13 @@ class AdversarialTraining(keras.Model):
         if noise is not None:
             noise = self.attack.check_noise(noise, x.shape)
         options = (self.jit_compile, self.run_eagerly)
-        if self._compiled_perturb[0] != options:
+        if self._compiled_perturb[0] != (self.attack, *options):
             function = backend.compile_function(self._maximize, self, *options)
-            self._compiled_perturb = (options, function)
+            self._compiled_perturb = ((self.attack, *options), function)
         state = ops.convert_to_numpy(self.seed_generator.state)
         try:
-            return ops.convert_to_numpy(self._compiled_perturb[1](x, y, noise))
+            x_adv = self._compiled_perturb[1](backend.to_devices(x), y, noise)
+            return backend.to_host(x_adv)
         finally:
             self.seed_generator.state.assign(state)
 
@@ -376,6 +401,9 @@ class AdversarialTraining(keras.Model):
             )
         self._validation_has_labels = validation_labels
         self._follow_epochs(arguments)
+        with backend.building_scope(self):
+            own_part.of_fit(self, arguments)
+        divisible.check_fit(arguments)
         with self._phase(training=True, labels=labels):
             return super().fit(**arguments)
 
@@ -385,6 +413,9 @@ class AdversarialTraining(keras.Model):
             labels = self._validation_has_labels
         else:
             labels = self._check_data(arguments, "x", "y")
+            with backend.building_scope(self):
+                own_part.of_evaluate(arguments)
+            divisible.check_evaluate(arguments)
         with self._phase(training=False, labels=labels):
             return super().evaluate(**arguments)
 
@@ -426,7 +457,8 @@ class AdversarialTraining(keras.Model):
             ]
         self._idle_metrics = tuple(idle)
         try:
-            yield
+            with divisible.explained():
+                yield
         finally:
             self._idle_metrics = before
 
@@ -544,6 +576,17 @@ class AdversarialTraining(keras.Model):
         return attack
 
     # Saving.
+
+    def save(self, *args, **kwargs):
+        with alone():
+            return super().save(*args, **kwargs)
+
+    def save_weights(self, *args, **kwargs):
+        # A step that failed because another process has died fails when it is
+        # read: here, and not when half a backup is written over a whole one.
+        ops.convert_to_numpy(self.seed_generator.state)
+        with alone():
+            return super().save_weights(*args, **kwargs)
 
     def save_own_variables(self, store):
         # Keras does not save seed generators, and a resumed run must go on

@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import keras
+import pytest
 
 ROOT = pathlib.Path(__file__).parent.parent
 
@@ -48,14 +49,54 @@ def test_custom_method():
     assert clean > 70 and clean >= pgd
 
 
+@pytest.mark.skipif(keras.config.backend() != "torch", reason="torchrun")
+def test_torch_ddp(tmp_path):
+    """Two processes, one student, one report."""
+    torchrun = ("-m", "torch.distributed.run", "--standalone")
+    output = run(
+        *(*torchrun, "--nproc-per-node", 2, "examples/torch_ddp.py"),
+        *("--epochs", 1, "--output", tmp_path),
+    )
+    accuracies = re.findall(r"Process (\d) of 2: .* ([\d.]+) %", output)
+    assert sorted(rank for rank, _ in accuracies) == ["0", "1"]
+    assert len({accuracy for _, accuracy in accuracies}) == 1
+    assert output.count("PGD-20") == 1
+    student = keras.models.load_model(tmp_path / "torch_ddp" / "student.keras")
+    assert student.output_shape == (None, 10)
+
+
+@pytest.mark.skipif(
+    keras.config.backend() != "jax", reason="keras.distribution"
+)
+def test_jax_data_parallel():
+    output = run("examples/jax_data_parallel.py", "--epochs", 2)
+    assert "2 devices: cpu:0, cpu:1" in output
+    (row,) = (r for r in output.splitlines() if r.startswith("student "))
+    clean, pgd = (float(v) for v in re.findall(r"([\d.]+) %", row))
+    assert clean > 50 and clean >= pgd
+
+
+@pytest.mark.skipif(
+    keras.config.backend() != "tensorflow", reason="tf.distribute"
+)
+def test_tensorflow_mirrored():
+    output = run("examples/tensorflow_mirrored.py", "--epochs", 2)
+    assert "2 replicas" in output and "device:CPU:1" in output
+    (row,) = (r for r in output.splitlines() if r.startswith("student "))
+    clean, pgd = (float(v) for v in re.findall(r"([\d.]+) %", row))
+    assert clean > 70 and clean >= pgd
+
+
 def test_step_speed(tmp_path):
     backend = keras.config.backend()
     output = tmp_path / "speed.json"
     printed = run(
         *("-m", "benchmarks.step_speed", "--networks", "small"),
-        *("--backends", backend, "--rounds", 1, "--output", output),
+        *("--backends", backend, "--precisions", "float32"),
+        *("--rounds", 1, "--output", output),
     )
     rows = json.loads(output.read_text())["small"]
-    assert set(rows) == {"reference", backend}
-    assert rows[backend]["images_per_second"] > 0
-    assert f"{rows[backend]['ratio']:.2f}" in printed
+    assert set(rows) == {"reference, float32", f"{backend}, float32"}
+    row = rows[f"{backend}, float32"]
+    assert row["images/s"] > 0 and 0 < row["share of peak"] < 1
+    assert f"{row['ratio']:.2f}" in printed

@@ -23,6 +23,7 @@ def test_names():
         "attacks",
         "callbacks",
         "data",
+        "distribution",
         "evaluate_robustness",
         "evaluation",
         "losses",
@@ -58,6 +59,8 @@ def test_names():
     assert zoo <= public(keras_adaad.zoo)
     loaders = {"SetEpoch", "load_arrays", "load_folder", "load_tfds"}
     assert loaders <= public(keras_adaad.data)
+    distribution = {"initialize", "wide_teacher_layout"}
+    assert distribution <= public(keras_adaad.distribution)
     callbacks = {
         "RobustEvaluation",
         "StochasticWeightAveraging",

@@ -89,16 +89,6 @@ def test_it_trains_and_is_saved(digits, tmp_path):
     assert loaded.weight_perturbation == 0.005
 
 
-def test_two_replicas_are_refused(batch, two_devices):
-    with two_devices.scope():
-        trainer = keras_adaad.PGDAT(
-            networks.student_net(), weight_perturbation=0.01
-        )
-        trainer.compile("sgd")
-    with pytest.raises(ValueError, match="one device"):
-        trainer.fit(*batch, batch_size=16, verbose=0)
-
-
 @pytest.mark.parametrize("size", [-0.1, "0.1", None])
 def test_bad_size(size):
     with pytest.raises((TypeError, ValueError), match="weight_perturbation"):

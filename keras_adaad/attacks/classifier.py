@@ -78,7 +78,9 @@ class Classifier:
         """Returns the logits of images, a float32 NumPy array."""
         predict = self.program("predict", lambda logits, x: logits(x))
         outputs = [
-            ops.convert_to_numpy(predict(pad(x[rows], size)))[: len(rows)]
+            backend.to_host(predict(backend.to_devices(pad(x[rows], size))))[
+                : len(rows)
+            ]
             for rows, size in batches(np.arange(len(x)), batch_size)
         ]
         return np.concatenate(outputs)

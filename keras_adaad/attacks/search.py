@@ -6,6 +6,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_adaad import backend
 from keras_adaad.attacks.classifier import batches
 from keras_adaad.attacks.classifier import pad
 from keras_adaad.attacks.draws import HostDraws
@@ -94,7 +95,7 @@ def _to_device(data, size):
     def convert(array):
         if array is None:
             return None
-        return ops.convert_to_tensor(pad(array, size))
+        return backend.to_devices(pad(array, size))
 
     return keras.tree.map_structure(convert, data)
 
@@ -109,7 +110,7 @@ def _run(attack, classifier, data, settings, images, stop):
         state = step(data, state, setting)
         if stop is not None and stop(images):
             return None
-    return [ops.convert_to_numpy(a) for a in finish(data, state, setting)]
+    return [backend.to_host(a) for a in finish(data, state, setting)]
 
 
 def _programs(attack, classifier):

@@ -6,7 +6,8 @@
   gives; the gradient is that of the summed values at `x`.
 - `input_jacobian(function, x)`: the same for values of shape
   `(batch_size, num_values)`; the second axis of the gradient is that of values.
-- `gradients(function, values)`: of a scalar function of a list of tensors.
+- `gradients(function, values)`: of a scalar function of a list of tensors, the
+  mean over the replicas of a distributed step.
 - `repeat(steps, body, x)`: `x = body(x)`, unrolled or looped as is faster.
 - `conv2d(x, kernel, bias, ...)`, `depthwise_conv2d(...)`: a convolution of the
   attack.
@@ -16,6 +17,11 @@
 - `describe()`: device and precision, for a report.
 - `building_scope(model)`: where the variables of `model` must be created.
 - `replica_index()`: which of the replicas of a distributed step this is.
+- `to_devices(batch)`: a NumPy array as a tensor, over the devices of a
+  `keras.distribution`; `to_host(tensor)`: a result of theirs as NumPy, whole.
+- `processes`: a module: processes that train one model together, where Keras
+  leaves that to us.
+- `Model`: `keras.Model`, and what it lacks to train on several devices.
 """
 
 import importlib
@@ -31,6 +37,9 @@ if keras.config.backend() not in ("tensorflow", "jax", "torch"):
     )
 
 _active = importlib.import_module(f"{__name__}.{keras.config.backend()}")
+processes = importlib.import_module(
+    f"{__name__}.{keras.config.backend()}_processes"
+)
 
 STATIC_SHAPES = _active.STATIC_SHAPES
 value_and_input_gradient = _active.value_and_input_gradient
@@ -45,6 +54,9 @@ compile_function = _active.compile_function
 describe = _active.describe
 building_scope = _active.building_scope
 replica_index = _active.replica_index
+Model = getattr(_active, "Model", keras.Model)
+to_devices = getattr(_active, "to_devices", keras.ops.convert_to_tensor)
+to_host = getattr(_active, "to_host", keras.ops.convert_to_numpy)
 
 
 def input_gradient(objective, x):

@@ -4,6 +4,7 @@ import contextlib
 
 import jax
 import keras
+from jax.experimental import multihost_utils
 
 # Whether a program is compiled for each shape of its arguments.
 STATIC_SHAPES = True
@@ -117,6 +118,27 @@ def building_scope(model):
 def replica_index():
     """Returns 0: a batch on several devices is one batch to JAX."""
     return 0
+
+
+def to_devices(batch):
+    """Returns a batch, divided over the devices that share batches.
+
+    One that does not divide is left whole: each device then computes all of it.
+    Several processes pass the same batch.
+    """
+    distribution = keras.distribution.distribution()
+    if distribution is None or len(batch) % distribution.num_model_replicas:
+        return keras.ops.convert_to_tensor(batch)
+    layout = distribution.get_data_layout(batch.shape)
+    return keras.distribution.distribute_tensor(batch, layout)
+
+
+def to_host(tensor):
+    """Returns a tensor as NumPy, with what other processes have of it."""
+    value = keras.ops.convert_to_tensor(tensor)
+    if not value.is_fully_addressable and not value.is_fully_replicated:
+        value = multihost_utils.process_allgather(value, tiled=True)
+    return keras.ops.convert_to_numpy(value)
 
 
 def lay_out_kernel(kernel):

@@ -46,12 +46,15 @@ def _gradient(tape, total, x):
 
 
 def gradients(function, values):
-    """Returns the gradient of a scalar function at a list of tensors."""
+    """Returns the gradient of a scalar function at a list of tensors.
+
+    Each replica gets the mean over all.
+    """
     values = [tf.convert_to_tensor(value) for value in values]
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(values)
         total = function(values)
-    return _gradient(tape, total, values)
+    return _mean_over_replicas(_gradient(tape, total, values))
 
 
 def repeat(steps, body, x):
@@ -72,25 +75,128 @@ def views_then_step(keras_step, make_views, model, data, make_offsets=None):
 
     With `make_offsets`, that is run at the weights plus the offsets.
     """
-    data = make_views(data)
+    if model.compiles_attack and not model.jit_compile:
+        make_views = tf.function(make_views, jit_compile=True, autograph=False)
+    data = make_views(_with_images(data))
     if make_offsets is None:
-        return keras_step(data)
-    if tf.distribute.get_strategy().num_replicas_in_sync > 1:
-        raise ValueError(
-            "`weight_perturbation` needs one device: each replica would move "
-            "the shared weights by the gradient of its own part of the batch."
-        )
-    offsets = make_offsets(data)
-    _add(model, offsets, 1.0)
-    logs = keras_step(data)
-    _add(model, offsets, -1.0)
-    return logs
+        logs = keras_step(data)
+    else:
+        offsets = make_offsets(data)
+        _add(model, offsets, 1.0)
+        logs = keras_step(data)
+        _add(model, offsets, -1.0)
+    if model.learning and _several_replicas():
+        _share_statistics(model.student)
+    return _as_reduced(logs)
+
+
+def _with_images(data):
+    """Returns the data of a replica, which must not be empty.
+
+    Of no images BatchNorm has no statistics, and the shapes that TensorFlow's
+    convolutions return do not fit.
+    """
+    if not _several_replicas():
+        return data
+    x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+    enough = tf.debugging.assert_positive(
+        tf.shape(x)[0],
+        "A replica got no image: the last batch has fewer images than there "
+        "are replicas. Change `batch_size`, or leave that batch out with "
+        "`drop_remainder=True`.",
+    )
+    with tf.control_dependencies([enough]):
+        x = tf.identity(x)
+    return keras.utils.pack_x_y_sample_weight(x, y, sample_weight)
 
 
 def _add(model, offsets, sign):
     for v, offset in zip(model.trainable_variables, offsets, strict=True):
         if offset is not None:
             v.assign_add(sign * offset)
+
+
+def _share_statistics(student):
+    """Gives every replica the mean of what all have for a statistic.
+
+    Keras lets each keep its own, and would evaluate and save those of one.
+    """
+    variables = [
+        v for v in student.non_trainable_variables if v.value.dtype.is_floating
+    ]
+    # Copies, for a variable read as it is has no device to reduce on.
+    means = _mean_over_replicas([tf.identity(v.value) for v in variables])
+    for variable, mean in zip(variables, means, strict=True):
+        variable.assign(mean)
+
+
+def _mean_over_replicas(values):
+    if not values or not _several_replicas():
+        return values
+    context = tf.distribute.get_replica_context()
+    return context.all_reduce(tf.distribute.ReduceOp.MEAN, values)
+
+
+def _several_replicas():
+    return tf.distribute.get_strategy().num_replicas_in_sync > 1
+
+
+def _as_reduced(logs):
+    """Gives numbers an axis: in a cluster Keras takes their mean along one."""
+    if not _in_cluster(tf.distribute.get_strategy()):
+        return logs
+    return {name: tf.reshape(value, (1,)) for name, value in logs.items()}
+
+
+def _in_cluster(strategy):
+    kind = tf.distribute.MultiWorkerMirroredStrategy
+    # Without a cluster it is a strategy for the devices of one process.
+    return isinstance(strategy, kind) and bool(
+        strategy.cluster_resolver.cluster_spec()
+    )
+
+
+class Model(keras.Model):
+    """A `keras.Model` that also trains on several devices where Keras's fails.
+
+    Keras 3 does not run under `MultiWorkerMirroredStrategy`
+    ([#20585](https://github.com/keras-team/keras/issues/20585)), nor on a first
+    batch that does not divide, nor with `jit_compile=True`.
+    """
+
+    # XLA compiles for one device, and Keras would have it compile what goes
+    # over all. There each replica compiles its attack, nearly all of the work.
+    compiles_attack = keras.Model.jit_compile
+
+    @property
+    def jit_compile(self):
+        several = self.distribute_strategy.num_replicas_in_sync > 1
+        return self.compiles_attack and not several
+
+    @jit_compile.setter
+    def jit_compile(self, value):
+        self.compiles_attack = value
+
+    def _maybe_symbolic_build(self, iterator=None, data_batch=None):
+        # Keras averages the parts of a batch, only to know its shapes. This is
+        # private, but nothing public comes between.
+        strategy = self.distribute_strategy
+        if _in_cluster(strategy) and tf.distribute.has_strategy():
+            raise ValueError(
+                "Call `fit` and `evaluate` outside of `strategy.scope()`: one "
+                "process alone writes files, and Keras makes variables as it "
+                "does so, which in the scope would wait for all. "
+                f"Received: a call inside the scope of {strategy!r}"
+            )
+        several = strategy.num_replicas_in_sync > 1 or _in_cluster(strategy)
+        if iterator is not None and several:
+            _, _, batches = next(iter(iterator))
+            data_batch = keras.tree.map_structure(
+                lambda values: strategy.experimental_local_results(values)[0],
+                next(batches),
+            )
+            iterator = None
+        super()._maybe_symbolic_build(iterator, data_batch)
 
 
 def compile_function(

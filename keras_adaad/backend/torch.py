@@ -1,17 +1,25 @@
 """The PyTorch seam."""
 
 import contextlib
+import contextvars
 
 import keras
 import numpy as np
 import torch
 
+from keras_adaad.backend import torch_processes
+
 # Whether a program is compiled for each shape of its arguments.
 STATIC_SHAPES = False
+
+# Whether `value_and_input_gradient` compiles the function.
+_compiles = contextvars.ContextVar("compiles", default=False)
 
 
 def value_and_input_gradient(function, x):
     """Returns values, the rest, and the gradient of the summed values."""
+    if _compiles.get():
+        function = torch.compile(function)
     # `evaluate` runs under `torch.no_grad()`; the attack needs gradients there.
     with torch.enable_grad():
         x = x.detach().requires_grad_(True)
@@ -34,12 +42,16 @@ def input_jacobian(function, x):
 
 
 def gradients(function, values):
-    """Returns the gradient of a scalar function at a list of tensors."""
+    """Returns the gradient of a scalar function at a list of tensors.
+
+    Of processes that train together, it is the mean.
+    """
     with torch.enable_grad():
         values = [value.detach().requires_grad_(True) for value in values]
-        return torch.autograd.grad(
+        gradients = torch.autograd.grad(
             function(values), values, allow_unused=True, materialize_grads=True
         )
+    return torch_processes.means(gradients)
 
 
 def repeat(steps, body, x):
@@ -49,19 +61,35 @@ def repeat(steps, body, x):
     return x
 
 
+@torch.compiler.disable
 def views_then_step(keras_step, make_views, model, data, make_offsets=None):
     """Replaces the batch by its views, then runs Keras's own step on them.
 
-    With `make_offsets`, that is run at the weights plus the offsets.
+    With `make_offsets`, that is run at the weights plus the offsets. With
+    `jit_compile=True`, what the attack differentiates is compiled, one graph
+    that runs in every attack step; the rest is not: Keras's own would fall into
+    hundreds of graphs.
     """
     with torch.no_grad():
-        data = make_views(data)
+        with _compiling(model.jit_compile):
+            data = make_views(data)
         offsets = make_offsets(data) if make_offsets else []
         _add(model, offsets, 1.0)
     logs = keras_step(data)
     with torch.no_grad():
         _add(model, offsets, -1.0)
+    if model.learning:
+        torch_processes.share_state(model)
     return logs
+
+
+@contextlib.contextmanager
+def _compiling(wanted):
+    token = _compiles.set(bool(wanted))
+    try:
+        yield
+    finally:
+        _compiles.reset(token)
 
 
 def _add(model, offsets, sign):
@@ -73,14 +101,12 @@ def _add(model, offsets, sign):
 def compile_function(
     function, model=None, jit_compile=False, run_eagerly=False
 ):
-    """Returns `function` compiled."""
-    run = (
-        torch.compile(function) if jit_compile and not run_eagerly else function
-    )
+    """Returns `function`, its attack compiled as that of a training step."""
+    wanted = jit_compile and not run_eagerly
 
     def compiled(*args):
-        with torch.no_grad():
-            return run(*keras.tree.map_structure(_tensor, args))
+        with torch.no_grad(), _compiling(wanted):
+            return function(*keras.tree.map_structure(_tensor, args))
 
     return compiled
 

@@ -6,6 +6,7 @@ import pathlib
 import keras
 
 from keras_adaad.callbacks.whole_file import write_whole
+from keras_adaad.distribution.writing import alone
 
 
 class StudentCheckpoint(keras.callbacks.ModelCheckpoint):
@@ -57,7 +58,8 @@ class _WholeSaves:
         self._whole(self.save_model_weights, filepath, arguments)
 
     def _whole(self, save, filepath, arguments):
-        if "://" in str(filepath):  # A bucket has no such move.
-            return save(filepath, **arguments)
         save = functools.partial(save, **arguments)
-        write_whole(pathlib.Path(filepath), save)
+        with alone():
+            if "://" in str(filepath):  # A bucket has no such move.
+                return save(filepath)
+            write_whole(pathlib.Path(filepath), save)

@@ -1,0 +1,96 @@
+"""
+Title: Two devices, one training, on JAX
+Description: Distil a robust teacher with AdaAD on all the devices there are.
+Accelerator: None, GPU or TPU
+
+## Introduction
+
+With `keras.distribution` every batch is divided between the devices, and each
+has its own copy of the networks. To JAX it is still one batch: the updates, the
+BatchNorm statistics, the random starts and the logs are those of one device.
+
+    python examples/jax_data_parallel.py [--epochs N]
+
+On GPUs or TPUs it uses all of them. On a machine without it makes two devices
+of the CPU, which shows how it works and is not faster. The data and the
+networks are those of `quickstart.py`, beside this file.
+"""
+
+import argparse
+import os
+
+os.environ["KERAS_BACKEND"] = "jax"
+# Two devices of the CPU, set before JAX starts; GPUs and TPUs are as they are.
+os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=2")
+
+import keras
+import quickstart
+
+"""
+## The devices
+
+The distribution comes first: variables that are made under it lie on all
+devices. Several machines run the same script, each after
+`keras.distribution.initialize()`, and with its part of the images or a
+`tf.data.Dataset`, which Keras divides.
+
+A teacher too large for one device is divided itself. Its layout is found from
+its variables, and the teacher is then loaded again, in parts:
+
+    mesh = keras.distribution.DeviceMesh((1, 2), ("batch", "model"))
+    layout = keras_adaad.distribution.wide_teacher_layout(mesh, teacher)
+    keras.distribution.set_distribution(
+        keras.distribution.ModelParallel(layout_map=layout)
+    )
+    teacher = keras.models.load_model("teacher.keras")
+"""
+
+
+def use_all_devices():
+    devices = keras.distribution.list_devices()
+    # A power of two, for the batches of 64 images.
+    devices = devices[: 2 ** (len(devices).bit_length() - 1)]
+    distribution = keras.distribution.DataParallel(devices=devices)
+    keras.distribution.set_distribution(distribution)
+    print(f"{len(devices)} devices: {', '.join(devices)}")
+    return len(devices)
+
+
+"""
+## Training
+
+As on one device. A batch must divide between the devices, the last one of an
+epoch too, so the images that are left over are left out.
+"""
+
+
+def whole_batches(data, devices):
+    x_train, x_test, y_train, y_test = data
+    images = len(x_train) // devices * devices
+    return x_train[:images], x_test, y_train[:images], y_test
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--epochs", default=30, type=int)
+    arguments = parser.parse_args()
+
+    devices = use_all_devices()
+    keras.utils.set_random_seed(0)
+    data = whole_batches(quickstart.load_data(), devices)
+    networks = {"teacher": quickstart.train_teacher(data, arguments.epochs)}
+    networks["student"] = quickstart.distill_with_adaad(
+        networks["teacher"], data, arguments.epochs
+    )
+
+    _, x_test, _, y_test = data
+    for name, network in networks.items():
+        report = quickstart.evaluate(network, x_test, y_test)
+        print(
+            f"{name:8} clean {100 * report.clean_accuracy:5.1f} %, "
+            f"PGD-20 {100 * report.accuracy('pgd-20-sat'):5.1f} %"
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,143 @@
+"""
+Title: Several devices, several machines, on TensorFlow
+Description: Distil a robust teacher under a `tf.distribute` strategy.
+Accelerator: GPU
+
+## Introduction
+
+Under a strategy every batch is divided between replicas, one on each device.
+Each attacks its own images, and all take the same step. Two things change in
+the code: models are made and compiled in the strategy's scope, and trained
+outside of it; and every batch has images for all.
+
+    python examples/tensorflow_mirrored.py [--epochs N] [--backup FOLDER]
+
+It runs on all GPUs of the machine, or on two halves of the CPU. For several
+machines set `TF_CONFIG` on each, which says where they are and which one this
+is, and run it on all:
+
+    TF_CONFIG='{"cluster": {"worker": ["host-a:2222", "host-b:2222"]},
+                "task": {"type": "worker", "index": 0}}'
+
+The data and the networks are those of `quickstart.py`, beside this file.
+"""
+
+import argparse
+import os
+import pathlib
+
+os.environ["KERAS_BACKEND"] = "tensorflow"
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import keras
+import quickstart
+import tensorflow as tf
+
+import keras_adaad
+
+"""
+## The devices
+
+A strategy comes before anything that computes.
+"""
+
+
+def make_strategy():
+    if "TF_CONFIG" in os.environ:
+        return tf.distribute.MultiWorkerMirroredStrategy()
+    if tf.config.list_physical_devices("GPU"):
+        return tf.distribute.MirroredStrategy()
+    (cpu,) = tf.config.list_physical_devices("CPU")
+    halves = [tf.config.LogicalDeviceConfiguration()] * 2
+    tf.config.set_logical_device_configuration(cpu, halves)
+    return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+
+
+"""
+## Training
+
+`batch_size` is that of all replicas together, so optimizer and schedule are
+those of one device. The last, smaller batch is left out: it might have no image
+for some replica.
+
+BatchNorm normalises with a replica's own part of the batch. After each step the
+moving statistics become their mean over the replicas. For statistics of the
+whole batch, `keras.layers.BatchNormalization(synchronized=True)`.
+
+When a process dies, the others miss its heartbeat within some ten seconds, and
+stop with an error. With `--backup`, start the script again in all: it goes on
+after the last epoch that was done. The folder must be one that all can read;
+only the first process writes. To start anew, delete it.
+"""
+
+BATCH_SIZE = 64
+
+
+def compile_for(model, data, epochs):
+    model.compile(quickstart.make_optimizer(epochs, data), metrics=["accuracy"])
+
+
+def fit(model, data, epochs, backup):
+    x_train, _, y_train, _ = data
+    whole = len(x_train) // BATCH_SIZE * BATCH_SIZE
+    callbacks = []
+    if backup is not None:
+        callbacks = [
+            keras.callbacks.BackupAndRestore(
+                # Kept, so that a run that is resumed finds its teacher.
+                backup / model.name,
+                delete_checkpoint=False,
+            )
+        ]
+    model.fit(
+        x_train[:whole],
+        y_train[:whole],
+        batch_size=BATCH_SIZE,
+        epochs=epochs,
+        verbose=2,
+        callbacks=callbacks,
+    )
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--epochs", default=30, type=int)
+    parser.add_argument("--backup", type=pathlib.Path)
+    arguments = parser.parse_args()
+    strategy = make_strategy()
+    print(f"{strategy.num_replicas_in_sync} replicas. In this process:")
+    print(*strategy.extended.worker_devices, sep="\n")
+
+    # The same in all processes: they have to agree on the order of the images.
+    keras.utils.set_random_seed(0)
+    data = quickstart.load_data()
+    with strategy.scope():
+        teacher = quickstart.make_network(32, "teacher")
+        trainer = keras_adaad.PGDAT(teacher, quickstart.make_attack())
+        compile_for(trainer, data, arguments.epochs)
+    fit(trainer, data, arguments.epochs, arguments.backup)
+    with strategy.scope():
+        student = quickstart.make_network(8, "student")
+        distiller = keras_adaad.AdaAD(
+            teacher, student, quickstart.make_attack()
+        )
+        compile_for(distiller, data, arguments.epochs)
+    fit(distiller, data, arguments.epochs, arguments.backup)
+
+    """
+    ## The result
+
+    `perturb` and `evaluate_robustness` are for one device: they give the same
+    inside and outside of the scope, in every process.
+    """
+    _, x_test, _, y_test = data
+    for network in (teacher, student):
+        report = quickstart.evaluate(network, x_test, y_test)
+        print(
+            f"{network.name:8} clean {100 * report.clean_accuracy:5.1f} %, "
+            f"PGD-20 {100 * report.accuracy('pgd-20-sat'):5.1f} %"
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,43 @@
+"""Where Keras distributes by itself: TensorFlow and JAX.
+
+The same names as in `torch_processes.py`, with nothing to do.
+"""
+
+import contextlib
+
+import keras
+
+
+def start():
+    """Raises: `torchrun` is PyTorch's."""
+    instead = {
+        "tensorflow": "Build and compile under the scope of a "
+        "`tf.distribute.MirroredStrategy` or `MultiWorkerMirroredStrategy`.",
+        "jax": "Call `keras.distribution.set_distribution("
+        "keras.distribution.DataParallel())`; on several hosts, "
+        "`keras.distribution.initialize()` before it.",
+    }[keras.config.backend()]
+    raise ValueError(
+        "`keras_adaad.distribution.initialize()` is for the PyTorch backend. "
+        f"{instead} Received: KERAS_BACKEND={keras.config.backend()!r}"
+    )
+
+
+def count():
+    return 1
+
+
+def index():
+    return 0
+
+
+def broadcast(variables):
+    pass
+
+
+def averaged_gradient(loss, variables):
+    return loss
+
+
+def totals(variables):
+    return contextlib.nullcontext()

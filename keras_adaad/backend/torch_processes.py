@@ -1,0 +1,145 @@
+"""Processes that train one model together, on PyTorch: `torch.distributed`.
+
+Keras 3.15 does not distribute on PyTorch. Where the installed Keras does, all
+here stands aside, and there seems to be one process.
+"""
+
+import contextlib
+import os
+
+import keras
+import torch
+from torch import distributed
+
+
+def start():
+    """Joins the processes that `torchrun` started; returns this one's index."""
+    if not {"RANK", "WORLD_SIZE"} <= os.environ.keys():
+        return 0
+    device = os.environ.get("KERAS_TORCH_DEVICE", "cuda")
+    if device == "cuda" and torch.cuda.is_available():
+        # "cuda", where Keras puts tensors, then means this one.
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
+    if _keras_distributes():
+        keras.distribution.initialize()
+        keras.distribution.set_distribution(keras.distribution.DataParallel())
+    elif not distributed.is_initialized():
+        distributed.init_process_group(_library())
+    return distributed.get_rank()
+
+
+def _library():
+    device = keras.ops.zeros(()).device.type
+    if device not in ("cpu", "cuda"):
+        raise ValueError(
+            "Several processes train on CPUs or on CUDA GPUs. Set the "
+            'environment variable `KERAS_TORCH_DEVICE` to "cpu". '
+            f"Received: device={device!r}"
+        )
+    return "nccl" if device == "cuda" else "gloo"
+
+
+def _keras_distributes():
+    try:
+        keras.distribution.list_devices()
+    except AttributeError:  # Its PyTorch backend has no such module.
+        return False
+    return True
+
+
+def count():
+    """Returns how many processes train together."""
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return 1
+    return 1 if _keras_distributes() else distributed.get_world_size()
+
+
+def index():
+    """Returns which of them this is; the one with index 0 writes."""
+    return distributed.get_rank() if count() > 1 else 0
+
+
+def broadcast(variables):
+    """Gives variables the values that they have in the first process."""
+    if count() > 1:
+        for variable in variables:
+            value = variable.value.detach()
+            shared = value.contiguous()
+            distributed.broadcast(shared, src=0)
+            value.copy_(shared)
+
+
+def share_state(model):
+    """Averages what a step moves without a gradient, after each step.
+
+    That is BatchNorm's statistics, which are of the batch of one process, and
+    the state of the method.
+    """
+    if count() > 1:
+        variables = model.student.non_trainable_variables + model._states
+        values = [v.value.detach() for v in variables]
+        values = [v for v in values if v.is_floating_point()]
+        for value, mean in zip(values, means(values), strict=True):
+            value.copy_(mean)
+
+
+def averaged_gradient(loss, variables):
+    """Returns the loss, whose gradient is now the mean over processes."""
+    if count() == 1:
+        return loss
+    return _AveragedGradient.apply(
+        lambda: loss, *[variable.value for variable in variables]
+    )
+
+
+class _AveragedGradient(torch.autograd.Function):
+    """A loss that hands all gradients on at once, when all are there.
+
+    So they are averaged in one exchange, and before Keras sees any.
+    """
+
+    @staticmethod
+    def forward(ctx, loss, *values):
+        # A function hides the loss from autograd, which would go through it.
+        ctx.loss = loss
+        ctx.values = values
+        return loss().detach()
+
+    @staticmethod
+    def backward(ctx, gradient):
+        gradients = torch.autograd.grad(
+            ctx.loss(), ctx.values, gradient, allow_unused=True
+        )
+        averages = iter(means([g for g in gradients if g is not None]))
+        return None, *[None if g is None else next(averages) for g in gradients]
+
+
+@contextlib.contextmanager
+def totals(variables):
+    """Sums variables over processes, for the time of the context."""
+    if count() == 1:
+        yield
+        return
+    values = [variable.value.detach() for variable in variables]
+    own = [value.clone() for value in values]
+    for value in values:
+        distributed.all_reduce(value)
+    try:
+        yield
+    finally:
+        for value, before in zip(values, own, strict=True):
+            value.copy_(before)
+
+
+def means(tensors):
+    """Returns the means over processes of a list of tensors."""
+    if count() == 1 or not tensors:
+        return tensors
+    flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
+    distributed.all_reduce(flat)
+    flat /= count()
+    sizes = [tensor.numel() for tensor in tensors]
+    return [
+        part.reshape(tensor.shape).to(tensor.dtype)
+        for tensor, part in zip(tensors, flat.split(sizes), strict=True)
+    ]

@@ -1,0 +1,104 @@
+"""The part of a data set that one of several processes takes."""
+
+import keras
+import numpy as np
+
+from keras_adaad import checks
+from keras_adaad.checks.data import to_numpy
+
+
+def part_of(data, name, count, index, training):
+    """Returns every `count`-th image, or batch, from number `index` on.
+
+    In training the parts have the same size: the first images come twice where
+    the number of them does not divide, and the last batches are left out. In
+    evaluation every image is in one part.
+
+    Args:
+        data: An array, `keras.utils.PyDataset`, `tf.data.Dataset`, or a
+            PyTorch `DataLoader` that has the part already.
+        name: Name of the argument, for the message.
+        count: Number of processes.
+        index: Which of them this is.
+        training: Whether `fit` trains on it.
+    """
+    if checks.is_array(data) or isinstance(data, list):
+        rows = np.arange(index, _enough(len(data), name, count), count)
+        if training:
+            size = -(-len(data) // count)
+            rows = np.arange(index, size * count, count) % len(data)
+        return to_numpy(data)[rows]
+    if isinstance(data, keras.utils.PyDataset):
+        return _Part(data, name, count, index, training)
+    if hasattr(data, "cardinality"):
+        return _part_of_tf_dataset(data, name, count, index, training)
+    # Named, for PyTorch is not imported here.
+    sampler = getattr(data, "sampler", None)
+    if type(sampler).__name__ == "DistributedSampler":
+        return data
+    raise ValueError(
+        f"Several processes can't share argument `{name}`. Pass arrays, a "
+        "`keras.utils.PyDataset`, a `tf.data.Dataset`, or a PyTorch "
+        "`DataLoader` with a `torch.utils.data.DistributedSampler`. "
+        f"Received: {name}={data!r}"
+    )
+
+
+class _Part(keras.utils.PyDataset):
+    """Every n-th batch of a `PyDataset`."""
+
+    def __init__(self, whole, name, count, index, training):
+        super().__init__(
+            workers=whole.workers,
+            use_multiprocessing=whole.use_multiprocessing,
+            max_queue_size=whole.max_queue_size,
+        )
+        self.whole = whole
+        self.count = count
+        self.index = index
+        self.training = training
+        if whole.num_batches is not None:
+            _enough(whole.num_batches, name, count)
+
+    @property
+    def num_batches(self):
+        total = self.whole.num_batches
+        if total is None:
+            return None
+        if self.training:
+            return total // self.count
+        return len(range(self.index, total, self.count))
+
+    def __getitem__(self, place):
+        return self.whole[self.index + place * self.count]
+
+    def on_epoch_begin(self):
+        self.whole.on_epoch_begin()
+
+    def on_epoch_end(self):
+        self.whole.on_epoch_end()
+
+
+def _part_of_tf_dataset(data, name, count, index, training):
+    total = int(data.cardinality())
+    part = data.shard(count, index)
+    if total == -1:  # Infinite.
+        return part
+    if total < 0:
+        raise ValueError(
+            f"Argument `{name}` is a `tf.data.Dataset` of unknown length, and "
+            "the processes need the same number of batches. State it, with "
+            "`tf.data.experimental.assert_cardinality`. "
+            f"Received: {name}={data!r}"
+        )
+    _enough(total, name, count)
+    return part.take(total // count) if training else part
+
+
+def _enough(size, name, count):
+    if size < count:
+        raise ValueError(
+            f"Argument `{name}` must have an image, or a batch, for each of "
+            f"the {count} processes. Received: {name} with {size}"
+        )
+    return size
