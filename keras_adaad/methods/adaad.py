@@ -10,6 +10,13 @@ from keras_adaad.logits import logits_function
 from keras_adaad.losses import kl_divergence_from_logits
 
 
+def disagreement(teacher, student):
+    """Returns the function `x' -> KL(T(x') || S(x'))` of two functions."""
+    return lambda x_adv: kl_divergence_from_logits(
+        teacher(x_adv), student(x_adv)
+    )
+
+
 @keras.saving.register_keras_serializable(package="keras_adaad")
 class AdaAD(Distiller):
     """Adaptive adversarial distillation.
@@ -115,13 +122,9 @@ class AdaAD(Distiller):
 
     def inner_objective(self, x, y):
         teacher = logits_function(self.teacher)
-        student = logits_function(self.student)
-        # AdaIAD and DGAD, which attack as AdaAD does, have no such choice.
-        if getattr(self, "teacher_in_attack", "exact") == "linear":
+        if self.teacher_in_attack == "linear":
             teacher = linear_teacher(teacher, x, log_odds_of_first_class)
-        return lambda x_adv: kl_divergence_from_logits(
-            teacher(x_adv), student(x_adv)
-        )
+        return disagreement(teacher, logits_function(self.student))
 
     def outer_loss(self, views, logits, y):
         def divergence(view):

@@ -2,7 +2,9 @@
 
 import keras
 
+from keras_adaad.logits import logits_function
 from keras_adaad.methods.adaad import AdaAD
+from keras_adaad.methods.adaad import disagreement
 from keras_adaad.methods.iad import IAD
 
 
@@ -74,7 +76,9 @@ class AdaIAD(IAD):
         return AdaAD.published_attack(input_range)
 
     def inner_objective(self, x, y):
-        return AdaAD.inner_objective(self, x, y)
+        return disagreement(
+            logits_function(self.teacher), logits_function(self.student)
+        )
 
     def outer_loss(self, views, logits, y):
         target = self.teacher_logits(views["adversarial"])

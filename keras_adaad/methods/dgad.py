@@ -5,9 +5,10 @@ from keras import ops
 
 from keras_adaad import checks
 from keras_adaad.distiller import Distiller
+from keras_adaad.logits import logits_function
 from keras_adaad.losses import kl_divergence_from_logits
 from keras_adaad.losses import label_indices
-from keras_adaad.methods.adaad import AdaAD
+from keras_adaad.methods.adaad import disagreement
 
 
 @keras.saving.register_keras_serializable(package="keras_adaad")
@@ -77,7 +78,9 @@ class DGAD(Distiller):
         self.consistency = consistency
 
     def inner_objective(self, x, y):
-        return AdaAD.inner_objective(self, x, y)
+        return disagreement(
+            logits_function(self.teacher), logits_function(self.student)
+        )
 
     def outer_loss(self, views, logits, y):
         def divergence(view):
