@@ -2,6 +2,7 @@
 # make test         lint, then the whole suite on each of the three backends
 # make test-jax     the suite on one backend
 # make benchmark    images per second against plain PyTorch
+# make benchmarks   that and memory, scaling, ...: benchmarks/README.md
 # make autoattack   verdicts and time against the published AutoAttack
 # make zoo-loading  time and memory of loading a WRN-34-20 on each backend
 # make format       what `make lint` asks for
@@ -9,13 +10,14 @@
 KERAS_BACKEND ?= tensorflow
 PYTHON ?= python3
 BACKENDS = tensorflow jax torch
+BENCHMARKS = step_speed memory scaling compile_time precision cheaper
 BIN = .venv/bin
 
 ifeq ($(filter $(KERAS_BACKEND),$(BACKENDS)),)
 $(error KERAS_BACKEND must be one of $(BACKENDS), not "$(KERAS_BACKEND)")
 endif
 
-.PHONY: quickstart test lint format benchmark autoattack zoo-loading $(BACKENDS:%=test-%)
+.PHONY: quickstart test lint format benchmark benchmarks autoattack zoo-loading $(BACKENDS:%=test-%)
 
 quickstart: .venv/installed-$(KERAS_BACKEND),examples
 	KERAS_BACKEND=$(KERAS_BACKEND) $(BIN)/python examples/quickstart.py
@@ -32,6 +34,10 @@ lint: .venv/installed-dev
 format: .venv/installed-dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+benchmarks: .venv/installed-dev
+	for name in $(BENCHMARKS); do $(BIN)/python -m benchmarks.$$name || exit 1; done
+	$(BIN)/python -m benchmarks.report
 
 benchmark: .venv/installed-dev
 	$(BIN)/python -m benchmarks.step_speed

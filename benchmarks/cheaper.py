@@ -1,6 +1,6 @@
 """AdaAD with a cheaper attack: robust accuracy against seconds, on digits.
 
-    python -m benchmarks.cheaper [--seeds 3] [--epochs 30] [--output FILE]
+    python -m benchmarks.cheaper [--seeds 3] [--epochs 30]
 
 The exact attack of ten steps against those that cost less: fewer exact steps;
 the teacher made linear at the clean images (`teacher_in_attack="linear"`); its
@@ -21,6 +21,7 @@ images, of students of the exact attack after one epoch and after all.
 import argparse
 import json
 import os
+import pathlib
 import sys
 import time
 
@@ -186,8 +187,9 @@ def measure(seeds, epochs):
     return rows
 
 
-def table(rows, epochs):
-    """Returns the rows in Markdown."""
+def report(results):
+    """Returns the results as a table in Markdown."""
+    rows, epochs = results["rows"], results["epochs"]
     names = (
         *("attack", "ms per step", "relative", "relative, large teacher"),
         *(f"clean, {epochs} epochs", f"PGD-20, {epochs} epochs"),
@@ -233,23 +235,19 @@ def main():
     )
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--epochs", type=int, default=30)
-    parser.add_argument("--output", help="a JSON file for the rows")
+    parser.add_argument("--output", default="results/cheaper.json")
     arguments = parser.parse_args()
-    rows = measure(arguments.seeds, arguments.epochs)
-    print(f"Backend {keras.config.backend()}, seeds {arguments.seeds}:")
-    print(table(rows, arguments.epochs))
-    if arguments.output:
-        with open(arguments.output, "w") as file:
-            json.dump(
-                {
-                    "version": keras_adaad.__version__,
-                    "backend": keras.config.backend(),
-                    "epochs": arguments.epochs,
-                    "rows": rows,
-                },
-                file,
-                indent=1,
-            )
+    results = {
+        "version": keras_adaad.__version__,
+        "backend": keras.config.backend(),
+        "seeds": arguments.seeds,
+        "epochs": arguments.epochs,
+        "rows": measure(arguments.seeds, arguments.epochs),
+    }
+    print(report(results))
+    output = pathlib.Path(arguments.output)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    output.write_text(json.dumps(results, indent=1) + "\n")
 
 
 if __name__ == "__main__":
