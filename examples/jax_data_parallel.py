@@ -83,13 +83,8 @@ def main():
         networks["teacher"], data, arguments.epochs
     )
 
-    _, x_test, _, y_test = data
     for name, network in networks.items():
-        report = quickstart.evaluate(network, x_test, y_test)
-        print(
-            f"{name:8} clean {100 * report.clean_accuracy:5.1f} %, "
-            f"PGD-20 {100 * report.accuracy('pgd-20-sat'):5.1f} %"
-        )
+        quickstart.print_accuracy(name, network, data)
 
 
 if __name__ == "__main__":

@@ -161,6 +161,15 @@ def evaluate(network, x_test, y_test):
     )
 
 
+def print_accuracy(name, network, data):
+    _, x_test, _, y_test = data
+    report = evaluate(network, x_test, y_test)
+    print(
+        f"{name:8} clean {100 * report.clean_accuracy:5.1f} %, "
+        f"PGD-20 {100 * report.accuracy('pgd-20-sat'):5.1f} %"
+    )
+
+
 def print_table(networks, reports, seconds):
     num_images = len(reports["student, AdaAD"].labels)
     print(f"\nAccuracy on {num_images} test images, epsilon {EPSILON}, %:")

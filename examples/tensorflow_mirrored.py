@@ -130,13 +130,8 @@ def main():
     `perturb` and `evaluate_robustness` are for one device: they give the same
     inside and outside of the scope, in every process.
     """
-    _, x_test, _, y_test = data
     for network in (teacher, student):
-        report = quickstart.evaluate(network, x_test, y_test)
-        print(
-            f"{network.name:8} clean {100 * report.clean_accuracy:5.1f} %, "
-            f"PGD-20 {100 * report.accuracy('pgd-20-sat'):5.1f} %"
-        )
+        quickstart.print_accuracy(network.name, network, data)
 
 
 if __name__ == "__main__":

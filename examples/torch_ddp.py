@@ -96,11 +96,7 @@ def main():
     accuracy = 100 * logs["robust_accuracy"]
     print(f"Process {RANK} of {PROCESSES}: robust accuracy {accuracy:.1f} %")
     if RANK == 0:
-        report = quickstart.evaluate(student, x_test, y_test)
-        print(
-            f"student  clean {100 * report.clean_accuracy:5.1f} %, "
-            f"PGD-20 {100 * report.accuracy('pgd-20-sat'):5.1f} %"
-        )
+        quickstart.print_accuracy("student", student, data)
 
 
 if __name__ == "__main__":

@@ -42,9 +42,11 @@ def run(name, folder, *options):
 def check_report(folder, printed, num_images):
     report = keras_adaad.RobustnessReport.load(folder / "robustness.json")
     assert len(report.labels) == num_images
-    # After so short a training, all images can be wrong: then none is attacked.
-    low = 0.09 if report.clean.any() else 0.0
-    assert low <= report.max_perturbation <= 0.1 + 1e-6
+    # After so short a training all images can have one name: then no attack
+    # fools the student, and no image is moved.
+    fooled = report.robust_accuracy < report.clean_accuracy
+    low, high = (0.09, 0.1 + 1e-6) if fooled else (0.0, 0.0)
+    assert low <= report.max_perturbation <= high
     stages = ("clean", "fgsm", "pgd-20-sat")
     accuracies = [report.accuracy(stage) for stage in stages]
     assert accuracies == sorted(accuracies, reverse=True)
