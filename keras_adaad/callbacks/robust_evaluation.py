@@ -1,9 +1,12 @@
 """Robust accuracy during training, under the attacks of your choice."""
 
 import keras
+import numpy as np
 
+from keras_adaad import backend
 from keras_adaad import checks
 from keras_adaad.adversarial_training import AdversarialTraining
+from keras_adaad.callbacks import tensorboard_pictures
 from keras_adaad.evaluation import evaluate_robustness
 
 
@@ -27,30 +30,45 @@ class RobustEvaluation(keras.callbacks.Callback):
             `keras_adaad.attacks.Attack`s. Defaults to `["pgd"]`.
         every: Number of epochs from one evaluation to the next. The last
             epoch of `fit` is always evaluated. Defaults to `1`.
+        log_dir: Folder of TensorBoard's logs that gets two pictures of every
+            evaluation, on any backend: `robustness`, the accuracies and the
+            accuracy over epsilon, and `adversarial_images`, the first fooled
+            image of each class. Needs Matplotlib and `tensorboard`. Defaults
+            to `None`, which draws nothing.
         **options: Other arguments of `keras_adaad.evaluate_robustness`, such
-            as `epsilon` and `batch_size`. `reliability_checks`, `curve` and
-            `verbose` are off unless given.
+            as `epsilon` and `batch_size`. `reliability_checks` and `verbose`
+            are off unless given, and so is `curve` without a `log_dir`.
 
     Example:
 
     ```python
     robust = keras_adaad.callbacks.RobustEvaluation(
-        x_test[:500], y_test[:500], ["pgd", "apgd-t"], every=5, epsilon=8 / 255
+        x_test[:500],
+        y_test[:500],
+        ["pgd", "apgd-t"],
+        every=5,
+        log_dir="logs",
+        epsilon=8 / 255,
     )
     tensorboard = keras.callbacks.TensorBoard("logs")
     distiller.fit(train_ds, epochs=200, callbacks=[robust, tensorboard])
     ```
     """
 
-    def __init__(self, x, y, attacks=("pgd",), every=1, **options):
+    def __init__(
+        self, x, y, attacks=("pgd",), every=1, log_dir=None, **options
+    ):
         super().__init__()
+        if log_dir is not None:
+            tensorboard_pictures.check_installed()
         self.x = x
         self.y = y
         self.attacks = attacks
         self.every = checks.check_integer("every", every)
+        self.log_dir = log_dir
         self.options = {
             "reliability_checks": False,
-            "curve": False,
+            "curve": log_dir is not None,
             "verbose": 0,
             **options,
         }
@@ -66,8 +84,20 @@ class RobustEvaluation(keras.callbacks.Callback):
         report = evaluate_robustness(
             model, self.x, self.y, self.attacks, **self.options
         )
+        if self.log_dir is not None and backend.processes.index() == 0:
+            tensorboard_pictures.write_pictures(
+                self.log_dir, _pictures(report), epoch
+            )
         report.images = None
         self.reports[epoch] = report
         if logs is not None:
             for name, robust in report.stages():
                 logs[f"val_{name}_accuracy"] = float(robust.mean())
+
+
+def _pictures(report):
+    pictures = {"robustness": report.plot()}
+    # Early on, all images can be wrong before any attack.
+    if np.any(report.clean & ~report.robust):
+        pictures["adversarial_images"] = report.plot_examples()
+    return pictures

@@ -1,8 +1,10 @@
 """Robust accuracy in the logs of `fit`."""
 
 import glob
+import io
 
 import keras
+import matplotlib.image as mpimg
 import numpy as np
 import pytest
 
@@ -75,6 +77,50 @@ def test_student_of_a_distiller_and_tensorboard(batch, tmp_path):
     assert list(written) == [0, 1]
     expected = [report.robust_accuracy for report in robust.reports.values()]
     np.testing.assert_allclose(list(written.values()), expected, rtol=1e-6)
+
+
+def test_pictures_for_tensorboard(tmp_path):
+    """A picture of each kind per evaluation, where images were fooled."""
+    from tensorboard.backend.event_processing import event_accumulator
+
+    rng = np.random.default_rng(0)
+    x = rng.uniform(size=(32, 8, 8, 1)).astype("float32")
+    linear = [keras.Input((8, 8, 1)), keras.layers.Flatten()]
+    model = compiled(keras.Sequential([*linear, keras.layers.Dense(10)]))
+    # Right on all images until these are moved, by as much as there is.
+    y = model.predict(x, verbose=0).argmax(-1)
+    options = {"every": 2, "log_dir": tmp_path, "epsilon": 1.0}
+    robust = RobustEvaluation(x, y, "fgsm", **options)
+    robust.set_model(model)  # Without `fit`, no image turns wrong meanwhile.
+    robust.set_params({"epochs": 3})
+    for epoch in range(3):
+        robust.on_epoch_end(epoch, {})
+    logs = event_accumulator.EventAccumulator(str(tmp_path / "pictures"))
+    logs.Reload()
+    assert sorted(logs.Tags()["images"]) == ["adversarial_images", "robustness"]
+    for name in logs.Tags()["images"]:
+        events = logs.Images(name)
+        assert [event.step for event in events] == [1, 2]
+        for event in events:
+            pixels = mpimg.imread(io.BytesIO(event.encoded_image_string))
+            assert pixels.shape[:2] == (event.height, event.width)
+            assert pixels.std() > 0.01
+    assert robust.reports[2].curve is not None
+
+
+def test_no_picture_of_images_where_none_was_fooled(batch, tmp_path):
+    from tensorboard.backend.event_processing import event_accumulator
+
+    x, y = batch
+    model = compiled(networks.student_net())
+    wrong = (model.predict(x, verbose=0).argmax(-1) + 1) % 10
+    options = {"log_dir": tmp_path, "epsilon": 0.1}
+    robust = RobustEvaluation(x, wrong, "fgsm", **options)
+    robust.set_model(model)
+    robust.set_params({"epochs": 1})
+    robust.on_epoch_end(0, {})
+    logs = event_accumulator.EventAccumulator(str(tmp_path / "pictures"))
+    assert logs.Reload().Tags()["images"] == ["robustness"]
 
 
 def test_training_is_the_same_with_and_without(batch):
