@@ -11,6 +11,7 @@ os.environ.setdefault(
 )
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
+from tests import compilation_cache  # noqa: F401, I001
 import torch  # noqa: F401, I001  First: TensorFlow's libraries clash with it.
 import keras
 import numpy as np
