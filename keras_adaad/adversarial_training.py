@@ -127,6 +127,7 @@ class AdversarialTraining(backend.Model):
         # Whether the present call of `outer_loss` is of a training step.
         self.learning = False
         self._idle_metrics = ("robust_accuracy",)
+        self._had_labels = {}
         # Whether the metrics asked for are of a batch, or of an epoch.
         self._in_batch = False
         self._compiled_perturb = (None, None)
@@ -456,6 +457,11 @@ class AdversarialTraining(backend.Model):
                 "compile_metrics",
             ]
         self._idle_metrics = tuple(idle)
+        phase = "train_function" if training else "test_function"
+        if self._had_labels.get(phase, labels) != labels:
+            # On several devices JAX's program is made for so many metrics.
+            setattr(self, phase, None)
+        self._had_labels[phase] = labels
         try:
             with divisible.explained():
                 yield

@@ -2,8 +2,10 @@
 
 from keras import ops
 
+from keras_adaad import folding
 from keras_adaad.attacks import PGD
 from keras_adaad.distiller import Distiller
+from keras_adaad.gradient_scaling import with_scaled_gradient
 from keras_adaad.losses import cross_entropy_from_logits
 
 
@@ -65,11 +67,20 @@ class ReferencePasses(Distiller):
         weights = [v.value for v in student.trainable_variables]
 
         def objective(x_adv, state):
-            logits, state = student.stateless_call(
-                weights, state, x_adv, training=True
-            )
-            values = cross_entropy_from_logits(y, ops.cast(logits, "float32"))
-            return values, [ops.stop_gradient(value) for value in state]
+            moved = []
+
+            def run(x):
+                logits, after = student.stateless_call(
+                    weights, state, x, training=True
+                )
+                moved.extend(ops.stop_gradient(value) for value in after)
+                return logits
+
+            if folding.uses_float16(student):
+                logits = with_scaled_gradient(run, x_adv, training=True)
+            else:
+                logits = ops.cast(run(x_adv), "float32")
+            return cross_entropy_from_logits(y, logits), moved
 
         return self.attack.maximize_with_state(
             objective,

@@ -7,6 +7,8 @@ Wu et al., "Adversarial Weight Perturbation Helps Robust Generalization",
 from keras import ops
 
 from keras_adaad import backend
+from keras_adaad import folding
+from keras_adaad.gradient_scaling import with_large_gradient
 
 
 def weight_offsets(model, views, y):
@@ -17,7 +19,8 @@ def weight_offsets(model, views, y):
 
         v = weight_perturbation ||w|| g / ||g||
 
-    No statistic moves. Vectors, such as biases and BatchNorm's, stay.
+    No statistic moves. Vectors, such as biases and BatchNorm's, stay, and so do
+    weights whose gradient is no number, as it may be in float16.
 
     Args:
         model: A `keras_adaad.AdversarialTraining`.
@@ -31,13 +34,19 @@ def weight_offsets(model, views, y):
     values = [v.value for v in student.trainable_variables]
     others = [v.value for v in student.non_trainable_variables]
 
+    order = list(dict.fromkeys(model.forward_order))
+
     def loss(values):
-        logits = {}
-        for view in dict.fromkeys(model.forward_order):
+        logits = []
+        for view in order:
             outputs, _ = student.stateless_call(
                 values, others, views[view], training=True
             )
-            logits[view] = ops.cast(outputs, "float32")
+            logits.append(ops.cast(outputs, "float32"))
+        if folding.uses_float16(student):
+            # Together, for a factor of each would weigh one against another.
+            logits = ops.unstack(with_large_gradient(ops.stack(logits)))
+        logits = dict(zip(order, logits, strict=True))
         return ops.mean(model.total_loss(views, logits, y))
 
     gradients = backend.gradients(loss, values)
@@ -53,7 +62,7 @@ def weight_offsets(model, views, y):
 
 def _offset(size, value, gradient):
     # Flat: not every backend takes the norm of a kernel of four axes.
-    length = ops.norm(ops.ravel(value)) / (
-        ops.norm(ops.ravel(gradient)) + 1e-20
-    )
-    return ops.stop_gradient(size * length * gradient)
+    norm = ops.norm(ops.ravel(gradient))
+    length = ops.norm(ops.ravel(value)) / (norm + 1e-20)
+    offset = ops.where(ops.isfinite(norm), size * length * gradient, 0.0)
+    return ops.stop_gradient(offset)

@@ -1,5 +1,7 @@
 """Lower precision: the same attack, no vanished gradient, steps that train."""
 
+import functools
+
 import keras
 import numpy as np
 import pytest
@@ -8,8 +10,10 @@ from keras import ops
 import keras_adaad
 from keras_adaad import backend
 from keras_adaad.attacks import PGD
+from keras_adaad.gradient_scaling import with_scaled_gradient
 from keras_adaad.logits import logits_function
 from keras_adaad.losses import kl_divergence_from_logits
+from keras_adaad.weight_perturbation import weight_offsets
 from tests import networks
 
 MAKES = (networks.teacher_net, networks.student_net)
@@ -180,6 +184,53 @@ def distance(found, expected):
     return np.linalg.norm(found - expected) / np.linalg.norm(expected)
 
 
+def test_gradient_through_a_batch_has_its_value(batch):
+    """In training mode, where an image's gradient is in those of all others."""
+    x = batch[0]
+    sizes = np.logspace(-4, 0, len(x), dtype="float32")
+
+    def values(policy, scaled):
+        model = pair(policy)[0]
+        trainable = [v.value for v in model.trainable_variables]
+        others = [v.value for v in model.non_trainable_variables]
+
+        def run(x):
+            return model.stateless_call(trainable, others, x, training=True)[0]
+
+        def values(x):
+            logits = scaled(run, x)
+            margin = logits[:, 0] - logits[:, 1]
+            return ops.convert_to_tensor(sizes) * margin
+
+        return values
+
+    scaled = functools.partial(with_scaled_gradient, training=True)
+    found = gradient(values("mixed_float16", scaled), x)
+    expected = gradient(values("float32", lambda run, x: run(x)), x)
+    # Of most images: where a rounding turns a ReLU on or off, it is not.
+    assert np.median([*map(distance, found, expected)]) < 0.02
+
+
+def test_attack_in_training_mode_moves(batch):
+    x, y = batch[0], np.zeros(32, "int32")
+
+    def direction(policy):
+        # It is certain of the label.
+        student = pair(policy, bias=18.0)[1]
+        method = keras_adaad.ARD(
+            networks.teacher_net(),
+            student,
+            PGD(epsilon=0.1, steps=1, start=None),
+            reference_passes=True,
+        )
+        return np.sign(method.perturb(x, y) - x)
+
+    expected = direction("float32")
+    moves = expected != 0.0
+    assert moves.mean() > 0.4
+    assert (direction("mixed_float16") == expected)[moves].mean() > 0.95
+
+
 @pytest.mark.parametrize("policies", [POLICIES[0], POLICIES[2]])
 def test_fit_evaluate_save(batch, tmp_path, policies):
     x, y = batch
@@ -225,6 +276,44 @@ def test_step_with_infinite_gradients_is_skipped(batch):
         distiller.train_on_batch(*batch)
     assert (before[0] != student.get_layer("conv0").get_weights()[0]).all()
     assert all(np.isfinite(w).all() for w in student.get_weights())
+
+
+def test_weight_perturbation_is_that_of_float32(batch):
+    x = ops.convert_to_tensor(batch[0])
+
+    def offsets(policy):
+        # Both are certain of class 0: the gradients are small.
+        trainer = keras_adaad.AdaAD(
+            *pair(policy, bias=18.0), weight_perturbation=0.02, alpha=0.5
+        )
+        views = {"clean": x, "adversarial": 0.9 * x}
+        found = weight_offsets(trainer, views, None)
+        return [ops.convert_to_numpy(o) for o in found if o is not None]
+
+    expected = offsets("float32")
+    assert len(expected) == 3
+    for half, full in zip(offsets("mixed_float16"), expected, strict=True):
+        assert distance(half, full) < 0.2
+
+
+def test_weight_without_a_finite_gradient_is_not_perturbed(batch):
+    def steep():
+        # Small logits of large activations: no scaling knows of these.
+        inputs = keras.Input(networks.SHAPE)
+        x = keras.layers.Rescaling(1e4)(keras.layers.Flatten()(inputs))
+        initializer = keras.initializers.RandomNormal(stddev=1e-6)
+        layer = keras.layers.Dense(10, kernel_initializer=initializer)
+        return keras.Model(inputs, layer(x))
+
+    student = build(steep, "mixed_float16")
+    trainer = keras_adaad.PGDAT(
+        student, PGD(epsilon=0.1, steps=1), weight_perturbation=0.1
+    )
+    trainer.compile("sgd")
+    before = student.get_weights()
+    trainer.train_on_batch(*batch)
+    # Nor is the step taken, whose gradient is infinite too.
+    networks.assert_same(before, student.get_weights())
 
 
 def test_loaded_student_has_its_loss_scaled(tmp_path):

@@ -89,7 +89,7 @@ MODES = {
     "steps_per_execution": dict(steps_per_execution=2),
 }
 if BACKEND != "torch":
-    # Minutes of torch.compile for a net of any size: see test_torch_compile.
+    # Under torch it compiles the attack alone: see test_torch_compile.
     MODES["jit"] = dict(jit_compile=True)
 else:
     del MODES["steps_per_execution"]  # Keras 3.15 has it not under torch.

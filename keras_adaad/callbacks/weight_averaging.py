@@ -3,11 +3,13 @@
 import pathlib
 
 import keras
+import numpy as np
 from keras import ops
 
 from keras_adaad import checks
 from keras_adaad.adversarial_training import AdversarialTraining
 from keras_adaad.callbacks.whole_file import write_whole
+from keras_adaad.distribution.writing import alone
 
 
 class StochasticWeightAveraging(keras.callbacks.Callback):
@@ -30,6 +32,9 @@ class StochasticWeightAveraging(keras.callbacks.Callback):
     `use_ema=True`, and `keras.callbacks.SwapEMAWeights` to validate and save
     with them. Both work in a distiller's `fit`; the BatchNorm statistics are
     then those of the trained student.
+
+    Of several processes the first one averages, on one device, over all of
+    `dataset`, while the others wait.
 
     Args:
         dataset: The images that BatchNorm's statistics are taken on, as
@@ -90,7 +95,8 @@ class StochasticWeightAveraging(keras.callbacks.Callback):
     def on_train_begin(self, logs=None):
         # Now, and not days later, a student that can't be copied is found.
         if self._copy is None:
-            self._copy = keras.models.clone_model(self._trained_student())
+            with alone():
+                self._copy = keras.models.clone_model(self._trained_student())
 
     def on_epoch_begin(self, epoch, logs=None):
         if epoch > self.start_epoch and epoch - 1 != self._last_epoch:
@@ -99,20 +105,24 @@ class StochasticWeightAveraging(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         if epoch < self.start_epoch:
             return
-        trained = self._trained_student()
-        self._begin(trained)
-        share = 1.0 / (epoch - self.start_epoch + 1)
-        for average, weight in zip(
-            self.student.weights, trained.weights, strict=True
-        ):
-            if weight.trainable:
-                average.assign((1.0 - share) * average + share * weight)
-            else:
-                # A copy: JAX takes the memory of an array for the next step.
-                average.assign(ops.copy(weight))
-        self._estimate_statistics()
-        self._save(epoch)
+        with alone():
+            self._begin(self._trained_student())
+            self._average(1.0 / (epoch - self.start_epoch + 1))
+            self._estimate_statistics()
+            self._save(epoch)
         self._last_epoch = epoch
+
+    def _average(self, share):
+        for average, weight in zip(
+            self.student.weights, self._trained_student().weights, strict=True
+        ):
+            # A copy: JAX takes the memory of an array for the next step. On the
+            # host, for what lies on all processes adds to nothing of one.
+            value = np.array(ops.convert_to_numpy(weight))
+            if weight.trainable:
+                before = ops.convert_to_numpy(average)
+                value = (1.0 - share) * before + share * value
+            average.assign(value)
 
     def _trained_student(self):
         model = self.model
@@ -151,8 +161,9 @@ class StochasticWeightAveraging(keras.callbacks.Callback):
                 f"Received: start_epoch={self.start_epoch}, "
                 f"filepath={str(self.filepath)!r}"
             )
-        self._begin(self._trained_student())
-        self.student.load_weights(state)
+        with alone():
+            self._begin(self._trained_student())
+            self.student.load_weights(state)
 
     def _state_path(self, epoch):
         epochs = f"epochs_{self.start_epoch}_to_{epoch}"

@@ -226,6 +226,21 @@ def test_batches_that_do_not_divide(batch):
         distiller.fit(batches, shuffle=False, verbose=0)
 
 
+def test_labels_may_come_and_go(batch):
+    """The compiled steps have as many metrics as there are labels for."""
+    x, y = batch
+    keras.distribution.set_distribution(data_parallel())
+    networks_ = networks.dense_net(), networks.dense_net()
+    distiller = keras_adaad.AdaAD(*networks_, QUICK, evaluation_attack=QUICK)
+    distiller.compile("sgd", metrics=["accuracy"])
+    logs = []
+    for data in ([x], [x, y], [x]):
+        distiller.fit(*data, verbose=0)
+        logs.append(distiller.evaluate(*data, verbose=0, return_dict=True))
+    assert list(logs[0]) == list(logs[2]) == ["loss"]
+    assert set(logs[1]) == {"loss", "accuracy", "robust_accuracy"}
+
+
 def test_layout(tmp_path):
     """A teacher that is loaded under its layout is in parts, and the same."""
     teacher = teacher_net()
