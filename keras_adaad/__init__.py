@@ -5,6 +5,7 @@ from keras_adaad import callbacks as callbacks
 from keras_adaad import data as data
 from keras_adaad import distribution as distribution
 from keras_adaad import evaluation as evaluation
+from keras_adaad import export as export
 from keras_adaad import losses as losses
 from keras_adaad import models as models
 from keras_adaad import optimizers as optimizers

@@ -26,6 +26,7 @@ def test_names():
         "distribution",
         "evaluate_robustness",
         "evaluation",
+        "export",
         "losses",
         "models",
         "optimizers",
@@ -61,6 +62,8 @@ def test_names():
     assert loaders <= public(keras_adaad.data)
     distribution = {"initialize", "wide_teacher_layout"}
     assert distribution <= public(keras_adaad.distribution)
+    export = {"ExportedModel", "export_student", "load_exported"}
+    assert export <= public(keras_adaad.export)
     callbacks = {
         "RobustEvaluation",
         "StochasticWeightAveraging",
@@ -80,15 +83,21 @@ def test_public_classes_are_documented():
 
 
 def test_public_functions_are_documented():
-    for module in (keras_adaad.models, keras_adaad.zoo, keras_adaad.data):
+    for module in (
+        keras_adaad.models,
+        keras_adaad.zoo,
+        keras_adaad.data,
+        keras_adaad.export,
+    ):
         for name, value in vars(module).items():
             if inspect.isfunction(value):
                 assert "Args:" in value.__doc__, name
                 assert "Returns:" in value.__doc__, name
 
 
-# Not for the backend: a data pipeline, and the parity check with PyTorch.
-ELSEWHERE = {"data/tf_data.py", "zoo/published.py"}
+# Not for the backend: a data pipeline, the parity check with PyTorch, and the
+# files that TensorFlow writes and reads whatever Keras runs on.
+ELSEWHERE = {"data/tf_data.py", "export/with_tensorflow.py", "zoo/published.py"}
 
 
 def test_frameworks_are_imported_in_the_backend_only():

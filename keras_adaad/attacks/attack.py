@@ -10,7 +10,7 @@ from keras import ops
 from keras_adaad import backend
 from keras_adaad import checks
 from keras_adaad import folding
-from keras_adaad.attacks.classifier import Classifier
+from keras_adaad.attacks import black_box
 from keras_adaad.attacks.draws import GraphDraws
 from keras_adaad.attacks.norms import NORMS
 from keras_adaad.attacks.search import search
@@ -69,6 +69,8 @@ class Attack:
     not_compiled = ("epsilon", "restarts", "seed")
     # Whether the search needs a classifier, so that `maximize` cannot work.
     needs_classifier = False
+    # Whether it differentiates. One that does not can attack any function.
+    needs_gradient = True
 
     def __init__(
         self,
@@ -253,7 +255,9 @@ class Attack:
         """Attacks a model on arrays.
 
         Args:
-            model: A `keras.Model` that returns logits.
+            model: A `keras.Model` that returns logits. `Square`, which needs
+                no gradient, takes any function from float32 NumPy images of
+                shape `(batch_size, ...)` to logits too: a deployed file.
             x: Images, of shape `(num_images, ...)`, within `input_range`.
             y: Labels: class indices or one-hot.
             noise: Starting perturbation in place of a random one, of the
@@ -266,7 +270,8 @@ class Attack:
             The adversarial images, a float32 NumPy array of the shape of `x`.
 
         Raises:
-            TypeError: If `model` is no `keras.Model` or `x` is no array.
+            TypeError: If `model` is no `keras.Model`, and no function that
+                this attack can attack; or if `x` is no array.
             ValueError: If the model returns probabilities, or the data or
                 the labels do not fit.
 
@@ -277,7 +282,10 @@ class Attack:
         x_adv = attack(model, x_test, y_test)
         ```
         """
-        checks.check_model("model", model)
+        if isinstance(model, keras.Model):
+            checks.check_model("model", model)
+        else:
+            black_box.check_attacks(model, {type(self).__name__: self})
         x, y, num_classes = check_attackable(model, x, y, self.input_range)
         batch_size = checks.check_integer("batch_size", batch_size)
         self.check_classes(num_classes)
@@ -285,7 +293,7 @@ class Attack:
             noise = self.check_noise(noise, x.shape, self.rounds(num_classes))
         seed = random.randrange(2**31) if self.seed is None else self.seed
         outcome = self.run(
-            Classifier.of(model, num_classes, seed),
+            black_box.classifier_of(model, num_classes, seed),
             x,
             y,
             seed=seed,
@@ -362,10 +370,10 @@ class Attack:
         return f"{type(self).__name__}({arguments})"
 
 
-def check_attackable(model, x, y, input_range):
+def check_attackable(model, x, y, input_range, allow_probabilities=False):
     """Returns images, class indices and the number of classes, or raises.
 
-    An unbuilt model is built.
+    An unbuilt model is built; a function is called on the first image.
     """
     x = checks.check_images("x", x, input_range).astype("float32")
     if y is None:
@@ -373,10 +381,16 @@ def check_attackable(model, x, y, input_range):
             "Argument `y` is missing: the attack raises the loss of the "
             "true labels. Received: y=None"
         )
-    if not model.built:
-        model(ops.convert_to_tensor(x[:1]))
-    folding.prepare(model)
-    num_classes = checks.output_shape(model, (1, *x.shape[1:]))[-1]
+    if isinstance(model, keras.Model):
+        if not model.built:
+            model(ops.convert_to_tensor(x[:1]))
+        folding.prepare(model)
+        num_classes = checks.output_shape(model, (1, *x.shape[1:]))[-1]
+    else:
+        logits = black_box.call(model, x[:1])
+        if not allow_probabilities:
+            checks.check_logits("model", logits)
+        num_classes = logits.shape[1]
     y = checks.check_labels("y", y, len(x), num_classes)
     if y.shape == (len(x), num_classes):
         y = y.argmax(-1)

@@ -25,7 +25,9 @@ class Square(Attack):
     is projected; for L2, the window takes over the mass of a second window.
 
     No gradient is used, so what hides gradients does not stop it: where it
-    beats the other attacks, they failed.
+    beats the other attacks, they failed. And so it attacks what has none: in
+    the place of a model, `attack(function, x, y)` takes any function from
+    NumPy images to logits, such as a file on its runtime.
 
     Args:
         epsilon: Radius of the ball, in the units of the model's input.
@@ -45,6 +47,14 @@ class Square(Attack):
     x_adv = keras_adaad.attacks.Square(epsilon=8 / 255)(model, x_test, y_test)
     ```
 
+    The file that a device runs:
+
+    ```python
+    deployed = keras_adaad.export.load_exported("student.tflite")
+    attack = keras_adaad.attacks.Square(epsilon=8 / 255, queries=1000)
+    x_adv = attack(deployed, x_test, y_test)
+    ```
+
     Reference:
         - [Andriushchenko et al., 2020](https://arxiv.org/abs/1912.00049),
           algorithms 1 to 3; `square.py` of AutoAttack, which does not rescale
@@ -53,6 +63,7 @@ class Square(Attack):
 
     not_compiled = (*Attack.not_compiled, "queries", "p_init")
     needs_classifier = True
+    needs_gradient = False
 
     def __init__(
         self,
@@ -139,20 +150,22 @@ class Square(Attack):
         if self.norm == "l2":
             noise, state["signs"] = noise["start"], noise["signs"]
         x_adv = self._clip(x + noise)
-        values, _ = objective(x_adv)
-        return {**state, "x_adv": x_adv, "value": values}
+        values, fooled = objective(x_adv)
+        return {**state, "x_adv": x_adv, "value": values, "fooled": fooled}
 
     def step(self, objective, x, state, setting):
         change = self._paint if self.norm == "linf" else self._move_mass
         x_new = self._clip(change(x, state, setting))
-        values, _ = objective(x_new)
-        # A point on the boundary counts as fooled; who is fooled stays.
-        better = ops.logical_or(values > state["value"], values >= 0.0)
-        better = ops.logical_and(better, state["value"] < 0.0)
+        values, fooled = objective(x_new)
+        # Who is fooled stays. The published code takes a margin of 0 for that.
+        # But in int8 logits tie often, and a tie can be the right class.
+        better = ops.logical_or(values > state["value"], fooled)
+        better = ops.logical_and(better, ops.logical_not(state["fooled"]))
         return {
             **state,
             "x_adv": ops.where(per_image(better, x), x_new, state["x_adv"]),
             "value": ops.where(better, values, state["value"]),
+            "fooled": ops.logical_or(state["fooled"], fooled),
         }
 
     def _paint(self, x, state, setting):

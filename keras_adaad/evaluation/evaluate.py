@@ -11,8 +11,8 @@ import numpy as np
 
 from keras_adaad import backend
 from keras_adaad import checks
+from keras_adaad.attacks import black_box
 from keras_adaad.attacks.attack import check_attackable
-from keras_adaad.attacks.classifier import Classifier
 from keras_adaad.evaluation import reliability
 from keras_adaad.evaluation.curve import default_epsilons
 from keras_adaad.evaluation.curve import robustness_curve
@@ -57,8 +57,14 @@ def evaluate_robustness(
     compilation. Images, perturbations and losses are float32 whatever the
     dtype policy of the model.
 
+    A function in the place of the model, such as an exported file on its
+    runtime, is attacked by `attacks=["square"]`. Of the checks and the curve
+    what needs a gradient is left out, so compare it with the Keras model that
+    it was made of.
+
     Args:
-        model: A `keras.Model` that returns logits.
+        model: A `keras.Model` that returns logits; or, for attacks without
+            gradients, any function from float32 NumPy images to logits.
         x: Images, of shape `(num_images, ...)`, within `input_range`.
         y: Labels: class indices or one-hot.
         attacks: Names (see `keras_adaad.attacks.get`) or
@@ -125,15 +131,21 @@ def evaluate_robustness(
         time_budget = checks.check_number("time_budget", time_budget)
     seed = random.randrange(2**31) if seed is None else seed
     seed = checks.check_integer("seed", seed, minimum=0)
-    checks.check_model("model", model, allow_probabilities)
-    x, y, num_classes = check_attackable(model, x, y, threat["input_range"])
+    is_function = not isinstance(model, keras.Model)
+    if is_function:
+        curve = _check_function(model, attacks, threat, curve)
+    else:
+        checks.check_model("model", model, allow_probabilities)
+    x, y, num_classes = check_attackable(
+        model, x, y, threat["input_range"], allow_probabilities
+    )
     indices = _check_indices(indices, len(x))
     x, y = x[indices], y[indices]
     class_names = _check_class_names(class_names, num_classes)
     stages, missing = plan(attacks, threat, num_classes)
 
     batch_size = min(batch_size, len(x))
-    classifier = Classifier.of(model, num_classes, seed)
+    classifier = black_box.classifier_of(model, num_classes, seed)
     logits = classifier.predict(x, batch_size)
     _check_outputs(logits, allow_probabilities)
     clean = logits.argmax(-1) == y
@@ -157,7 +169,7 @@ def evaluate_robustness(
         state=State(
             state_path,
             [
-                *(keras.ops.convert_to_numpy(w) for w in model.weights),
+                *_identity(model, logits),
                 x,
                 y,
                 *((stage.name, repr(stage.attack)) for stage in stages),
@@ -178,7 +190,7 @@ def evaluate_robustness(
         robust = results[-1].robust
         flags["unstable"] = _unstable(adversarial_logits, y, robust)
         flags["black_box"] = reliability.black_box(results)
-    if reliability_checks and in_time:
+    if reliability_checks and in_time and not is_function:
         largest = measured
         if curve is not True:
             largest = _curve(classifier, x, y, clean, None, threat, options)
@@ -190,7 +202,7 @@ def evaluate_robustness(
     for name, message in flags.items():
         LOGGER.warning("%s: %s", name, message)
     return RobustnessReport(
-        model_name=model.name,
+        model_name=_name(model),
         labels=y,
         indices=indices,
         clean=clean,
@@ -214,17 +226,45 @@ def evaluate_robustness(
     )
 
 
+def _check_function(function, attacks, threat, curve):
+    """Returns the curve to measure of what is no Keras model, or raises."""
+    # With classes enough for every attack: their number is not known yet.
+    stages, _ = plan(attacks, threat, num_classes=10)
+    black_box.check_attacks(
+        function, {stage.name: stage.attack for stage in stages}
+    )
+    if not isinstance(curve, bool):
+        raise ValueError(
+            "Argument `curve` must be a bool for a model that is a function: "
+            "the curve is measured with PGD, which needs a gradient. "
+            f"Received: curve={curve}"
+        )
+    return False
+
+
+def _identity(model, logits):
+    """Returns the arrays that tell this model from others."""
+    if isinstance(model, keras.Model):
+        return [keras.ops.convert_to_numpy(w) for w in model.weights]
+    return [logits]
+
+
+def _name(model):
+    names = (getattr(model, name, None) for name in ("name", "__name__"))
+    return next(filter(None, names), type(model).__name__)
+
+
 def _before(model, classifier, x, y, clean, batch_size):
     """Returns the flags of the checks that need no attack."""
     right = np.flatnonzero(clean)
-    flags = {
-        "randomness": reliability.randomness(classifier, x, y, batch_size),
-        "reduced_precision": reliability.reduced_precision(model),
-    }
+    flags = {"randomness": reliability.randomness(classifier, x, y, batch_size)}
     if not flags["randomness"]:
         flags["batch_dependence"] = reliability.batch_dependence(
             classifier, x, batch_size
         )
+    if not isinstance(model, keras.Model):
+        return flags
+    flags["reduced_precision"] = reliability.reduced_precision(model)
     if len(right):
         flags["gradients"] = reliability.gradients(
             classifier, x[right], y[right]
@@ -274,11 +314,17 @@ def _environment(model):
     return {
         "backend": name,
         **backend.describe(),
-        "dtype": model.dtype_policy.name,
+        **_dtype(model),
         "keras_adaad": __version__,
         **versions,
         "date": datetime.date.today().isoformat(),
     }
+
+
+def _dtype(model):
+    if isinstance(model, keras.Model):
+        return {"dtype": model.dtype_policy.name}
+    return {}
 
 
 def _softmax(logits):

@@ -305,6 +305,35 @@ def test_margin_never_falls_and_who_is_fooled_stays(norm):
     assert kept[-1, 0] >= 0.0 and len(seen) == 31
 
 
+def test_a_tie_that_is_still_right_is_searched_on():
+    """Margins of 0 are rare in float32, and common among int8 logits."""
+    x = np.full((2, *SHAPE), 0.5, "float32")
+    attack = Square(epsilon=0.1, queries=3)
+    # The first image is still right at its tie, the second is not.
+    values = iter([[-1, -1], [0, 0], [0.2, 0.2], [0.3, 0.3]])
+    verdicts = iter([[0, 0], [0, 1], [1, 1], [1, 1]])
+    tensor, points = ops.convert_to_tensor(x), []
+
+    def objective(x_new):
+        points.append(ops.convert_to_numpy(x_new))
+        return (
+            ops.convert_to_tensor(next(values), "float32"),
+            ops.convert_to_tensor(next(verdicts), "bool"),
+        )
+
+    noise = attack.host_noise(x, x, HostDraws([0, 0], range(2)), 0)
+    settings = list(attack.settings(SHAPE, 0))
+    state = attack.begin(objective, tensor, tensors(noise), settings[0])
+    for setting in settings:
+        state = attack.step(objective, tensor, state, tensors(setting))
+    np.testing.assert_allclose(
+        ops.convert_to_numpy(state["value"]), [0.2, 0.0], rtol=1e-6
+    )
+    found = ops.convert_to_numpy(state["x_adv"])
+    np.testing.assert_array_equal(found[0], points[2][0])
+    np.testing.assert_array_equal(found[1], points[1][1])
+
+
 # The whole search.
 
 

@@ -1,0 +1,104 @@
+"""A function as an attack on arrays sees it: images in, logits out."""
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_adaad import backend
+from keras_adaad.attacks.classifier import Classifier
+from keras_adaad.attacks.classifier import batches
+from keras_adaad.checks.data import to_numpy
+
+
+class BlackBox:
+    """Stands where a `Classifier` stands, for what is no Keras model.
+
+    The search around the function runs step by step: it cannot be compiled
+    with a function that Keras does not know.
+
+    Args:
+        function: Function from images, a float32 NumPy array of shape
+            `(batch_size, ...)`, to logits of shape
+            `(batch_size, num_classes)`, an array or tensor.
+        num_classes: The number of logits.
+    """
+
+    def __init__(self, function, num_classes):
+        self.function = function
+        self.num_classes = num_classes
+
+    def program(self, key, function):
+        """Returns `function(logits, *args)` as a `program(*args)`."""
+
+        def program(*args):
+            args = keras.tree.map_structure(_as_tensor, args)
+            return function(self._logits, *args)
+
+        return program
+
+    def predict(self, x, batch_size):
+        """Returns the logits of images, a float32 NumPy array."""
+        rows = np.arange(len(x))
+        outputs = [
+            call(self.function, x[some], self.num_classes)
+            for some, _ in batches(rows, batch_size)
+        ]
+        return np.concatenate(outputs)
+
+    def _logits(self, x):
+        x = backend.to_host(x)
+        return backend.to_devices(call(self.function, x, self.num_classes))
+
+
+def classifier_of(model, num_classes, seed=0):
+    """Returns a Keras model, or a function, as the attacks see it."""
+    if isinstance(model, keras.Model):
+        return Classifier.of(model, num_classes, seed)
+    return BlackBox(model, num_classes)
+
+
+def _as_tensor(value):
+    # PyTorch knows no product of an array and a tensor.
+    if isinstance(value, (np.ndarray, np.generic)):
+        return ops.convert_to_tensor(value)
+    return value
+
+
+def call(function, x, num_classes=None):
+    """Returns the logits of images, a float32 NumPy array, or raises."""
+    # A copy: a function that normalises in place must not move the search.
+    logits = to_numpy(function(np.array(x)))
+    fits = logits.ndim == 2 and len(logits) == len(x) and logits.shape[1] > 1
+    if not fits or num_classes not in (None, logits.shape[1]):
+        raise ValueError(
+            "Argument `model` must return logits of shape `(batch_size, "
+            "num_classes)`, of at least 2 classes, for NumPy images of any "
+            f"batch size. Received: outputs of shape {logits.shape} for "
+            f"images of shape {x.shape}"
+        )
+    return logits.astype("float32")
+
+
+def check_attacks(function, attacks):
+    """Raises unless each of `attacks` can attack `function`, no Keras model.
+
+    Args:
+        function: What was given in the place of a `keras.Model`.
+        attacks: Dict of `Attack`s by their names.
+    """
+    if not callable(function):
+        raise TypeError(
+            "Argument `model` must be a `keras.Model`, or a function from "
+            "NumPy images to logits for an attack without gradients. "
+            f"Received: model={function!r} (of type {type(function).__name__})"
+        )
+    need = [name for name, attack in attacks.items() if attack.needs_gradient]
+    if need:
+        raise TypeError(
+            "Argument `model` must be a `keras.Model` for an attack that "
+            "follows its gradient. A function has none: attack it with "
+            "`Square`, or attack the Keras model that it was made of and "
+            "show the function those images. "
+            f"Received: a model of type {type(function).__name__}, and "
+            f"{', '.join(need)}"
+        )
