@@ -4,6 +4,8 @@
 # make benchmark    images per second against plain PyTorch
 # make benchmarks   that and memory, scaling, ...: benchmarks/README.md
 # make autoattack   verdicts and time against the published AutoAttack
+# make study        every method on Fashion-MNIST, in half an hour on two cores
+# make docs         the documentation site, in site/
 # make zoo-loading  time and memory of loading a WRN-34-20 on each backend
 # make format       what `make lint` asks for
 
@@ -17,7 +19,7 @@ ifeq ($(filter $(KERAS_BACKEND),$(BACKENDS)),)
 $(error KERAS_BACKEND must be one of $(BACKENDS), not "$(KERAS_BACKEND)")
 endif
 
-.PHONY: quickstart test lint format benchmark benchmarks autoattack zoo-loading $(BACKENDS:%=test-%)
+.PHONY: quickstart test lint format benchmark benchmarks autoattack study docs zoo-loading $(BACKENDS:%=test-%)
 
 quickstart: .venv/installed-$(KERAS_BACKEND),examples
 	KERAS_BACKEND=$(KERAS_BACKEND) $(BIN)/python examples/quickstart.py
@@ -44,6 +46,12 @@ benchmark: .venv/installed-dev
 
 autoattack: .venv/installed-dev
 	$(BIN)/python -m benchmarks.autoattack
+
+study: .venv/installed-dev
+	$(BIN)/python -m benchmarks.fashion_mnist
+
+docs: .venv/installed-docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict
 
 zoo-loading: .venv/installed-dev
 	$(BIN)/python -m benchmarks.zoo_loading

@@ -1,0 +1,164 @@
+"""What the README and the pages of docs/ show runs.
+
+The convention, for whoever writes a page:
+
+- The blocks of a page that begin with ```python run in order, in one namespace,
+  in an empty working directory, on the backend of the suite. A warning is an
+  error, as in the whole suite.
+- Before them, in the same namespace, runs `tests/docs/preludes/PAGE.py`, if
+  there is one: ordinary code that makes what the page takes for granted, small
+  and real, such as `teacher`, `x_train`, `epochs`, or a file that it loads. It
+  puts nothing in the place of a part of the library. PAGE is the name of the
+  page's file with underscores: `your_own_method.py` for
+  `your-own-method.md`, `readme.py` for `README.md`.
+- A comment in the line right above a block says where it runs:
+  `<!-- runs on: tensorflow, jax -->`; or that it can't, and why:
+  `<!-- not run: needs two machines -->`. What is not run must still compile.
+- `make format` formats the blocks too.
+- A link to a file of the repository is relative, from the page's place in
+  it: `[quickstart](../../examples/quickstart.py)` in docs/guides. GitHub
+  follows it, and so does the site (`docs/_site/links.py`).
+"""
+
+import os
+import pathlib
+import re
+import sys
+import textwrap
+import types
+from typing import NamedTuple
+
+import keras
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[2]
+PRELUDES = pathlib.Path(__file__).with_name("preludes")
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+BLOCK = re.compile(
+    r"(?:^[ ]*<!--[ ]*(?P<mark>(?:runs[ ]on|not[ ]run):[^\n]*?)[ ]*-->\n)?"
+    r"^(?P<indent>[ ]*)```python[^\n]*\n(?P<code>.*?)^(?P=indent)```",
+    re.DOTALL | re.MULTILINE | re.VERBOSE,
+)
+
+
+class Block(NamedTuple):
+    """A block of code, the number of its first line, and where it runs."""
+
+    code: str
+    line: int
+    mark: str | None
+
+    def runs_here(self):
+        if self.mark is None:
+            return True
+        kind, _, rest = self.mark.partition(":")
+        names = [name.strip() for name in rest.split(",")]
+        return kind == "runs on" and keras.config.backend() in names
+
+
+def blocks(page):
+    text = page.read_text(encoding="utf-8")
+    return [
+        Block(
+            textwrap.dedent(match["code"]),
+            text[: match.start("code")].count("\n") + 1,
+            match["mark"],
+        )
+        for match in BLOCK.finditer(text)
+    ]
+
+
+def compiled(block, page):
+    """Lines are those of the page: in tracebacks, and for AutoGraph."""
+    return compile("\n" * (block.line - 1) + block.code, str(page), "exec")
+
+
+def title(page):
+    return page.stem.lower().replace("-", "_")
+
+
+def named(page):
+    return page.relative_to(ROOT).as_posix()
+
+
+WITH_CODE = [page for page in PAGES if blocks(page)]
+
+
+@pytest.fixture
+def surroundings(tmp_path, monkeypatch):
+    """An empty working directory; what a page sets does not outlive it."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras_home"))
+    before = dict(os.environ)
+    distribution = keras.distribution.distribution()
+    yield monkeypatch
+    os.environ.clear()
+    os.environ.update(before)
+    if keras.distribution.distribution() is not distribution:
+        keras.distribution.set_distribution(distribution)
+
+
+@pytest.mark.parametrize("page", WITH_CODE, ids=named)
+def test_code_of_a_page_runs(page, surroundings):
+    module = types.ModuleType(f"page_{title(page)}")
+    surroundings.setitem(sys.modules, module.__name__, module)
+    prelude = PRELUDES / f"{title(page)}.py"
+    if prelude.exists():
+        code = compile(prelude.read_text(), str(prelude), "exec")
+        exec(code, vars(module))
+    for block in blocks(page):
+        code = compiled(block, page)
+        if block.runs_here():
+            exec(code, vars(module))
+
+
+def test_marks_are_of_the_convention():
+    for page in PAGES:
+        marked = [block for block in blocks(page) if block.mark]
+        comments = re.findall(r"<!-- *(?:runs on|not run)", page.read_text())
+        assert len(comments) == len(marked), "a comment with no block below it"
+        for block in blocks(page):
+            if block.mark is None:
+                continue
+            kind, _, rest = block.mark.partition(":")
+            names = {name.strip() for name in rest.split(",")}
+            if kind == "runs on":
+                assert names <= {"tensorflow", "jax", "torch"}, block
+            else:
+                assert rest.strip(), block
+
+
+def test_each_prelude_is_of_one_page():
+    titles = [title(page) for page in WITH_CODE]
+    assert len(set(titles)) == len(titles)
+    assert {path.stem for path in PRELUDES.glob("*.py")} <= set(titles)
+
+
+LINK = re.compile(r"\]\((?!\w+:)(?P<path>[^)#\s]*)(?:#(?P<anchor>[^)\s]*))?\)")
+
+
+def anchors(path):
+    """Returns what GitHub and the site name the headings of a page."""
+    headings = re.findall(r"^#+ (.*)$", without_code(path), re.M)
+    return {
+        re.sub(r"[^\w\- ]", "", heading).strip().lower().replace(" ", "-")
+        for heading in headings
+    }
+
+
+def without_code(path):
+    return re.sub(r"```.*?```", "", path.read_text(), flags=re.DOTALL)
+
+
+@pytest.mark.parametrize(
+    "page",
+    [*PAGES, ROOT / "CONTRIBUTING.md", ROOT / "benchmarks/README.md"],
+    ids=named,
+)
+def test_links_lead_somewhere(page):
+    for match in LINK.finditer(without_code(page)):
+        target = page.parent / match["path"] if match["path"] else page
+        assert target.exists(), match[0]
+        if match["anchor"]:
+            assert match["anchor"] in anchors(target), match[0]

@@ -1,0 +1,125 @@
+"""The site: all of the public API, built without a warning."""
+
+import importlib
+import importlib.util
+import inspect
+import os
+import pathlib
+import re
+import subprocess
+import sys
+import textwrap
+
+import keras
+import pytest
+
+import keras_adaad
+from keras_adaad.evaluation import reliability
+
+ROOT = pathlib.Path(__file__).parents[2]
+API = sorted((ROOT / "docs/api").glob("*.md"))
+ROOMS = [
+    module
+    for name, module in vars(keras_adaad).items()
+    if inspect.ismodule(module) and (ROOT / f"docs/api/{name}.md").exists()
+]
+
+
+def documented():
+    """Returns the full names that the pages of the API show."""
+    return [
+        name
+        for page in API
+        for name in re.findall(r"^::: (\S+)$", page.read_text(), re.M)
+    ]
+
+
+def value_of(name):
+    """Returns what has this name: `keras_adaad.zoo.entry`."""
+    module, _, attribute = name.rpartition(".")
+    return getattr(importlib.import_module(module), attribute)
+
+
+def test_every_public_name_has_its_place():
+    rooms = {
+        path.parent.name for path in ROOT.glob("keras_adaad/*/__init__.py")
+    }
+    # Methods are on the page of the top level; the rest is not public.
+    assert rooms - {m.__name__.split(".")[1] for m in ROOMS} == {
+        *("backend", "checks", "methods")
+    }
+    names = documented()
+    assert len(set(names)) == len(names)
+    shown = [value_of(name) for name in names]
+    for module in (keras_adaad, *ROOMS):
+        for name, value in vars(module).items():
+            hidden = name.startswith("_") or inspect.ismodule(value)
+            assert hidden or value in shown, f"{module.__name__}.{name}"
+
+
+@pytest.mark.parametrize("name", documented())
+def test_documented_arguments_are_arguments(name):
+    value = value_of(name)
+    section = re.search(r"^Args:\n((?: .*\n|\n)+)", inspect.getdoc(value), re.M)
+    if section is None:
+        return
+    lines = textwrap.dedent(section[1]).splitlines()
+    shown = [line.split(":")[0] for line in lines if re.match(r"[*\w]", line)]
+    shown = {n.strip("* ") for names in shown for n in names.split(",")}
+    callables = value.__mro__ if inspect.isclass(value) else [value]
+    arguments = set()
+    for function in callables:
+        try:
+            arguments |= set(inspect.signature(function).parameters)
+        except ValueError:  # A class of C.
+            pass
+    assert shown <= arguments
+
+
+def test_table_of_methods_is_that_of_the_readme():
+    """Which is made from the classes: tests/methods/test_table.py."""
+    readme = (ROOT / "README.md").read_text()
+    table = re.search(r"^\| method \|.*?\n\n", readme, re.M | re.S)[0]
+    assert table in (ROOT / "docs/methods.md").read_text()
+
+
+def test_every_flag_is_explained():
+    page = (ROOT / "docs/guides/evaluating.md").read_text()
+    flags = {"fewer_classes", "unstable"}
+    for name, function in inspect.getmembers(reliability, inspect.isfunction):
+        own = function.__module__ == reliability.__name__
+        if own and not name.startswith("_"):
+            flags.add(name)
+    assert flags == set(re.findall(r"^\| `(\w+)` \|", page, re.M))
+
+
+@pytest.mark.skipif(
+    keras.config.backend() != "torch", reason="one build is enough"
+)
+@pytest.mark.skipif(
+    importlib.util.find_spec("mkdocs") is None, reason="needs the extra docs"
+)
+def test_site_builds(tmp_path):
+    command = ["build", "--strict", "--site-dir", str(tmp_path / "site")]
+    result = subprocess.run(
+        [sys.executable, "-m", "mkdocs", *command],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "NO_MKDOCS_2_WARNING": "1"},
+    )
+    assert result.returncode == 0, result.stderr
+    pages = {
+        path.relative_to(tmp_path / "site").as_posix(): path.read_text()
+        for path in (tmp_path / "site").rglob("*.html")
+    }
+    api = "\n".join(pages[f"api/{page.stem}/index.html"] for page in API)
+    for name in documented():
+        assert f'id="{name}"' in api, name
+    # Every section of a docstring is one, and not a paragraph.
+    for section in ("Args", "Returns", "Raises"):
+        assert not re.search(rf"<p>{section}:", api)
+    # Nothing is fetched to read the site.
+    for text in pages.values():
+        fetched = r'<(?:img|link|script)[^>]+(?:href|src)="(?:https?:)?//'
+        assert not re.search(fetched, text)
