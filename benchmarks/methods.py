@@ -57,11 +57,15 @@ def _constructor(cls):
         networks = (teacher, student) if teachers else (student,)
         if len(teachers) == 2:
             kwargs["clean_teacher"] = clean_teacher
-        attack = cls.published_attack((0.0, 1.0)).get_config()
-        attack = PGD(**{**attack, "epsilon": EPSILON, "step_size": EPSILON / 4})
-        return cls(*networks, attack=attack, **kwargs)
+        return cls(*networks, attack=scaled_attack(cls, EPSILON), **kwargs)
 
     return make
+
+
+def scaled_attack(cls, epsilon):
+    """Returns a method's published attack, within another epsilon."""
+    config = cls.published_attack((0.0, 1.0)).get_config()
+    return PGD(**{**config, "epsilon": epsilon, "step_size": epsilon / 4})
 
 
 def _teachers(cls):
@@ -189,7 +193,7 @@ def measure(seeds, epochs, only):
     def train(name, make, seed):
         keras.utils.set_random_seed(seed)
         student = quickstart.make_network(8, "student")
-        options = _counted_in_epochs(name, epochs)
+        options = counted_in_epochs(name, epochs)
         trainer = make(teacher, clean_teacher, student, **options)
         trainer.compile(
             quickstart.make_optimizer(epochs, data), metrics=["accuracy"]
@@ -232,7 +236,7 @@ def measure(seeds, epochs, only):
     return rows, seconds
 
 
-def _counted_in_epochs(name, epochs):
+def counted_in_epochs(name, epochs):
     """Returns the arguments that are a share of the published epochs."""
     if (name, "cifar10") not in recipes.list_recipes():
         return {}

@@ -10,12 +10,15 @@ import keras
 from keras import layers
 
 
-def conv_net(widths, input_shape=(28, 28, 1), num_classes=10, name=None):
+def conv_net(
+    widths, input_shape=(28, 28, 1), num_classes=10, name=None, strides=None
+):
     """Builds convolution-BatchNorm-ReLU blocks, stride 2 after the first."""
+    strides = strides or [1] + [2] * (len(widths) - 1)
     inputs = keras.Input(input_shape)
     x = inputs
-    for i, width in enumerate(widths):
-        x = _conv_bn(x, width, 3, 1 if i == 0 else 2, f"conv{i}", f"bn{i}")
+    for i, (width, stride) in enumerate(zip(widths, strides, strict=True)):
+        x = _conv_bn(x, width, 3, stride, f"conv{i}", f"bn{i}")
         x = layers.ReLU()(x)
     return _classifier(inputs, x, num_classes, name)
 
