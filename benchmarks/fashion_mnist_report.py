@@ -29,6 +29,8 @@ PUBLISHED = {
     pathlib.Path("README.md"): ["accuracies"],
     pathlib.Path("docs/study.md"): ["accuracies", "differences"],
 }
+# The second picture shows those above, in percent.
+ROBUST = 30
 PICTURES = pathlib.Path("docs/images")
 
 
@@ -134,54 +136,69 @@ def draw(runs, folder):
     """Draws robustness against accuracy, and the training curves."""
     from matplotlib.figure import Figure
 
-    students = [name for name in runs if name != "teacher"]
-    figure = Figure(figsize=(7.0, 5.0), layout="constrained")
-    axis = figure.subplots()
-    for number, (name, seeds) in enumerate(runs.items()):
-        found = [outcomes(result) for result in seeds.values()]
-        x, y = (
-            [100 * flags[column].mean() for flags in found]
-            for column in ("clean", "AutoAttack")
-        )
-        low, high = interval([flags["AutoAttack"] for flags in found])
-        axis.errorbar(
-            np.mean(x),
-            np.mean(y),
-            yerr=[[np.mean(y) - low], [high - np.mean(y)]],
-            xerr=np.std(x, ddof=1) if len(x) > 1 else None,
-            marker="s" if name == "teacher" else "o",
-            markersize=9 if name == OURS else 6,
-            color=f"C{number % 10}",
-            markerfacecolor=None if number < 10 else "white",
-            capsize=2,
-            linestyle="",
-            label=name,
-        )
-    axis.set(xlabel="clean accuracy (%)", ylabel="AutoAttack accuracy (%)")
-    axis.legend(fontsize=8)
+    figure = Figure(figsize=(10.0, 4.5), layout="constrained")
+    panels = figure.subplots(1, 2)
+    for name, seeds in runs.items():
+        robust = draw_accuracy(panels[0], name, seeds)
+        if robust > ROBUST:
+            draw_accuracy(panels[1], name, seeds)
+    panels[0].set(title="all", ylabel="AutoAttack accuracy (%)")
+    panels[1].set(title="those that are robust")
+    for axis in panels:
+        axis.set(xlabel="clean accuracy (%)")
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right")
     figure.savefig(folder / "accuracy.png", dpi=120)
 
-    figure = Figure(figsize=(9.0, 4.0), layout="constrained")
+    figure = Figure(figsize=(10.0, 4.0), layout="constrained")
     panels = figure.subplots(1, 2, sharey=True)
     for axis, key, title in (
         (panels[0], "val_accuracy", "clean"),
         (panels[1], "val_robust_accuracy", "PGD-10"),
     ):
-        for number, name in enumerate(students):
-            history = next(iter(runs[name].values()))["history"]
+        for name, seeds in runs.items():
+            history = next(iter(seeds.values()))["history"]
             values = [100 * row[key] for row in history if key in row]
-            if values:
-                axis.plot(
-                    range(1, len(values) + 1),
-                    values,
-                    color=f"C{number % 10}",
-                    linestyle="-" if number < 10 else "--",
-                    label=name,
-                )
+            if name != "teacher" and values:
+                axis.plot(range(1, len(values) + 1), values, **look(name))
         axis.set(xlabel="epoch", title=f"held-out images, {title}")
     panels[0].set_ylabel("accuracy (%)")
-    panels[0].legend(fontsize=7)
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right")
     figure.savefig(folder / "curves.png", dpi=120)
+
+
+def draw_accuracy(axis, name, seeds):
+    """Draws a method as a point; returns its AutoAttack accuracy."""
+    found = [outcomes(result) for result in seeds.values()]
+    x, y = (
+        np.mean([100 * flags[column].mean() for flags in found])
+        for column in ("clean", "AutoAttack")
+    )
+    low, high = interval([flags["AutoAttack"] for flags in found])
+    axis.errorbar(
+        *(x, y),
+        yerr=[[y - low], [high - y]],
+        marker="s" if name == "teacher" else "o",
+        markersize=9 if name == OURS else 6,
+        capsize=2,
+        **{**look(name), "linestyle": ""},
+    )
+    return y
+
+
+def look(name):
+    """Returns a method's colour and style, the same in both pictures."""
+    from benchmarks.fashion_mnist import methods
+
+    if name == "teacher":
+        return {"label": name, "color": "black"}
+    number = list(methods()).index(name)
+    first = number < 10
+    return {
+        "label": name,
+        "color": f"C{number % 10}",
+        "linestyle": "-" if first else "--",
+        "markerfacecolor": None if first else "white",
+    }
 
 
 # Where they are shown.
@@ -207,7 +224,7 @@ def publish(folder):
         path.write_text(text)
     for name in ("accuracy", "curves"):
         target = PICTURES / f"fashion_mnist_{name}.png"
-        shutil.copyfile(folder / f"{name}.png", target)
+        shutil.move(folder / f"{name}.png", target)
 
 
 def filled(text, name, table):
