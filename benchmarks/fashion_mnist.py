@@ -25,8 +25,12 @@ import json
 import os
 import pathlib
 import platform
+import queue
 import shutil
+import subprocess
+import sys
 import time
+from concurrent import futures
 
 import numpy as np
 
@@ -61,6 +65,8 @@ class Budget:
 
 
 BUDGETS = {
+    # To see that all works.
+    "tiny": Budget(64, 2, 128, 1, 8, 32),
     "small": Budget(12_000, 6, 20_000, 6, 500, 500),
     # Its teacher is that of "small": copy `teacher-0.*` to save the time.
     "longer": Budget(12_000, 18, 20_000, 6, 500, 500),
@@ -294,7 +300,7 @@ def environment():
         "keras_adaad": keras_adaad.__version__,
         "keras": keras.__version__,
         "python": platform.python_version(),
-        "cores": os.cpu_count(),
+        "cores": len(cores()),
     }
 
 
@@ -353,6 +359,13 @@ def main():
     parser.add_argument("--backend", help="tensorflow, jax or torch")
     parser.add_argument("--data", help="folder with the original files")
     parser.add_argument(
+        "--processes",
+        type=int,
+        default=1,
+        help="runs at a time, each on its own cores: small networks leave\n"
+        "cores idle that they share",
+    )
+    parser.add_argument(
         "--output", type=pathlib.Path, default="results/fashion_mnist"
     )
     arguments = parser.parse_args()
@@ -365,10 +378,63 @@ def main():
         arguments.seeds,
         arguments.data,
         arguments.output / arguments.budget,
+        in_processes(arguments) if arguments.processes > 1 else one_by_one,
     )
 
 
-def study(budget, only, seeds, data_folder, output):
+def one_by_one(runs, data, budget, output):
+    for method, seed in runs:
+        run(method, seed, budget, data, output)
+
+
+def in_processes(arguments):
+    """Returns a function that does each run in a process with its cores."""
+    free = queue.SimpleQueue()
+    for first in range(arguments.processes):
+        free.put(cores()[first :: arguments.processes])
+    options = ["--budget", arguments.budget, "--output", arguments.output]
+    if arguments.data:
+        options += ["--data", arguments.data]
+
+    def process(job):
+        method, seed = job
+        mine = free.get()
+        command = ["-m", "benchmarks.fashion_mnist", "--methods", method]
+        command += ["--seeds", seed, *options]
+        folder = arguments.output / arguments.budget
+        log = folder / f"{file_name(method)}-{seed}.log"
+        print(f"{method}, seed {seed}: see {log}", flush=True)
+        with log.open("w") as file:
+            subprocess.run(
+                [sys.executable, "-u", *map(str, command)],
+                preexec_fn=lambda: keep_to(mine),
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                check=True,
+            )
+        free.put(mine)
+
+    def run_all(runs, data, budget, output):
+        with futures.ThreadPoolExecutor(arguments.processes) as pool:
+            list(pool.map(process, runs))
+
+    return run_all
+
+
+def cores():
+    """Returns the numbers of the cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return sorted(os.sched_getaffinity(0))
+    return list(range(os.cpu_count()))
+
+
+def keep_to(numbers):
+    # Not every system lets a process choose its cores.
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, numbers)
+
+
+def study(budget, only, seeds, data_folder, output, run_all=one_by_one):
     from benchmarks import fashion_mnist_report
 
     known = methods()
@@ -382,9 +448,8 @@ def study(budget, only, seeds, data_folder, output):
     data = load_data(budget, data_folder)
     output.mkdir(parents=True, exist_ok=True)
     run("teacher", 0, budget, data, output)
-    for seed in seeds:
-        for method in only or known:
-            run(method, seed, budget, data, output)
+    runs = [(method, seed) for seed in seeds for method in only or known]
+    run_all(runs, data, budget, output)
     print(f"\n{(time.time() - begin) / 60:.0f} minutes\n")
     fashion_mnist_report.show(output)
 

@@ -3,6 +3,8 @@
 import gzip
 import json
 import pathlib
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -54,23 +56,30 @@ def write_files(folder):
     return images, digits.target
 
 
-def test_study(tmp_path, capsys):
+def test_study(tmp_path):
     """Teacher, method, tables and pictures; what is done is not done again."""
     images, labels = write_files(tmp_path)
-    budget = fashion_mnist.Budget(64, 2, 128, 1, attacked=8, held_out=32)
+    budget = fashion_mnist.BUDGETS["tiny"]
     data = fashion_mnist.load_data(budget, tmp_path)
     np.testing.assert_allclose(
         data["held out"][0][..., 0], images[128:160] / 255, atol=1e-7
     )
     np.testing.assert_array_equal(data["test"][1], labels[160:168])
 
-    output = tmp_path / "runs"
-    options = (budget, ["plain training", "AdaAD"], [0], tmp_path, output)
-    fashion_mnist.study(*options)
-    printed = capsys.readouterr().out
+    command = ["-m", "benchmarks.fashion_mnist", "--budget", "tiny"]
+    command += ["--methods", "plain training", "AdaAD", "--processes", "2"]
+    command += ["--data", tmp_path, "--output", tmp_path / "runs"]
+    printed = subprocess.run(
+        [sys.executable, *map(str, command)],
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    ).stdout
+    output = tmp_path / "runs" / "tiny"
     files = {path.name: path.stat().st_mtime_ns for path in output.iterdir()}
     assert set(files) == {
         *(f"{n}-0.{s}" for n in RUNS for s in ("json", "keras")),
+        *("plain-training-0.log", "AdaAD-0.log"),
         *("accuracy.png", "curves.png", "unfinished"),
     }
     assert not list((output / "unfinished").iterdir())
@@ -83,6 +92,7 @@ def test_study(tmp_path, capsys):
     share = 100 * np.mean(flags["AutoAttack"])
     assert f"| {share:.1f} |" in row_of(printed, "**AdaAD**")
 
+    options = (budget, ["plain training", "AdaAD"], [0], tmp_path, output)
     fashion_mnist.study(*options)
     for name in files:
         if name.endswith((".json", ".keras")):
