@@ -1,7 +1,7 @@
 """The study: what each method makes of one small student, on Fashion-MNIST.
 
     python -m benchmarks.fashion_mnist [--budget small] [--seeds 0 1 2]
-    python -m benchmarks.fashion_mnist_report FOLDER [--publish]
+    python -m benchmarks.fashion_mnist_report FOLDER
 
 A robust teacher is trained once; then every method trains the same student
 with the same images, batch, epochs and optimizer, its own published loss and

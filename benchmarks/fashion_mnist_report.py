@@ -1,10 +1,12 @@
 """What the runs of `benchmarks.fashion_mnist` say: tables and pictures.
 
-    python -m benchmarks.fashion_mnist_report FOLDER [--publish]
+    python -m benchmarks.fashion_mnist_report FOLDER
+    python -m benchmarks.fashion_mnist_report --publish
 
 `FOLDER` has the JSONs of a budget's runs. It prints the accuracies, and the
 difference of AdaAD to every other method; `accuracy.png` and `curves.png` are
-drawn there. `--publish` puts all into `README.md` and `docs/`.
+drawn there. `--publish` puts those of the runs in `benchmarks/published` into
+`README.md` and `docs/`.
 
 Accuracies are means over seeds, with their standard deviation. An interval is
 over images: that of the mean of an image's outcomes over the seeds, so it says
@@ -17,6 +19,7 @@ import json
 import pathlib
 import re
 import shutil
+import tempfile
 
 import numpy as np
 from scipy import stats
@@ -25,9 +28,14 @@ from keras_adaad import RobustnessReport
 
 OURS = "AdaAD"
 COLUMNS = ("clean", "FGSM", "PGD-20", "CW", "AutoAttack")
+RUNS = pathlib.Path("benchmarks/published/fashion_mnist")
+# The tables of each page: "BUDGET WHAT".
 PUBLISHED = {
-    pathlib.Path("README.md"): ["accuracies"],
-    pathlib.Path("docs/study.md"): ["accuracies", "differences"],
+    pathlib.Path("README.md"): ["small accuracies"],
+    pathlib.Path("docs/study.md"): [
+        *("small accuracies", "small differences"),
+        *("longer accuracies", "longer differences"),
+    ],
 }
 # The second picture shows those above, in percent.
 ROBUST = 30
@@ -214,17 +222,25 @@ def show(folder):
     print(f"Drawn: {folder / 'accuracy.png'}, {folder / 'curves.png'}")
 
 
-def publish(folder):
+def publish():
     """Puts tables and pictures into the documentation."""
-    runs = load(folder)
     for path, tables in PUBLISHED.items():
         text = path.read_text()
         for name in tables:
-            text = filled(text, name, globals()[name](runs))
+            text = filled(text, name, table(name))
         path.write_text(text)
-    for name in ("accuracy", "curves"):
-        target = PICTURES / f"fashion_mnist_{name}.png"
-        shutil.move(folder / f"{name}.png", target)
+    with tempfile.TemporaryDirectory() as folder:
+        draw(load(RUNS / "small"), pathlib.Path(folder))
+        for name in ("accuracy", "curves"):
+            target = PICTURES / f"fashion_mnist_{name}.png"
+            shutil.copyfile(pathlib.Path(folder, f"{name}.png"), target)
+
+
+def table(name):
+    """Returns a published table by its name."""
+    budget, what = name.split()
+    make = {"accuracies": accuracies, "differences": differences}[what]
+    return make(load(RUNS / budget))
 
 
 def filled(text, name, table):
@@ -243,12 +259,15 @@ def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("folder", type=pathlib.Path)
+    parser.add_argument("folder", type=pathlib.Path, nargs="?")
     parser.add_argument("--publish", action="store_true")
     arguments = parser.parse_args()
-    show(arguments.folder)
     if arguments.publish:
-        publish(arguments.folder)
+        publish()
+    elif arguments.folder:
+        show(arguments.folder)
+    else:
+        parser.error("Give the folder of the runs, or --publish.")
 
 
 if __name__ == "__main__":
