@@ -57,7 +57,10 @@ def test_torch_ddp(tmp_path):
         *(*torchrun, "--nproc-per-node", 2, "examples/torch_ddp.py"),
         *("--epochs", 1, "--output", tmp_path),
     )
-    accuracies = re.findall(r"Process (\d) of 2: .* ([\d.]+) %", output)
+    # No line ends: the two may write theirs one after the other.
+    accuracies = re.findall(
+        r"Process (\d) of 2: robust accuracy ([\d.]+) %", output
+    )
     assert sorted(rank for rank, _ in accuracies) == ["0", "1"]
     assert len({accuracy for _, accuracy in accuracies}) == 1
     assert output.count("PGD-20") == 1
