@@ -196,7 +196,28 @@ class Model(keras.Model):
                 next(batches),
             )
             iterator = None
+        elif iterator is not None:
+            iterator._distributed_dataset = _without_tuning(
+                iterator._distributed_dataset
+            )
         super()._maybe_symbolic_build(iterator, data_batch)
+
+
+def _without_tuning(dataset):
+    """Returns a `tf.data.Dataset` whose iterator ends at once.
+
+    A thread tunes the pipeline, and sleeps for longer and longer, up to a
+    minute. TensorFlow 2.21 wakes it at the end of an epoch before it sets what
+    the thread looks at, so as often as not an epoch ends when the thread's
+    sleep does: at 10.2 s where the work took 7. Who asks for tuning has it.
+    """
+    if not isinstance(dataset, tf.data.Dataset):
+        return dataset  # One of a strategy, which has no options any more.
+    if dataset.options().autotune.enabled is not None:
+        return dataset
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return dataset.with_options(options)
 
 
 def compile_function(

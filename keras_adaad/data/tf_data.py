@@ -55,4 +55,8 @@ def make_tf_dataset(batches, next_pass):
         lambda epoch: indices.map(lambda index: (epoch, index))
     )
     places = places.apply(tf.data.experimental.assert_cardinality(len(batches)))
-    return places.map(read).prefetch(tf.data.AUTOTUNE)
+    options = tf.data.Options()
+    # Nothing here is to be tuned, and the thread that would delays the end of
+    # an epoch; see `_without_tuning` of the TensorFlow backend.
+    options.autotune.enabled = False
+    return places.map(read).prefetch(tf.data.AUTOTUNE).with_options(options)
