@@ -18,15 +18,37 @@ _compiles = contextvars.ContextVar("compiles", default=False)
 
 def value_and_input_gradient(function, x):
     """Returns values, the rest, and the gradient of the summed values."""
-    if _compiles.get():
-        function = torch.compile(function)
-    # `evaluate` runs under `torch.no_grad()`; the attack needs gradients there.
-    with torch.enable_grad():
-        x = x.detach().requires_grad_(True)
+
+    def forward_and_backward(x):
         values, rest = function(x)
         # `autograd.grad`, not `backward`: no `.grad` of a weight is touched.
         (gradient,) = torch.autograd.grad(values.sum(), x)
-    return values.detach(), rest, gradient
+        rest = keras.tree.map_structure(torch.detach, rest)
+        return values.detach(), rest, gradient
+
+    compiled = _compiled if _compiles.get() else contextlib.nullcontext
+    # `evaluate` runs under `torch.no_grad()`; the attack needs gradients there.
+    with torch.enable_grad(), compiled(forward_and_backward) as run:
+        return run(x.detach().requires_grad_(True))
+
+
+@contextlib.contextmanager
+def _compiled(function):
+    """Yields a function that computes a gradient, as one graph where it can.
+
+    As two, what the second needs is stored: on CPU that alone made a step
+    slower than it is without compilation. PyTorch before 2.13 makes two.
+    """
+    # The images of Keras's layers have their channels last. The compiler's own
+    # choice of layouts takes the second axis for them, and transposes.
+    options = {"layout_optimization": False}
+    # One function serves all models, each of which has its graph.
+    config = {"recompile_limit": 64}
+    # `torch.compile` has no argument for it, nor has any public name.
+    if hasattr(torch._dynamo.config, "trace_autograd_ops"):
+        config["trace_autograd_ops"] = True
+    with torch._dynamo.config.patch(config):
+        yield torch.compile(function, options=options)
 
 
 def input_jacobian(function, x):
