@@ -197,6 +197,7 @@ class Model(keras.Model):
             )
             iterator = None
         elif iterator is not None:
+            # Private too: Keras has made its data set, and no iterator of it.
             iterator._distributed_dataset = _without_tuning(
                 iterator._distributed_dataset
             )
@@ -208,8 +209,8 @@ def _without_tuning(dataset):
 
     A thread tunes the pipeline, and sleeps for longer and longer, up to a
     minute. TensorFlow 2.21 wakes it at the end of an epoch before it sets what
-    the thread looks at, so as often as not an epoch ends when the thread's
-    sleep does: at 10.2 s where the work took 7. Who asks for tuning has it.
+    the thread looks at, so as often as not an epoch ends only when the
+    thread's sleep does. Who asks for tuning has it.
     """
     if not isinstance(dataset, tf.data.Dataset):
         return dataset  # One of a strategy, which has no options any more.

@@ -26,15 +26,16 @@ def value_and_input_gradient(function, x):
         rest = keras.tree.map_structure(torch.detach, rest)
         return values.detach(), rest, gradient
 
-    compiled = _compiled if _compiles.get() else contextlib.nullcontext
+    run = forward_and_backward
+    if _compiles.get():
+        run = _compiled(run)
     # `evaluate` runs under `torch.no_grad()`; the attack needs gradients there.
-    with torch.enable_grad(), compiled(forward_and_backward) as run:
+    with torch.enable_grad():
         return run(x.detach().requires_grad_(True))
 
 
-@contextlib.contextmanager
 def _compiled(function):
-    """Yields a function that computes a gradient, as one graph where it can.
+    """Returns a function that computes a gradient, as one graph where it can.
 
     As two, what the second needs is stored: on CPU that alone made a step
     slower than it is without compilation. PyTorch before 2.13 makes two.
@@ -47,8 +48,8 @@ def _compiled(function):
     # `torch.compile` has no argument for it, nor has any public name.
     if hasattr(torch._dynamo.config, "trace_autograd_ops"):
         config["trace_autograd_ops"] = True
-    with torch._dynamo.config.patch(config):
-        yield torch.compile(function, options=options)
+    compiled = torch.compile(function, options=options)
+    return torch._dynamo.config.patch(config)(compiled)
 
 
 def input_jacobian(function, x):
