@@ -15,6 +15,8 @@
 - `views_then_step(keras_step, make_views, model, ...)`: attack, then step.
 - `compile_function(function, model, ...)`: compiled, for arrays or tensors.
 - `describe()`: device and precision, for a report.
+- `full_precision()`: a context in which GPUs compute float32 in float32, where
+  their default is TF32, with the digits of a float16.
 - `building_scope(model)`: where the variables of `model` must be created.
 - `replica_index()`: which of the replicas of a distributed step this is.
 - `to_devices(batch)`: a NumPy array as a tensor, over the devices of a
@@ -52,6 +54,7 @@ lay_out_kernel = _active.lay_out_kernel
 views_then_step = _active.views_then_step
 compile_function = _active.compile_function
 describe = _active.describe
+full_precision = _active.full_precision
 building_scope = _active.building_scope
 replica_index = _active.replica_index
 Model = getattr(_active, "Model", keras.Model)

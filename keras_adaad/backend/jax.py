@@ -110,6 +110,10 @@ def describe():
     }
 
 
+def full_precision():
+    return jax.default_matmul_precision("highest")
+
+
 def building_scope(model):
     """Returns the scope in which the variables of `model` are created."""
     return contextlib.nullcontext()

@@ -256,6 +256,17 @@ def describe():
     }
 
 
+@contextlib.contextmanager
+def full_precision():
+    config = tf.config.experimental
+    enabled = config.tensor_float_32_execution_enabled()
+    config.enable_tensor_float_32_execution(False)
+    try:
+        yield
+    finally:
+        config.enable_tensor_float_32_execution(enabled)
+
+
 def building_scope(model):
     """Returns the scope in which the variables of `model` are created."""
     return model.distribute_strategy.scope()

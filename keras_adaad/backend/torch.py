@@ -143,6 +143,17 @@ def describe():
     }
 
 
+@contextlib.contextmanager
+def full_precision():
+    precision = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+            yield
+    finally:
+        torch.set_float32_matmul_precision(precision)
+
+
 def building_scope(model):
     """Returns the scope in which the variables of `model` are created."""
     return contextlib.nullcontext()

@@ -23,6 +23,9 @@ class StudentCheckpoint(keras.callbacks.ModelCheckpoint):
         mode: `"max"`, `"min"` or `"auto"`. Defaults to `"max"`.
         **kwargs: Other arguments of `keras.callbacks.ModelCheckpoint`.
 
+    Raises:
+        ValueError: If `fit` trains a model that has no student.
+
     Example:
 
     ```python
@@ -38,6 +41,16 @@ class StudentCheckpoint(keras.callbacks.ModelCheckpoint):
         self, filepath, monitor="val_robust_accuracy", mode="max", **kwargs
     ):
         super().__init__(filepath, monitor=monitor, mode=mode, **kwargs)
+
+    def set_model(self, model):
+        if not isinstance(getattr(model, "student", None), keras.Model):
+            raise ValueError(
+                "`StudentCheckpoint` saves the student of a method, such as "
+                "`keras_adaad.AdaAD`. A model that trains by itself is saved "
+                "by `keras.callbacks.ModelCheckpoint`. "
+                f"Received: a `fit` of {model.name!r} ({type(model).__name__})"
+            )
+        super().set_model(model)
 
     @property
     def model(self):

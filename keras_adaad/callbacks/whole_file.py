@@ -11,5 +11,9 @@ def write_whole(path, write):
         write: Function of the path to write to; it keeps the suffix.
     """
     part = path.with_name(f"part.{path.name}")
-    write(part)
-    os.replace(part, path)
+    try:
+        write(part)
+        os.replace(part, path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise

@@ -35,7 +35,7 @@ class ExportedModel:
             A float32 NumPy array of shape `(batch_size, num_classes)`.
         """
         x = np.ascontiguousarray(to_numpy(x), "float32")
-        return self._function(x)
+        return np.asarray(self._function(x), "float32")
 
 
 def load_exported(path, threads=None):
@@ -91,38 +91,38 @@ def _litert(path, threads):
     from ai_edge_litert.interpreter import Interpreter
 
     interpreter = Interpreter(path, num_threads=threads)
-    (source,) = interpreter.get_input_details()
-    (target,) = interpreter.get_output_details()
+    source = _only(path, "input", interpreter.get_input_details())
+    target = _only(path, "output", interpreter.get_output_details())
+    expected = source["shape_signature"].tolist()
     shape = []
 
     def call(x):
+        # The interpreter would take images of any size, and compute something.
+        if len(expected) != x.ndim or any(
+            size not in (-1, received)
+            for size, received in zip(expected[1:], x.shape[1:], strict=True)
+        ):
+            raise ValueError(
+                f"{path!r} takes images of shape {tuple(expected[1:])}. "
+                f"Received: x.shape={x.shape}"
+            )
         # The memory is laid out for one batch size at a time.
         if x.shape != tuple(shape):
             interpreter.resize_tensor_input(source["index"], x.shape)
             interpreter.allocate_tensors()
             shape[:] = x.shape
-        interpreter.set_tensor(source["index"], _quantized(x, source))
+        scale, zero_point = source["quantization"]
+        if scale:
+            x = x / scale + zero_point
+        interpreter.set_tensor(source["index"], as_dtype(x, source["dtype"]))
         interpreter.invoke()
-        return _dequantized(interpreter.get_tensor(target["index"]), target)
+        y = interpreter.get_tensor(target["index"])
+        scale, zero_point = target["quantization"]
+        if scale:
+            y = np.float32(scale) * (y.astype("float32") - zero_point)
+        return y
 
     return call
-
-
-def _quantized(x, tensor):
-    dtype = np.dtype(tensor["dtype"])
-    if dtype.kind == "f":
-        return x.astype(dtype)
-    scale, zero_point = tensor["quantization"]
-    limits = np.iinfo(dtype)
-    rounded = np.round(x / scale + zero_point)
-    return rounded.clip(limits.min, limits.max).astype(dtype)
-
-
-def _dequantized(x, tensor):
-    if x.dtype.kind == "f":
-        return x.astype("float32")
-    scale, zero_point = tensor["quantization"]
-    return np.float32(scale) * (x.astype("float32") - zero_point)
 
 
 def _onnx(path, threads):
@@ -133,11 +133,34 @@ def _onnx(path, threads):
     session = onnxruntime.InferenceSession(
         path, options, providers=["CPUExecutionProvider"]
     )
-    (source,) = session.get_inputs()
-    return lambda x: session.run(None, {source.name: x})[0]
+    source = _only(path, "input", session.get_inputs())
+    _only(path, "output", session.get_outputs())
+    # As in "tensor(uint8)"; two floats have names that NumPy has not.
+    dtype = source.type.removeprefix("tensor(").removesuffix(")")
+    dtype = {"float": "float32", "double": "float64"}.get(dtype, dtype)
+    return lambda x: session.run(None, {source.name: as_dtype(x, dtype)})[0]
 
 
 def _saved_model(path, threads):
     from keras_adaad.export import with_tensorflow
 
     return with_tensorflow.load_saved_model(path)
+
+
+def _only(path, what, tensors):
+    if len(tensors) != 1:
+        raise ValueError(
+            f"Argument `path` must be a file with one {what}: a classifier "
+            f"takes images and returns logits. Received: path={path!r}, with "
+            f"{len(tensors)} {what}s"
+        )
+    return tensors[0]
+
+
+def as_dtype(x, dtype):
+    """Returns images in the dtype that a file takes; integers are rounded."""
+    dtype = np.dtype(dtype)
+    if dtype.kind in "iu":
+        limits = np.iinfo(dtype)
+        x = np.round(x).clip(limits.min, limits.max)
+    return x.astype(dtype, copy=False)

@@ -2,10 +2,11 @@
 
 import pathlib
 
-from keras_adaad.checks.data import to_numpy
-
 # Suffix of the file: what `keras.Model.export` calls the format.
 FORMATS = {".tflite": "litert", ".onnx": "onnx", "": "tf_saved_model"}
+
+# What a folder of a SavedModel holds.
+_SAVED_MODEL = {"saved_model.pb", "fingerprint.pb", "variables", "assets"}
 
 
 def format_of(path):
@@ -20,20 +21,32 @@ def format_of(path):
     return FORMATS[suffix]
 
 
-def check_calibration_images(images, format):
-    """Returns the images that set the ranges of int8, or raises."""
-    if format != "litert":
+def check_destination(path):
+    """Raises where an export would have no place, or take another's."""
+    if not path.parent.is_dir():
         raise ValueError(
-            "Argument `calibration_images` must be left out of a format other "
-            "than LiteRT (`.tflite`): its converter alone computes in int8. "
-            "`keras.Model.quantize` before the export makes the weights of "
-            f"`Dense` layers int8 in every other. Received: {format!r}"
+            "Argument `path` must lie in a folder that exists. "
+            f"Received: path={str(path)!r}, and there is no "
+            f"{str(path.parent)!r}"
         )
-    images = to_numpy(images)
-    if images.ndim < 2 or len(images) == 0 or images.dtype.kind not in "fiu":
+    if format_of(path) != "tf_saved_model":
+        if path.is_dir():
+            raise ValueError(
+                "Argument `path` must not be a folder for LiteRT and ONNX, "
+                "which are files. "
+                f"Received: path={str(path)!r}, which is a folder"
+            )
+    elif path.is_dir():
+        names = {entry.name for entry in path.iterdir()}
+        if names and not "saved_model.pb" in names <= _SAVED_MODEL:
+            others = ", ".join(sorted(names - _SAVED_MODEL)[:5])
+            raise ValueError(
+                "Argument `path` must be a new folder, an empty one, or that "
+                "of a SavedModel alone, which is replaced. "
+                f"Received: path={str(path)!r}, which holds {others}"
+            )
+    elif path.exists():
         raise ValueError(
-            "Argument `calibration_images` must be a non-empty batch of "
-            "images as the student takes them. Received: "
-            f"an array of shape {images.shape} and dtype {images.dtype}"
+            "Argument `path` must not be a file for a SavedModel, which is a "
+            f"folder. Received: path={str(path)!r}, which is a file"
         )
-    return images.astype("float32")

@@ -9,13 +9,27 @@ import tempfile
 import keras
 import numpy as np
 
+from keras_adaad import backend
 from keras_adaad import checks
-from keras_adaad.export.formats import check_calibration_images
+from keras_adaad.adversarial_training import AdversarialTraining
+from keras_adaad.checks.data import to_numpy
+from keras_adaad.distribution.writing import alone
+from keras_adaad.export.formats import check_destination
 from keras_adaad.export.formats import format_of
+from keras_adaad.export.samples import as_input
+from keras_adaad.export.samples import input_of
+from keras_adaad.export.samples import noise
 from keras_adaad.models import with_dtype
 
+# How far the logits of a file may be from the student's, as a share of the
+# largest: rounding in float32, a step of int8 here or there where Keras has
+# quantised, and less than another network would be where all is int8.
+_FLOAT32, _QUANTIZED, _INT8 = 1e-4, 0.02, 0.5
 
-def export_student(student, path, calibration_images=None):
+
+def export_student(
+    student, path, calibration_images=None, images=None, input_range=(0.0, 1.0)
+):
     """Writes a student for a device, as LiteRT, ONNX or SavedModel.
 
     | `path` | format | runtime |
@@ -24,9 +38,14 @@ def export_student(student, path, calibration_images=None):
     | `"student.onnx"` | ONNX | `onnxruntime` |
     | `"student"`, a folder | SavedModel | `tensorflow` |
 
-    Keras's own exporters write all of them, and they do so in TensorFlow. On
-    JAX and PyTorch the student goes to a process of TensorFlow as a `.keras`
-    file: the files are the same whatever backend it was trained on.
+    The file computes the student in inference mode, for any batch size. Before
+    it gets its name it is opened with its runtime, and its logits on a few
+    images are compared with the student's. A file that cannot be opened, or
+    that is another network, is an error, and is not kept.
+
+    Keras and TensorFlow write all formats. On JAX and PyTorch the student goes
+    to a process of TensorFlow as a `.keras` file: the files are the same
+    whatever backend it was trained on.
 
     With `calibration_images` the file computes in int8, activations included,
     as the accelerators of devices do. What that does to the robustness is to
@@ -34,102 +53,243 @@ def export_student(student, path, calibration_images=None):
     `keras_adaad.evaluate_robustness` attacks it.
 
     A student in mixed precision is written in float32, as its weights are.
+    LoRA is merged into the weights. A student that `keras.Model.quantize` has
+    quantised is written as ONNX or SavedModel if their operations can express
+    it, as they do int8; LiteRT's converter does not take it.
 
     Args:
-        student: A built `keras.Model`, or one that `keras.Model.quantize` has
-            quantised, which LiteRT's converter does not take.
-        path: Where to write; what it ends in decides the format.
+        student: A built `keras.Model` from images to logits.
+        path: Where to write; what it ends in decides the format. A file is
+            replaced, and so is a folder that holds a SavedModel.
         calibration_images: Some hundred training images, from which the
             ranges of the activations are taken, of shape `(num_images, ...)`.
             Images and logits stay float32. LiteRT only. Defaults to `None`:
             the file computes as the student does.
+        images: A few images, of shape `(num_images, ...)`, on which the file
+            is compared with the student. The first 32 are used. Defaults to
+            `None`: calibration images, or uniform noise in `input_range`.
+        input_range: The pair `(low, high)` that pixels lie in.
 
     Returns:
         The path, a `pathlib.Path`.
 
     Raises:
         TypeError: If `student` is no `keras.Model`.
-        ValueError: If the path names no format, or the student does not fit
-            it.
-        RuntimeError: If the process of TensorFlow fails.
+        ValueError: If the path names no format or its place is taken, the
+            student does not fit the format, or images do not fit the student.
+        ImportError: If a package of the extra `edge` is not installed.
+        RuntimeError: If the student cannot be written in the format, or the
+            file cannot be opened, or its logits are not the student's.
 
     Example:
 
     ```python
     student = distiller.student
-    keras_adaad.export.export_student(student, "student.onnx")
+    keras_adaad.export.export_student(
+        student, "student.onnx", images=x_test[:32]
+    )
     keras_adaad.export.export_student(
         student, "student_int8.tflite", calibration_images=x_train[:200]
     )
     ```
     """
+    if isinstance(student, AdversarialTraining):
+        raise ValueError(
+            "Argument `student` must be the network alone: pass "
+            f"`distiller.student`. Received: a {type(student).__name__}"
+        )
     checks.check_model("student", student, allow_probabilities=True)
     path, format = pathlib.Path(path), format_of(path)
-    if calibration_images is not None:
-        calibration_images = check_calibration_images(
-            calibration_images, format
-        )
+    check_destination(path)
     if not student.built:
         raise ValueError(
             "Argument `student` must be built: call it on a batch of images "
             f"first. Received: {student.name!r}"
         )
-    quantized = _quantized(student)
-    if format == "litert" and quantized:
-        raise ValueError(
-            "Argument `student` must not be quantised by Keras for LiteRT, "
-            "whose converter does not take Keras's int8 layers. Export the "
-            "float student with `calibration_images`, or as ONNX. "
-            f"Received: {student.name!r} with int8 layers"
+    takes = (checks.check_input_range(input_range), *input_of(student))
+    if calibration_images is not None:
+        _check_calibrates(path, format)
+        calibration_images = as_input(
+            "calibration_images", calibration_images, *takes
         )
-    if not quantized and not _computes_in_float32(student):
-        student = with_dtype(student, "float32")
-    if keras.config.backend() == "tensorflow":
-        from keras_adaad.export import with_tensorflow
-
-        with_tensorflow.write(student, path, calibration_images)
+    if images is not None:
+        images = as_input("images", images, *takes)
+    elif calibration_images is not None:
+        images = calibration_images
     else:
-        _write_in_a_process(student, path, calibration_images)
+        images = noise(*takes)
+    tolerance = _FLOAT32 if calibration_images is None else _INT8
+    if _is_quantized(student):
+        _check_takes_quantized(student, format)
+        tolerance = _QUANTIZED
+    elif not _computes_in_float32(student):
+        student = with_dtype(student, "float32")
+    # Float32 as the file computes it, on a GPU too.
+    with alone(), backend.full_precision():
+        _export(student, path, images[:32], calibration_images, tolerance)
     return path
 
 
-def _quantized(layer):
+def _export(student, path, images, calibration_images, tolerance):
+    """Writes beside the path, compares, and moves the file in its place."""
+    with tempfile.TemporaryDirectory(
+        prefix=".export-", dir=path.parent
+    ) as folder:
+        expected = _logits(student, images)
+        part = pathlib.Path(folder, path.name)
+        write = _write
+        if keras.config.backend() != "tensorflow":
+            write = _write_in_a_process
+        found = write(student, part, images, calibration_images)
+        check_same(expected, found, tolerance, path)
+        if path.is_dir():
+            # A folder takes the place of an empty one only.
+            os.replace(path, pathlib.Path(folder, f"old.{path.name}"))
+        os.replace(part, path)
+
+
+def _logits(student, images):
+    logits = to_numpy(student(images, training=False)).astype("float32")
+    if logits.ndim != 2 or not np.isfinite(logits).all():
+        raise ValueError(
+            "Argument `student` must return finite logits of shape "
+            "`(batch_size, num_classes)`. Received: on images of shape "
+            f"{images.shape}, an array of shape {logits.shape} with "
+            f"{np.count_nonzero(~np.isfinite(logits))} values that are "
+            "not finite"
+        )
+    return logits
+
+
+def check_same(expected, found, tolerance, path):
+    """Raises unless a file returns a student's logits.
+
+    Args:
+        expected: The student's, of shape `(num_images, num_classes)`.
+        found: The file's on the same images, and on the first image alone.
+        tolerance: Share of the largest logit by which they may differ.
+        path: Where the file was to be, for the message.
+    """
+    scale = np.abs(expected).max()
+    batch, alone = found
+    for logits, right, what in (
+        (batch, expected, "on a batch"),
+        (alone, expected[:1], "on one image alone"),
+    ):
+        if logits.shape == right.shape:
+            apart = np.abs(logits - right).max()
+            if apart <= tolerance * scale:  # Not so of NaN.
+                continue
+            differ = f"logits that are {apart:.2g} apart within {scale:.2g}"
+        else:
+            differ = f"shape {logits.shape} in place of {right.shape}"
+        raise RuntimeError(
+            f"The file {path.name!r} was not kept: what it computes {what} "
+            "is not what the student computes. The student may be random or "
+            "depend on the batch in inference mode, or use an operation that "
+            "is converted wrongly; with `calibration_images`, their range may "
+            f"be too small for `images`. Received: {differ}, where "
+            f"{tolerance * scale:.2g} is allowed"
+        )
+
+
+def _is_quantized(layer):
+    """Whether Keras has quantised a layer, or one inside it."""
     policy = keras.dtype_policies.QuantizedDTypePolicy
-    return isinstance(layer.dtype_policy, policy) or any(
-        _quantized(inner) for inner in getattr(layer, "layers", [])
-    )
+    return any(isinstance(inner.dtype_policy, policy) for inner in _all(layer))
 
 
 def _computes_in_float32(layer):
-    return layer.compute_dtype == "float32" and all(
-        _computes_in_float32(inner) for inner in getattr(layer, "layers", [])
-    )
+    return all(inner.compute_dtype == "float32" for inner in _all(layer))
 
 
-def _write_in_a_process(student, path, calibration_images):
-    with tempfile.TemporaryDirectory() as folder:
-        files = [os.path.join(folder, "student.keras")]
-        student.save(files[0])
-        if calibration_images is not None:
-            files.append(os.path.join(folder, "images.npy"))
-            np.save(files[1], calibration_images)
-        command = ["-m", "keras_adaad.export.with_tensorflow", path, *files]
-        result = subprocess.run(
-            [sys.executable, *map(str, command)],
+def _all(layer):
+    """Yields a layer and those within it, at any depth."""
+    yield layer
+    if isinstance(layer, keras.Model):
+        inner = layer.layers
+    else:
+        inner = keras.tree.flatten(list(vars(layer).values()))
+    for child in inner:
+        if isinstance(child, keras.layers.Layer):
+            yield from _all(child)
+
+
+def _check_calibrates(path, format):
+    if format != "litert":
+        raise ValueError(
+            "Argument `calibration_images` must be left out of a format other "
+            "than LiteRT (`.tflite`): its converter alone computes in int8. "
+            "`keras.Model.quantize` before the export makes the weights of "
+            f"`Dense` layers int8 in every other. Received: path={str(path)!r}"
+        )
+
+
+def _check_takes_quantized(student, format):
+    if format == "litert":
+        raise ValueError(
+            "Argument `student` must not be quantised by Keras for LiteRT, "
+            "whose converter does not take Keras's quantised layers. Export "
+            "the float student with `calibration_images`, or this one as ONNX "
+            f"or SavedModel. Received: {student.name!r} with quantised layers"
+        )
+
+
+def _write(student, path, images, calibration_images):
+    """Writes a file, opens it, and returns its logits; see `check_same`."""
+    try:
+        from keras_adaad.export import with_tensorflow
+
+        return with_tensorflow.write_and_run(
+            student, path, images, calibration_images
+        )
+    except ModuleNotFoundError as error:
+        raise ImportError(
+            f"A package that exports is not installed ({error}). Install it "
+            'with `pip install "keras-adaad[edge]"`.'
+        ) from error
+    except Exception as error:
+        raise RuntimeError(
+            f"The student could not be written as {path.name!r}, or its "
+            "runtime does not run the file on a batch and on one image: the "
+            "format may lack an operation that the student uses, or the "
+            "student's batch size is fixed. "
+            f"Received: {type(error).__name__}: {str(error)[-2000:]}"
+        ) from error
+
+
+def _write_in_a_process(student, path, images, calibration_images):
+    """Does what `_write` does, where Keras does not run on TensorFlow."""
+    folder = path.parent
+    arrays = {"images": images}
+    if calibration_images is not None:
+        arrays["calibration_images"] = calibration_images
+    np.savez(folder / "images.npz", **arrays)
+    try:
+        student.save(folder / "student.keras")
+        subprocess.run(
+            [sys.executable, "-m", "keras_adaad.export.with_tensorflow", path],
             env={
                 **os.environ,
                 "KERAS_BACKEND": "tensorflow",
+                # This process may have taken the memory of the GPUs.
+                "CUDA_VISIBLE_DEVICES": "-1",
                 # What this process can import, that one can.
                 "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
             },
             capture_output=True,
             text=True,
+            check=True,
         )
-    if result.returncode:
+    except Exception as error:
+        reason = getattr(error, "stderr", None) or str(error)
         raise RuntimeError(
             "The process of TensorFlow that exports the student failed. It "
             "needs the packages of keras-adaad's extra `edge`, and knows no "
             "classes but those of Keras and of this library: a student with "
             "layers of your own is exported where Keras runs on TensorFlow. "
-            f"Received: {result.stderr[-2000:]}"
-        )
+            "Or the format lacks an operation that the student uses, or the "
+            f"student's batch size is fixed. Received: {reason[-2000:]}"
+        ) from error
+    with np.load(folder / "logits.npz") as logits:
+        return logits["batch"], logits["alone"]

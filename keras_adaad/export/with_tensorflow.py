@@ -2,31 +2,72 @@
 
 To write, Keras must run on TensorFlow; elsewhere this is run as a program:
 
-    python -m keras_adaad.export.with_tensorflow PATH STUDENT.keras [IMAGES.npy]
+    python -m keras_adaad.export.with_tensorflow PATH
+
+It reads `student.keras` and `images.npz` beside the path, and writes
+`logits.npz` there.
 """
 
+import functools
 import pathlib
 import sys
-import warnings
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_adaad.export.exported import as_dtype
+from keras_adaad.export.exported import load_exported
 from keras_adaad.export.formats import format_of
+from keras_adaad.export.samples import input_of
 
 
-def write(student, path, calibration_images=None):
-    """Writes a student with Keras's exporter; see `export_student`."""
-    if getattr(student, "inputs", None):
-        # Keras exports only what has been called: on any image.
-        _, *shape = student.input_shape
-        student(np.zeros([1, *(size or 32 for size in shape)], "float32"))
+def write_and_run(student, path, images, calibration_images=None):
+    """Writes a student as a file, and returns what the file computes.
+
+    Args:
+        student: A built `keras.Model`.
+        path: Where to write.
+        images: A batch of images, in the dtype that the student takes.
+        calibration_images: See `export_student`.
+
+    Returns:
+        The logits of the images, and of the first image alone.
+    """
+    shape, dtype = input_of(student)
+    shape = (None, *(images.shape if shape is None else shape)[1:])
+    spec = tf.TensorSpec(shape, dtype, name="images")
+    write = {
+        "litert": functools.partial(_write_litert, images=calibration_images),
+        "onnx": _write_onnx,
+        "tf_saved_model": _write_saved_model,
+    }
+    write[format_of(path)](student, str(path), spec)
+    deployed = load_exported(path)
+    return deployed(images), deployed(images[:1])
+
+
+# Each says `training=False`. Otherwise a layer's default would hold, and layers
+# that augment images do so by default.
+
+
+def _write_saved_model(student, path, spec):
+    archive = keras.export.ExportArchive()
+    archive.track(student)
+    archive.add_endpoint(
+        "serve",
+        functools.partial(student, training=False),
+        input_signature=[spec],
+    )
+    archive.write_out(path, verbose=False)
+
+
+def _write_litert(student, path, spec, images):
     options = {}
-    if calibration_images is not None:
+    if images is not None:
 
         def samples():
-            for image in calibration_images:
+            for image in images:
                 yield [image[np.newaxis]]
 
         int8 = tf.lite.OpsSet.TFLITE_BUILTINS_INT8
@@ -36,32 +77,74 @@ def write(student, path, calibration_images=None):
             # Of int8 alone: where the converter has none it says so.
             "target_spec": {"supported_ops": [int8]},
         }
-    with warnings.catch_warnings():
-        # Keras asks NumPy for a name that is no more, on behalf of tf2onnx.
-        warnings.filterwarnings("ignore", ".*np.object", FutureWarning)
-        student.export(
-            str(path), format=format_of(path), verbose=False, **options
+    # Keras itself says `training=False` here.
+    student.export(
+        path, "litert", verbose=False, input_signature=[spec], **options
+    )
+
+
+def _write_onnx(student, path, spec):
+    import onnx
+    import tf2onnx
+
+    @functools.partial(tf.function, input_signature=[spec])
+    def serve(images):
+        return {"logits": student(images, training=False)}
+
+    model, _ = tf2onnx.convert.from_function(serve, [spec])
+    # A tensor that the student holds beside its variables, such as the mean of
+    # a `Normalization`, has become an input of the graph: make it a constant.
+    function = serve.get_concrete_function()
+    held = {
+        tensor.name: value
+        for tensor, value in zip(
+            reversed(function.inputs),
+            reversed(function.captured_inputs),
+            strict=False,
         )
+    }
+    used = {name for node in model.graph.node for name in node.input}
+    for tensor in list(model.graph.input):
+        if tensor.name in held:
+            model.graph.input.remove(tensor)
+            if tensor.name in used:
+                value = held[tensor.name].numpy()
+                constant = onnx.numpy_helper.from_array(value, tensor.name)
+                model.graph.initializer.append(constant)
+    onnx.save(model, path)
 
 
 def load_saved_model(path):
     """Returns a SavedModel's function from NumPy images to logits."""
     loaded = tf.saved_model.load(str(path))
+    if not hasattr(loaded, "serve"):
+        raise ValueError(
+            "Argument `path` must be a SavedModel with a function `serve`, as "
+            f"Keras exports it. Received: path={str(path)!r}, with the "
+            f"signatures {list(loaded.signatures)}"
+        )
+    signature = next(iter(loaded.signatures.values()))
+    (images,) = tf.nest.flatten(signature.structured_input_signature)
 
     def call(x):
-        return loaded.serve(x).numpy()
+        return loaded.serve(as_dtype(x, images.dtype.as_numpy_dtype)).numpy()
 
     # Without the object, its variables would go.
     call.loaded = loaded
     return call
 
 
-def main(path, student, images=None):
-    write(
-        keras.saving.load_model(student, compile=False),
-        pathlib.Path(path),
-        None if images is None else np.load(images),
+def main(path):
+    folder = pathlib.Path(path).parent
+    student = keras.saving.load_model(
+        folder / "student.keras",
+        compile=False,
+        # From the process that waits for this one: it may hold functions.
+        safe_mode=False,
     )
+    with np.load(folder / "images.npz") as images:
+        batch, alone = write_and_run(student, pathlib.Path(path), **images)
+    np.savez(folder / "logits.npz", batch=batch, alone=alone)
 
 
 if __name__ == "__main__":

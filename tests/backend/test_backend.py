@@ -110,3 +110,28 @@ def test_conv2d_is_kerass(
         np.testing.assert_allclose(
             ops.convert_to_numpy(value), target, rtol=1e-3, atol=1e-3
         )
+
+
+def test_full_precision():
+    """Without TF32, and then as it was, after an error too."""
+
+    def precision():
+        if BACKEND == "tensorflow":
+            import tensorflow as tf
+
+            return tf.config.experimental.tensor_float_32_execution_enabled()
+        if BACKEND == "jax":
+            import jax
+
+            return jax.config.jax_default_matmul_precision
+        import torch
+
+        matmul = torch.get_float32_matmul_precision()
+        return matmul, torch.backends.cudnn.allow_tf32
+
+    full = {"tensorflow": False, "jax": "highest", "torch": ("highest", False)}
+    before = precision()
+    with pytest.raises(KeyError), backend.full_precision():
+        assert precision() == full[BACKEND]
+        raise KeyError
+    assert precision() == before != full[BACKEND]

@@ -1,0 +1,62 @@
+"""The images that a file is calibrated on and compared on."""
+
+import math
+
+import keras
+import numpy as np
+
+from keras_adaad import checks
+from keras_adaad.checks.data import check_images
+
+
+def input_of(student):
+    """Returns the shape of a batch of images, or `None`, and its dtype."""
+    if getattr(student, "inputs", None):
+        (images,) = student.inputs
+        return tuple(images.shape), images.dtype
+    # A subclassed model knows what it was built on.
+    shape = (student.get_build_config() or {}).get("input_shape")
+    if shape is not None:
+        checks.check_classifier("student", shape, (None, 2))
+        shape = tuple(shape)
+    return shape, student.input_dtype
+
+
+def as_input(name, images, input_range, shape, dtype):
+    """Returns images as an array that a student takes, or raises.
+
+    Args:
+        name: Name of the argument, for the message.
+        images: Images, of shape `(num_images, ...)`.
+        input_range: The pair `(low, high)` that pixels must lie in.
+        shape, dtype: What the student takes; see `input_of`.
+    """
+    images = check_images(name, images, input_range)
+    if shape is not None and not _fits(images.shape[1:], shape[1:]):
+        raise ValueError(
+            f"Argument `{name}` must hold images as the student takes them, "
+            f"of shape {shape[1:]}. Received: {name}.shape={images.shape}"
+        )
+    return images.astype(dtype)
+
+
+def noise(input_range, shape, dtype):
+    """Returns uniform noise as images that a student takes."""
+    if shape is None:
+        raise ValueError(
+            "Argument `images` must be given for this student, which does not "
+            "tell the shape of its input. Received: images=None"
+        )
+    size = [shape[0] or 8, *(length or 32 for length in shape[1:])]
+    generator = np.random.default_rng(0)
+    if keras.backend.is_int_dtype(dtype):
+        low, high = math.ceil(input_range[0]), math.floor(input_range[1])
+        return generator.integers(low, high, size, dtype, endpoint=True)
+    return generator.uniform(*input_range, size).astype(dtype)
+
+
+def _fits(shape, expected):
+    return len(shape) == len(expected) and all(
+        length in (None, received)
+        for length, received in zip(expected, shape, strict=True)
+    )
