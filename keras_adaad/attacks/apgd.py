@@ -58,7 +58,7 @@ class APGD(Attack):
           `autopgd_base.py` of the authors' AutoAttack.
     """
 
-    not_compiled = (*Attack.not_compiled, "steps")
+    not_compiled = ("epsilon", "restarts", "seed", "steps")
 
     def __init__(
         self,

@@ -1,5 +1,7 @@
 """What every attack is: a ball, a loss to raise, and a search in steps."""
 
+import copy
+import inspect
 import itertools
 import random
 
@@ -11,6 +13,7 @@ from keras_adaad import backend
 from keras_adaad import checks
 from keras_adaad import folding
 from keras_adaad.attacks import black_box
+from keras_adaad.attacks.digest import digest
 from keras_adaad.attacks.draws import GraphDraws
 from keras_adaad.attacks.norms import NORMS
 from keras_adaad.attacks.search import search
@@ -49,6 +52,15 @@ class Attack:
     There, `objective(x_adv)` returns a pair: one value per sample, and one
     bool per sample that is true where the model is fooled.
 
+    `begin`, `step` and `result` are compiled, once for all attacks of a class
+    whose attributes are the same; `values` and the loss are part of them. Two
+    attacks that differ in an attribute share nothing. To share what is
+    compiled for every radius, say, a class names the attribute in
+    `not_compiled` and takes the value from `setting`. Subclasses do not
+    inherit it, for their `step` may read what that of their parent does not.
+
+    From its first use on, what the constructor set cannot be changed.
+
     Args:
         epsilon: Radius of the ball, in the units of the model's input.
         norm: `"linf"` or `"l2"`. Defaults to `"linf"`.
@@ -64,9 +76,10 @@ class Attack:
             (which `keras.utils.set_random_seed` decides).
     """
 
-    # Arguments that `settings`, `start` or `rounds` hand to the search: it is
-    # compiled once for all their values. Nothing else may read them.
-    not_compiled = ("epsilon", "restarts", "seed")
+    # Attributes that the compiled search does not read: `settings`, `rounds`
+    # and the random start do, outside of it. One that it reads nevertheless
+    # raises. Each class states its own.
+    not_compiled = ()
     # Whether the search needs a classifier, so that `maximize` cannot work.
     needs_classifier = False
     # Whether it differentiates. One that does not can attack any function.
@@ -92,6 +105,11 @@ class Attack:
         if seed is not None:
             seed = checks.check_integer("seed", seed, minimum=0)
         self.seed = seed
+
+    def __init_subclass__(cls, **kwargs):
+        super().__init_subclass__(**kwargs)
+        if "not_compiled" not in vars(cls):
+            cls.not_compiled = ()
 
     # What a subclass states.
 
@@ -173,6 +191,7 @@ class Attack:
                 "cannot raise any objective. Call `attack(model, x, y)`, or "
                 "use `PGD` or `APGD` here."
             )
+        self.check_usable()
         draws = GraphDraws(self.seed if seed is None else seed)
         objective = _pair(objective)
         if noise is not None and len(noise.shape) == len(x.shape):
@@ -213,7 +232,7 @@ class Attack:
             A float32 tensor of the shape of `x`.
         """
         return self.maximize(
-            self.objective(logits_function(model), y),
+            self.compiled_part().objective(logits_function(model), y),
             x,
             noise=noise,
             # A fixed seed needs no state: the same start for every batch.
@@ -237,14 +256,15 @@ class Attack:
 
     def _search_once(self, objective, x, noise):
         settings = list(self.settings(tuple(x.shape[1:]), 0))
-        state = self.begin(objective, x, noise, settings[0])
+        compiled = self.compiled_part()
+        state = compiled.begin(objective, x, noise, settings[0])
         for setting, equal in itertools.groupby(settings):
 
             def step(state, setting=setting):
-                return self.step(objective, x, state, setting)
+                return compiled.step(objective, x, state, setting)
 
             state = backend.repeat(len(list(equal)), step, state)
-        return self.result(x, state, settings[-1])
+        return compiled.result(x, state, settings[-1])
 
     def _clip(self, x):
         return ops.clip(x, *self.input_range)
@@ -282,6 +302,7 @@ class Attack:
         x_adv = attack(model, x_test, y_test)
         ```
         """
+        self.check_usable()
         if isinstance(model, keras.Model):
             checks.check_model("model", model)
         else:
@@ -331,15 +352,62 @@ class Attack:
 
     # Identity and saving.
 
+    def contents(self):
+        """Returns all that the attack holds, a dict."""
+        return {k: v for k, v in vars(self).items() if k != "_fixed"}
+
+    def compiled_part(self):
+        """Returns the attack without what its class names in `not_compiled`."""
+        part = copy.copy(self)
+        for name in self.not_compiled:
+            vars(part).pop(name, None)
+        return part
+
     def program_key(self):
         """Returns what the compiled search depends on, hashable."""
-        config = self.get_config()
-        fixed = [
-            (name, repr(value))
-            for name, value in config.items()
-            if name not in (*self.not_compiled, "loss")
-        ]
-        return (type(self), self.loss, *fixed)
+        contents = self.compiled_part().contents()
+        return type(self), digest([type(self), contents], in_process=True)
+
+    def check_usable(self):
+        """Raises if `get_config` is incomplete, and fixes the attributes."""
+        if "_fixed" in vars(self):
+            return
+        missing = _constructor_arguments(type(self)) - set(self.get_config())
+        if missing:
+            items = [f'"{name}": self.{name}' for name in sorted(missing)]
+            raise ValueError(
+                f"`{type(self).__name__}.get_config` lacks arguments of the "
+                "constructor, so reports and saved models would not tell this "
+                "attack from others. Return `{**super().get_config(), "
+                f"{', '.join(items)}}}`. "
+                f"Received: a config without {', '.join(sorted(missing))}"
+            )
+        vars(self)["_fixed"] = frozenset(vars(self))
+
+    def __setattr__(self, name, value):
+        if name in vars(self).get("_fixed", ()):
+            kind = type(self).__name__
+            raise AttributeError(
+                "An attack that has been used cannot be changed: other "
+                f"arguments follow from `{name}`, and training steps are "
+                f"compiled with it. Make a new one: `{kind}.from_config({{"
+                f"**attack.get_config(), {name!r}: ...}})`. "
+                f"Received: {name}={value!r} for {self!r}"
+            )
+        super().__setattr__(name, value)
+
+    def __getattr__(self, name):
+        # Python asks this for what an instance does not have.
+        kind = type(self).__name__
+        if name in self.not_compiled and "_fixed" in vars(self):
+            raise RuntimeError(
+                f"`{kind}.{name}` is not part of the compiled search, which "
+                f"reads it: `{kind}.not_compiled` names it. Let `settings` "
+                f'return it, and read `setting["{name}"]`; or take it out of '
+                f"`not_compiled`. Received: `self.{name}` in `begin`, `step`, "
+                "`result`, `values` or `objective`"
+            )
+        raise AttributeError(f"{kind!r} object has no attribute {name!r}")
 
     def get_config(self):
         loss = self.loss
@@ -368,6 +436,26 @@ class Attack:
             f"{k}={v!r}" for k, v in self.get_config().items()
         )
         return f"{type(self).__name__}({arguments})"
+
+
+def _constructor_arguments(cls):
+    """Returns the names of the arguments of a constructor, a set."""
+    names = set()
+    for kind in cls.__mro__:
+        if "__init__" not in vars(kind):
+            continue
+        parameters = inspect.signature(vars(kind)["__init__"]).parameters
+        kinds = {parameter.kind for parameter in parameters.values()}
+        names |= {
+            name
+            for name, parameter in parameters.items()
+            if parameter.kind
+            not in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL)
+        }
+        # What it hands on is the next class's.
+        if inspect.Parameter.VAR_KEYWORD not in kinds:
+            break
+    return names - {"self"}
 
 
 def check_attackable(model, x, y, input_range, allow_probabilities=False):

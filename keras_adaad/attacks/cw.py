@@ -42,6 +42,8 @@ class CW(PGD):
         - [Carlini & Wagner, 2017](https://arxiv.org/abs/1608.04644)
     """
 
+    not_compiled = PGD.not_compiled
+
     def __init__(
         self,
         *,

@@ -58,7 +58,7 @@ class FAB(Attack):
           `fab_base.py` of the authors' AutoAttack.
     """
 
-    not_compiled = (*Attack.not_compiled, "steps")
+    not_compiled = ("epsilon", "restarts", "seed", "steps")
     needs_classifier = True
 
     def __init__(

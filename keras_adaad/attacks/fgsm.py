@@ -27,6 +27,8 @@ class FGSM(PGD):
         - [Goodfellow et al., 2015](https://arxiv.org/abs/1412.6572)
     """
 
+    not_compiled = PGD.not_compiled
+
     def __init__(
         self,
         *,

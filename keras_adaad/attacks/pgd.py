@@ -64,7 +64,9 @@ class PGD(Attack):
     """
 
     not_compiled = (
-        *Attack.not_compiled,
+        "epsilon",
+        "restarts",
+        "seed",
         "step_size",
         "steps",
         "start",
@@ -143,6 +145,7 @@ class PGD(Attack):
         Returns:
             The images found, and the state after the last step.
         """
+        self.check_usable()
         if noise is None:
             draws = GraphDraws(self.seed if seed is None else seed)
             noise = self.start_noise(ops.shape(x), draws)

@@ -115,6 +115,8 @@ def _run(attack, classifier, data, settings, images, stop):
 
 def _programs(attack, classifier):
     """Returns the three parts of an attack, compiled."""
+    attack.check_usable()
+    key, attack = attack.program_key(), attack.compiled_part()
 
     def begin(logits, data, setting):
         objective = attack.objective(logits, data["y"], data["target"])
@@ -132,7 +134,6 @@ def _programs(attack, classifier):
             values = ops.max(values, axis=-1)
         return x_adv, values, fooled
 
-    key = attack.program_key()
     return [
         classifier.program((key, part.__name__), part)
         for part in (begin, step, finish)

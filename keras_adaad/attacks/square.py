@@ -61,7 +61,7 @@ class Square(Attack):
           the schedule of windows to the number of queries.
     """
 
-    not_compiled = (*Attack.not_compiled, "queries", "p_init")
+    not_compiled = ("epsilon", "restarts", "seed", "queries", "p_init")
     needs_classifier = True
     needs_gradient = False
 

@@ -297,6 +297,7 @@ def _resolve(attack, threat):
             "`keras_adaad.attacks.Attack`s. "
             f"Received: {attack!r} (of type {type(attack).__name__})"
         )
+    attack.check_usable()
     own = {name: getattr(attack, name) for name in threat}
     if own != threat:
         raise ValueError(

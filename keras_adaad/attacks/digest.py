@@ -1,0 +1,234 @@
+"""What values and functions compute, as a digest.
+
+A compiled search is kept under the digest of its attack, and a state file
+under that of its evaluation. So two attacks that differ in anything, a number,
+an array or the code of a loss, have different digests; and what the digest
+cannot see into counts as different from everything else.
+"""
+
+import dis
+import functools
+import hashlib
+import os
+import sys
+import types
+import uuid
+
+import keras
+import numpy as np
+from keras import ops
+
+_PLAIN = (
+    *(bool, int, float, complex, str, bytes),
+    *(range, slice, type(None), np.dtype),
+)
+_FOLLOWED_BY_NAME = (
+    *(classmethod, staticmethod, property, type),
+    *(types.FunctionType, types.BuiltinFunctionType, types.MethodType),
+    *(types.ModuleType, functools.partial, frozenset, keras.layers.Layer),
+)
+_FRAMEWORKS = {"jax", "jaxlib", "keras", "numpy", "tensorflow", "torch"}
+# What these define goes by its name: users do not change it between two runs.
+_LIBRARIES = {*_FRAMEWORKS, "keras_adaad", *sys.stdlib_module_names}
+
+
+def digest(value, in_process=False):
+    """Returns a string that differs where what the value computes differs.
+
+    Data that the value holds is part of it, at any depth. Of the data that a
+    function reaches by a name, its closure or a global, only what cannot
+    change in place is: numbers, strings, tuples, functions, and besides them
+    arrays and Keras layers. A list or a dict is as a rule where it logs to.
+
+    Args:
+        value: Data, functions, classes and objects, at any depth.
+        in_process: Whether the digest is compared within this process, while
+            the value is kept alive. Then what is not followed goes by its
+            identity, and class attributes are part of a class.
+
+    Returns:
+        A string of hexadecimal digits.
+    """
+    found = _Digest(in_process)
+    found.add(value)
+    return found.hash.hexdigest()
+
+
+class _Digest:
+    def __init__(self, in_process):
+        self.in_process = in_process
+        self.hash = hashlib.sha256()
+        # Objects by identity. They stay alive, so no identity comes twice.
+        self.seen = {}
+
+    def add(self, value, by_name=False):
+        """Adds a value.
+
+        Args:
+            value: Anything.
+            by_name: Whether a function reaches it by a name.
+        """
+        if isinstance(value, _PLAIN):
+            return self._feed(type(value).__name__, value)
+        if isinstance(value, (np.ndarray, np.generic)):
+            return self._add_array(np.asarray(value))
+        if ops.is_tensor(value) or isinstance(value, keras.Variable):
+            return self._add_tensor(value)
+        if isinstance(value, tuple):
+            return self._add_items(value, by_name)
+        if by_name and not isinstance(value, _FOLLOWED_BY_NAME):
+            return self._add_unseen(value, by_name)
+        if id(value) in self.seen:
+            return self._feed("seen", self.seen[id(value)][0])
+        self.seen[id(value)] = len(self.seen), value
+        if isinstance(value, types.CodeType):
+            return self._add_code(value)
+        if isinstance(value, types.FunctionType):
+            return self._add_function(value)
+        if isinstance(value, type):
+            return self._add_class(value)
+        if isinstance(value, (types.ModuleType, types.BuiltinFunctionType)):
+            return self._feed(_name(value))
+        if isinstance(value, keras.layers.Layer):
+            return self._add_layer(value)
+        if isinstance(value, functools.partial):
+            parts = (value.func, value.args, *value.keywords.items())
+            return self._add_items(parts, by_name)
+        if isinstance(value, types.MethodType):
+            return self._add_items((value.__func__, value.__self__), by_name)
+        if isinstance(value, (classmethod, staticmethod)):
+            return self.add(value.__func__)
+        if isinstance(value, property):
+            return self.add(value.fget)
+        if isinstance(value, list):
+            return self._add_items(value)
+        if isinstance(value, dict):
+            self._feed("dict")
+            return self._add_items(tuple(value.items()))
+        if isinstance(value, (set, frozenset)):
+            items = (digest(item, self.in_process) for item in value)
+            return self._feed(*sorted(items))
+        return self._add_object(value)
+
+    def _feed(self, *parts):
+        for part in parts:
+            part = part if isinstance(part, bytes) else repr(part).encode()
+            self.hash.update(b"%d:" % len(part) + part)
+
+    def _add_items(self, items, by_name=False):
+        self._feed(type(items).__name__, len(items))
+        for item in items:
+            self.add(item, by_name)
+
+    def _add_array(self, array):
+        self._feed("array", str(array.dtype), array.shape)
+        if array.dtype == object:
+            return self._add_items(array.ravel().tolist())
+        self._feed(np.ascontiguousarray(array).tobytes())
+
+    def _add_tensor(self, tensor):
+        try:
+            array = ops.convert_to_numpy(tensor)
+        except Exception:  # Frameworks differ: a tensor inside a program.
+            return self._add_unseen(tensor)
+        self._add_array(array)
+
+    def _add_code(self, code):
+        self._feed("code", code.co_code, code.co_names, code.co_flags)
+        self._feed(code.co_varnames, code.co_freevars, code.co_argcount)
+        for constant in code.co_consts:
+            if isinstance(constant, frozenset):
+                constant = tuple(sorted(constant, key=repr))
+            self.add(constant)
+
+    def _add_function(self, function):
+        self._feed(_name(function))
+        if _package(function) in _LIBRARIES:
+            return
+        self.add(function.__code__)
+        for value in (
+            function.__defaults__,
+            tuple((function.__kwdefaults__ or {}).items()),
+            tuple(map(_content, function.__closure__ or ())),
+        ):
+            self.add(value, by_name=True)
+        for name in sorted(_globals_read(function.__code__)):
+            value = function.__globals__.get(name)
+            foreign = isinstance(value, (type, types.FunctionType)) and (
+                _package(value) != _package(function)
+            )
+            self._feed(name)
+            # Not into all that another package defines.
+            self.add(_name(value) if foreign else value, by_name=True)
+
+    def _add_class(self, cls):
+        self._feed(_name(cls))
+        if _package(cls) in _LIBRARIES:
+            return
+        self._add_items(cls.__bases__)
+        code = (types.FunctionType, classmethod, staticmethod, property)
+        for name, value in vars(cls).items():
+            constant = self.in_process and not name.startswith("__")
+            if constant or isinstance(value, code):
+                self._feed(name)
+                self.add(value, by_name=True)
+
+    def _add_layer(self, layer):
+        self.add(type(layer))
+        try:
+            self.add(layer.get_config())
+        except Exception:  # Some have none. They may raise what they like.
+            self._feed("without a config")
+        self._add_items(tuple(layer.weights))
+
+    def _add_object(self, value):
+        self.add(type(value))
+        of_framework = _package(type(value)) in _FRAMEWORKS
+        if isinstance(value, os.PathLike):
+            self._feed(os.fspath(value))
+        elif hasattr(value, "__wrapped__"):
+            self.add(value.__wrapped__)
+        elif hasattr(value, "__dict__") and not of_framework:
+            self.add(vars(value))
+        elif hasattr(value, "get_config"):
+            self.add(value.get_config())
+        else:
+            self._add_unseen(value)
+
+    def _add_unseen(self, value, by_name=False):
+        """Adds what is not followed."""
+        self._feed(_name(type(value)))
+        if self.in_process:
+            self._feed(id(value))
+        elif not by_name:
+            self._feed(uuid.uuid4().hex)
+
+
+def _name(value):
+    module = getattr(value, "__module__", None)
+    return module, getattr(value, "__qualname__", getattr(value, "__name__", 0))
+
+
+def _package(value):
+    return (getattr(value, "__module__", None) or "").split(".")[0]
+
+
+def _content(cell):
+    try:
+        return cell.cell_contents
+    except ValueError:  # Nothing has been assigned yet.
+        return None
+
+
+@functools.cache
+def _globals_read(code):
+    """Returns the names of the globals that code reads, inner code included."""
+    names = {
+        instruction.argval
+        for instruction in dis.get_instructions(code)
+        if instruction.opname in ("LOAD_GLOBAL", "LOAD_NAME")
+    }
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            names |= _globals_read(constant)
+    return frozenset(names)
