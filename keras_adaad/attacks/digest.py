@@ -13,6 +13,7 @@ import os
 import sys
 import types
 import uuid
+import warnings
 
 import keras
 import numpy as np
@@ -176,9 +177,11 @@ class _Digest:
     def _add_layer(self, layer):
         self.add(type(layer))
         try:
-            self.add(layer.get_config())
+            with warnings.catch_warnings(action="ignore"):
+                config = layer.get_config()
         except Exception:  # Some have none. They may raise what they like.
-            self._feed("without a config")
+            config = None
+        self.add(config)
         self._add_items(tuple(layer.weights))
 
     def _add_object(self, value):

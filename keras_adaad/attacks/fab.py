@@ -40,7 +40,7 @@ class FAB(Attack):
             all boundaries, at the cost of one gradient per class.
             Defaults to `9`.
         alpha_max: Largest weight of the clean image. Defaults to `0.1`.
-        eta: Overshoot beyond the hyperplane. Defaults to `1.05`.
+        eta: Overshoot beyond the hyperplane, at least 1. Defaults to `1.05`.
         beta: Share of the way back to where the model is fooled.
             Defaults to `0.9`.
         input_range: Pair `(low, high)` of the values a pixel can have.
@@ -89,7 +89,7 @@ class FAB(Attack):
         self.alpha_max = checks.check_number(
             "alpha_max", alpha_max, maximum=1.0
         )
-        self.eta = checks.check_number("eta", eta)
+        self.eta = checks.check_number("eta", eta, minimum=1.0)
         self.beta = checks.check_number("beta", beta, maximum=1.0)
 
     def rounds(self, num_classes):

@@ -47,8 +47,9 @@ class PGD(Attack):
         seed: Integer that decides the random starts, or `None`.
 
     Raises:
-        ValueError: If an argument is out of range, or `step_size` is more
-            than `2 * epsilon`: the two are then probably swapped.
+        ValueError: If an argument is out of range, `step_size` is 0 although
+            `epsilon` is not, or it is more than `2 * epsilon`: the two are
+            then probably swapped.
 
     Example:
 
@@ -99,7 +100,7 @@ class PGD(Attack):
         if step_size is None:
             step_size = self.epsilon / 4
         self.step_size = checks.check_number("step_size", step_size)
-        _check_not_swapped(self.step_size, self.epsilon)
+        _check_step_size(self.step_size, self.epsilon)
         self.steps = checks.check_integer("steps", steps)
         self.start = checks.check_choice(
             "start", start, ("uniform", "normal", None)
@@ -179,7 +180,13 @@ class PGD(Attack):
         }
 
 
-def _check_not_swapped(step_size, epsilon):
+def _check_step_size(step_size, epsilon):
+    if step_size == 0.0 < epsilon:
+        raise ValueError(
+            "Argument `step_size` is 0, so no step would move an image. Leave "
+            "it out for `epsilon / 4`. "
+            f"Received: step_size={step_size}, epsilon={epsilon}"
+        )
     if epsilon == 0.0 or step_size <= epsilon:
         return
     message = (

@@ -18,6 +18,7 @@ from keras_adaad.evaluation.curve import default_epsilons
 from keras_adaad.evaluation.curve import robustness_curve
 from keras_adaad.evaluation.report import RobustnessReport
 from keras_adaad.evaluation.stages import State
+from keras_adaad.evaluation.stages import identity
 from keras_adaad.evaluation.stages import perturbation_sizes
 from keras_adaad.evaluation.stages import plan
 from keras_adaad.evaluation.stages import run_stages
@@ -88,7 +89,10 @@ def evaluate_robustness(
             attacked as it is, and flagged, instead of refused.
             Defaults to `False`.
         state_path: File that keeps the results of each attack that is done: a
-            killed evaluation resumes from it. Defaults to `None`.
+            killed evaluation resumes from it. It belongs to one evaluation,
+            that is, to the model with its configuration, weights and logits,
+            the images and labels, the attacks and the seed. Another one
+            raises. Defaults to `None`.
         time_budget: Seconds after which the attacks end, for a quick look.
             The report says so. Defaults to `None`.
         class_names: List of names for the report.
@@ -125,12 +129,12 @@ def evaluate_robustness(
         "input_range": checks.check_input_range(input_range),
     }
     batch_size = checks.check_integer("batch_size", batch_size)
-    if not isinstance(curve, bool):
-        curve = [checks.check_number("curve", epsilon) for epsilon in curve]
+    curve = _check_curve(curve)
     if time_budget is not None:
         time_budget = checks.check_number("time_budget", time_budget)
     seed = random.randrange(2**31) if seed is None else seed
     seed = checks.check_integer("seed", seed, minimum=0)
+    state = State(state_path)
     is_function = not isinstance(model, keras.Model)
     if is_function:
         curve = _check_function(model, attacks, threat, curve)
@@ -149,6 +153,19 @@ def evaluate_robustness(
     logits = classifier.predict(x, batch_size)
     _check_outputs(logits, allow_probabilities)
     clean = logits.argmax(-1) == y
+    found = state.begin(
+        [
+            # A function shows itself by its logits alone.
+            None if is_function else model,
+            x,
+            y,
+            identity(stages),
+            (seed, individual, keras.backend.backend(), __version__),
+        ],
+        logits,
+        _rounding(model),
+        x,
+    )
 
     flags = {}
     if reliability_checks:
@@ -166,16 +183,8 @@ def evaluate_robustness(
         x,
         y,
         clean,
-        state=State(
-            state_path,
-            [
-                *_identity(model, logits),
-                x,
-                y,
-                *((stage.name, repr(stage.attack)) for stage in stages),
-                (seed, individual, keras.backend.backend()),
-            ],
-        ),
+        state=state,
+        found=found,
         individual=individual,
         deadline=deadline,
         verbose=verbose,
@@ -242,11 +251,11 @@ def _check_function(function, attacks, threat, curve):
     return False
 
 
-def _identity(model, logits):
-    """Returns the arrays that tell this model from others."""
-    if isinstance(model, keras.Model):
-        return [keras.ops.convert_to_numpy(w) for w in model.weights]
-    return [logits]
+def _rounding(model):
+    """Returns by how much of the largest logit another batch size moves one."""
+    if not isinstance(model, keras.Model):
+        return 1e-4
+    return 0.05 if reliability.reduced_precision(model) else 1e-3
 
 
 def _name(model):
@@ -341,6 +350,17 @@ def _check_outputs(logits, allow_probabilities):
         )
     if not allow_probabilities:
         checks.check_logits("model", logits)
+
+
+def _check_curve(curve):
+    if isinstance(curve, bool):
+        return curve
+    if curve is None or np.ndim(curve) != 1 or len(curve) == 0:
+        raise ValueError(
+            "Argument `curve` must be `True`, `False`, or a list of at least "
+            f"one epsilon. Received: curve={curve!r}"
+        )
+    return [checks.check_number("curve", epsilon) for epsilon in curve]
 
 
 def _check_indices(indices, num_images):

@@ -46,6 +46,15 @@ class AttackResult:
 
     def __post_init__(self):
         storage.make_plain(self, except_for=("robust", "individual"))
+        storage.check(
+            self,
+            name="a string",
+            group="a string or `None`",
+            parameters="a dictionary",
+            attacked="an integer",
+            seconds="a finite number",
+            complete="a bool",
+        )
         self.robust = np.asarray(self.robust, bool)
         if self.individual is not None:
             self.individual = np.asarray(self.individual, bool)
@@ -83,7 +92,8 @@ class RobustnessReport:
             `"adversarial_probabilities"`, or `None`. They are not saved.
 
     Raises:
-        ValueError: If there is no image, or an array has another length.
+        ValueError: If there is no image, an array has another length, or a
+            value another type.
 
     Example:
 
@@ -117,11 +127,28 @@ class RobustnessReport:
     def __post_init__(self):
         arrays = ("labels", "indices", "clean", "results", "images")
         storage.make_plain(self, except_for=arrays)
+        storage.check(
+            self,
+            model_name="a string",
+            epsilon="a finite number",
+            norm="a string",
+            input_range="a pair of finite numbers, the smaller one first",
+            seed="an integer",
+            batch_size="an integer",
+            num_classes="an integer",
+            max_perturbation="a finite number",
+            flags="a dictionary of strings",
+            environment="a dictionary of strings",
+            seconds="a finite number",
+            curve="a curve, a dictionary of lists of one length, or `None`",
+            class_names="a list of strings or `None`",
+        )
         self.input_range = tuple(self.input_range)
-        self.labels = np.asarray(self.labels, "int64")
-        self.indices = np.asarray(self.indices, "int64")
+        self.labels = _integers("labels", self.labels)
+        self.indices = _integers("indices", self.indices)
         self.clean = np.asarray(self.clean, bool)
         self._check_shapes()
+        self._check_classes()
 
     def _check_shapes(self):
         arrays = {name: getattr(self, name) for name in ("labels", "indices")}
@@ -140,6 +167,20 @@ class RobustnessReport:
                     f"Argument `{name}` must have one value per image, shape "
                     f"{self.clean.shape}. Received: shape {array.shape}"
                 )
+
+    def _check_classes(self):
+        if self.labels.min() < 0 or self.labels.max() >= self.num_classes:
+            raise ValueError(
+                "Argument `labels` must be class indices in "
+                f"[0, {self.num_classes - 1}]. Received: labels in "
+                f"[{self.labels.min()}, {self.labels.max()}]"
+            )
+        names = self.class_names
+        if names is not None and len(names) != self.num_classes:
+            raise ValueError(
+                "Argument `class_names` must have a name for each of the "
+                f"{self.num_classes} classes. Received: {len(names)} names"
+            )
 
     @property
     def robust(self):
@@ -276,6 +317,8 @@ class RobustnessReport:
                 raise ValueError("another format")
             del values["clean_accuracy"], values["robust_accuracy"]
             values = storage.unpack(values, "clean")
+            if not isinstance(values["results"], list):
+                raise ValueError("results must be a list")
             values["results"] = [
                 AttackResult(**storage.unpack(result, "robust", "individual"))
                 for result in values["results"]
@@ -371,6 +414,16 @@ class RobustnessReport:
                 f"Received: name={name!r}"
             )
         return flags[name]
+
+
+def _integers(name, values):
+    array = np.asarray(values)
+    if array.dtype.kind not in "iu":
+        raise ValueError(
+            f"Argument `{name}` must hold integers. "
+            f"Received: {name} of dtype {array.dtype}"
+        )
+    return array.astype("int64")
 
 
 def _interval(flags, confidence=0.95):

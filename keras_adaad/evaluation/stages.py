@@ -1,10 +1,11 @@
 """The attacks of an evaluation, one after another, and their state on disk."""
 
 import dataclasses
-import hashlib
 import json
+import logging
 import os
 import time
+import uuid
 
 import keras
 import numpy as np
@@ -12,7 +13,11 @@ import numpy as np
 from keras_adaad.attacks import Attack
 from keras_adaad.attacks import AutoAttack
 from keras_adaad.attacks import get
+from keras_adaad.attacks.digest import digest
+from keras_adaad.evaluation import storage
 from keras_adaad.evaluation.report import AttackResult
+
+LOGGER = logging.getLogger("keras_adaad")
 
 
 @dataclasses.dataclass
@@ -63,7 +68,15 @@ def plan(attacks, threat, num_classes):
     return stages, missing
 
 
-def run_stages(stages, classifier, x, y, clean, *, state, **options):
+def identity(stages):
+    """Returns what tells these stages from others, to take the digest of."""
+    return [
+        (stage.name, stage.group, type(stage.attack), stage.attack.contents())
+        for stage in stages
+    ]
+
+
+def run_stages(stages, classifier, x, y, clean, *, state, found, **options):
     """Runs attack after attack; what is done is kept in the state file.
 
     Args:
@@ -73,20 +86,21 @@ def run_stages(stages, classifier, x, y, clean, *, state, **options):
         y: Class indices.
         clean: Booleans: which images are right without an attack.
         state: The `State`.
+        found: What its `begin` returned.
         **options: As of `run_stage`.
 
     Returns:
         A tuple `(results, x_adv)`: a list of `AttackResult`, and for each
         image the first point that fooled the model, or the clean image.
     """
-    results, x_adv = state.load(x)
+    results, x_adv = found
     for stage in stages[len(results) :]:
         robust = results[-1].robust if results else clean
-        result, found = run_stage(
+        result, points = run_stage(
             stage, classifier, x, y, clean, robust, **options
         )
         new = robust & ~result.robust
-        x_adv[new] = found[new]
+        x_adv[new] = points[new]
         results.append(result)
         if result.complete:
             state.save(results, x_adv, x)
@@ -191,57 +205,128 @@ def perturbation_sizes(delta, norm):
 class State:
     """The results so far, in a file: a killed evaluation resumes.
 
+    Of several processes with one file, the last that began owns it. The others
+    go on without it.
+
     Args:
         path: Path of the file, or `None` to keep nothing.
-        task: What the results belong to: arrays, strings and numbers. A file
-            of another task is refused.
+
+    Raises:
+        TypeError: If `path` is no path.
+        ValueError: If its folder does not exist, or it is a folder.
     """
 
-    def __init__(self, path, task):
+    def __init__(self, path):
         self.path = path
-        self.task = _fingerprint(task)
+        self._owner = uuid.uuid4().hex
+        if path is None:
+            return
+        if not isinstance(path, (str, os.PathLike)):
+            raise TypeError(
+                "Argument `state_path` must be a path, such as "
+                f'"state.npz". Received: state_path={path!r}'
+            )
+        folder = os.path.dirname(os.path.abspath(path))
+        if not os.path.isdir(folder) or os.path.isdir(path):
+            raise ValueError(
+                "Argument `state_path` must be a file in a folder that "
+                f"exists. Received: state_path={str(path)!r}"
+            )
 
-    def load(self, x):
-        """Returns the results and the adversarial images found before."""
-        if self.path is None or not os.path.exists(self.path):
-            return [], x.copy()
-        try:
-            with np.load(self.path) as file:
-                content = {name: file[name] for name in file.files}
-            saved = json.loads(str(content["results"]))
-            task = str(content["task"])
-        except (KeyError, OSError, ValueError) as error:
-            raise ValueError(
-                "Argument `state_path` must be a file that an evaluation "
-                "wrote, or not exist yet. "
-                f"Received: state_path={self.path!r} ({error})"
-            ) from error
-        if task != self.task:
-            raise ValueError(
-                "Argument `state_path` belongs to another evaluation: the "
-                "weights, the data, the attacks or the seed differ. Delete "
-                "the file, or choose another path. "
-                f"Received: state_path={self.path!r}"
-            )
-        results = [
-            AttackResult(
-                **values,
-                robust=content[f"robust_{k}"],
-                individual=content.get(f"individual_{k}"),
-            )
-            for k, values in enumerate(saved)
-        ]
-        x_adv = x.copy()
-        x_adv[content["rows"]] = content["x_adv"]
+    def begin(self, task, logits, tolerance, x):
+        """Reads what was found before, and takes the file.
+
+        Args:
+            task: What the results belong to. A file of another task is
+                refused.
+            logits: The model's logits on the images. They are compared with
+                those of the file.
+            tolerance: By how much of the largest logit they may differ.
+            x: The clean images.
+
+        Returns:
+            A tuple `(results, x_adv)`.
+        """
+        results, x_adv = [], x.copy()
+        if self.path is None:
+            return results, x_adv
+        self._task, self._logits = digest(task), logits
+        if os.path.exists(self.path):
+            results, x_adv = self._read(tolerance, x)
+        self._write(results, x_adv, x)
         return results, x_adv
 
     def save(self, results, x_adv, x):
         """Writes the file, all of it or none."""
         if self.path is None:
             return
+        if self._is_mine():
+            self._write(results, x_adv, x)
+        else:
+            LOGGER.warning(
+                "Another evaluation has taken `state_path=%s`. This one goes "
+                "on, and no longer saves its results there.",
+                self.path,
+            )
+            self.path = None
+
+    def _is_mine(self):
+        try:
+            with open(self.path, "rb") as file, np.load(file) as content:
+                return str(content["owner"]) == self._owner
+        except FileNotFoundError:
+            return True
+        except Exception:  # Something else is there now.
+            return False
+
+    def _read(self, tolerance, x):
+        try:
+            with open(self.path, "rb") as file, np.load(file) as arrays:
+                content = {name: arrays[name] for name in arrays.files}
+            task, logits = str(content["task"]), content["logits"]
+            if task == self._task:
+                results = [
+                    AttackResult(
+                        **values,
+                        robust=content[f"robust_{k}"],
+                        individual=content.get(f"individual_{k}"),
+                    )
+                    for k, values in enumerate(
+                        json.loads(str(content["results"]))
+                    )
+                ]
+                x_adv = x.copy()
+                x_adv[content["rows"]] = content["x_adv"]
+        except Exception as error:  # What is damaged fails in many ways.
+            raise ValueError(
+                "Argument `state_path` must be a file that an evaluation "
+                "wrote, or not exist yet. If it is damaged, delete it. "
+                f"Received: state_path={str(self.path)!r} "
+                f"({type(error).__name__}: {error})"
+            ) from error
+        largest = np.abs(self._logits).max()
+        if task != self._task or not np.allclose(
+            logits, self._logits, rtol=0.0, atol=tolerance * largest
+        ):
+            raise ValueError(
+                "Argument `state_path` belongs to another evaluation: the "
+                "model, its weights or its logits, the data, the attacks, the "
+                "seed or the version of keras_adaad differ. Delete the file, "
+                "or choose another path. "
+                f"Received: state_path={str(self.path)!r}"
+            )
+        return results, x_adv
+
+    def _write(self, results, x_adv, x):
         axes = tuple(range(1, x.ndim))
         rows = np.flatnonzero((x_adv != x).any(axes))
-        content = {"task": self.task, "rows": rows, "x_adv": x_adv[rows]}
+        content = {
+            "owner": self._owner,
+            "task": self._task,
+            "logits": self._logits,
+            "rows": rows,
+            "x_adv": x_adv[rows],
+        }
         saved = []
         for k, result in enumerate(results):
             values = dict(vars(result))
@@ -251,10 +336,8 @@ class State:
                 content[f"individual_{k}"] = individual
             saved.append(values)
         content["results"] = json.dumps(saved)
-        temporary = f"{self.path}.{os.getpid()}.tmp"
-        with open(temporary, "wb") as file:
+        with storage.whole_file(self.path) as file:
             np.savez(file, **content)
-        os.replace(temporary, self.path)
 
 
 class _Bar:
@@ -333,14 +416,3 @@ def _number_equal_names(stages):
         seen[stage.name] = seen.get(stage.name, 0) + 1
         if seen[stage.name] > 1:
             stage.name = f"{stage.name} ({seen[stage.name]})"
-
-
-def _fingerprint(task):
-    digest = hashlib.sha256()
-    for part in task:
-        if isinstance(part, np.ndarray):
-            digest.update(str((part.dtype, part.shape)).encode())
-            digest.update(np.ascontiguousarray(part).tobytes())
-        else:
-            digest.update(repr(part).encode())
-    return digest.hexdigest()

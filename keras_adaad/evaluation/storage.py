@@ -1,8 +1,11 @@
 """What a report keeps in its JSON file."""
 
+import contextlib
 import dataclasses
 import json
+import math
 import os
+import uuid
 
 import numpy as np
 
@@ -13,6 +16,74 @@ def make_plain(record, except_for):
         if field.name not in except_for:
             value = getattr(record, field.name)
             setattr(record, field.name, plain(value))
+
+
+def check(record, **kinds):
+    """Raises unless the named fields of a record are of these kinds.
+
+    Args:
+        record: The dataclass.
+        **kinds: What each field must be, in words: a key of `KINDS`.
+    """
+    for name, kind in kinds.items():
+        value = getattr(record, name)
+        if not KINDS[kind](value):
+            raise ValueError(
+                f"Argument `{name}` must be {kind}. "
+                f"Received: {name}={value!r} (of type {type(value).__name__})"
+            )
+
+
+def _is_number(value):
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    return whole or (isinstance(value, float) and math.isfinite(value))
+
+
+def _is_integer(value):
+    return _is_number(value) and isinstance(value, int)
+
+
+def _is_text(value):
+    return isinstance(value, str)
+
+
+def _are(kind, values):
+    return isinstance(values, list) and all(map(kind, values))
+
+
+def _is_range(value):
+    return _are(_is_number, value) and len(value) == 2 and value[0] < value[1]
+
+
+def _is_curve(value):
+    if value is None:
+        return True
+    keys = {"attack", "epsilons", "accuracy", "num_images"}
+    return (
+        isinstance(value, dict)
+        and set(value) == keys
+        and _are(_is_number, value["epsilons"])
+        and _are(_is_number, value["accuracy"])
+        and 0 < len(value["epsilons"]) == len(value["accuracy"])
+    )
+
+
+KINDS = {
+    "a string": _is_text,
+    "a string or `None`": lambda value: value is None or _is_text(value),
+    "a finite number": _is_number,
+    "an integer": _is_integer,
+    "a bool": lambda value: isinstance(value, bool),
+    "a pair of finite numbers, the smaller one first": _is_range,
+    "a dictionary": lambda value: isinstance(value, dict),
+    "a dictionary of strings": lambda value: (
+        isinstance(value, dict) and _are(_is_text, list(value.values()))
+    ),
+    "a list of strings or `None`": lambda value: (
+        value is None or _are(_is_text, value)
+    ),
+    "a curve, a dictionary of lists of one length, or `None`": _is_curve,
+}
 
 
 def plain(value):
@@ -33,13 +104,21 @@ def unpack(values, *names):
 def write(values, path):
     """Writes a dictionary to a JSON file, all of it or none."""
     text = json.dumps(values, indent=1)
-    temporary = f"{os.fspath(path)}.{os.getpid()}.tmp"
+    with whole_file(path) as file:
+        file.write(text.encode())
+
+
+@contextlib.contextmanager
+def whole_file(path):
+    """Opens a file of bytes that takes its place once it is written."""
+    # A name that no other process has, on whatever machine it runs.
+    temporary = f"{os.fspath(path)}.{uuid.uuid4().hex}.tmp"
     try:
-        with open(temporary, "w", encoding="utf-8") as file:
-            file.write(text)
+        with open(temporary, "xb") as file:
+            yield file
         os.replace(temporary, path)
     finally:
-        if os.path.exists(temporary):
+        with contextlib.suppress(FileNotFoundError):
             os.remove(temporary)
 
 

@@ -413,6 +413,8 @@ BAD = {
     "seed": (dict(seed=-1), "seed"),
     "class names": (dict(class_names=["one"]), "class_names"),
     "curve": (dict(curve=[0.1, -0.1]), "curve"),
+    "empty curve": (dict(curve=[]), "curve.*at least one epsilon"),
+    "no list": (dict(curve=None), "curve.*False"),
     "time budget": (dict(time_budget=-1), "time_budget"),
 }
 

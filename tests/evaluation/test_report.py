@@ -426,6 +426,59 @@ def test_another_file_is_refused(tmp_path, text):
     assert str(path) in str(e.value)
 
 
+# What `print`, `plot` and `compare` would fail on, or show wrong.
+WRONG_TYPES = {
+    "model_name": [None, 3],
+    "epsilon": ["0.1", None, True, float("nan"), [0.1]],
+    "norm": [None, 2],
+    "input_range": [[0.0], [1.0, 0.0], [0.0, 0.0], ["0", "1"], None, 1],
+    "seed": ["0", 0.5, None],
+    "batch_size": ["5", 2.5],
+    "num_classes": ["3", 2, None],
+    "max_perturbation": ["0.1", float("inf"), None],
+    "flags": [[], None, {"masking": 1}],
+    "environment": [[], "torch", {"keras": None}],
+    "seconds": ["1", None],
+    "curve": [[], {}, {"attack": "PGD-20", "epsilons": [], "accuracy": []}],
+    "class_names": ["abc", ["a", "b"], [1, 2, 3], {}],
+    "labels": [9 * [0] + [3], 10 * [0.5], 10 * ["0"], 10 * [-1], None],
+    "indices": [10 * [0.5], None],
+    "results": [None, {}, ["pgd"]],
+}
+WRONG_RESULTS = {
+    "name": [None, 1],
+    "group": [1],
+    "parameters": [None, []],
+    "attacked": ["9", None],
+    "seconds": ["1", None],
+    "complete": [None, "yes", 1],
+    "robust": [None, 10 * [True], "111"],
+    "individual": [5, "111"],
+}
+
+
+@pytest.mark.parametrize("field", WRONG_TYPES)
+def test_a_value_of_another_type_is_refused(field):
+    for value in WRONG_TYPES[field]:
+        values = {**make_report().to_dict(), field: value}
+        with pytest.raises(ValueError, match="RobustnessReport.to_dict"):
+            RobustnessReport.from_dict(json.loads(json.dumps(values)))
+
+
+@pytest.mark.parametrize("field", WRONG_RESULTS)
+def test_a_result_of_another_type_is_refused(field):
+    for value in WRONG_RESULTS[field]:
+        values = make_report().to_dict()
+        values["results"][1][field] = value
+        with pytest.raises(ValueError, match="RobustnessReport.to_dict"):
+            RobustnessReport.from_dict(json.loads(json.dumps(values)))
+
+
+def test_a_wrong_type_is_named():
+    with pytest.raises(ValueError, match="`epsilon` .*number.*'0.1'.*str"):
+        make_report(epsilon="0.1")
+
+
 def test_a_binary_file_is_refused(tmp_path):
     (tmp_path / "model.keras").write_bytes(b"PK\x03\x04\xff\xfe")
     with pytest.raises(ValueError, match="`RobustnessReport.save` wrote"):
