@@ -4,6 +4,7 @@ import copy
 import inspect
 import itertools
 import random
+import warnings
 
 import keras
 import numpy as np
@@ -321,6 +322,14 @@ class Attack:
             noise=noise,
             batch_size=min(batch_size, len(x)),
         )
+        if outcome.lost.any():
+            warnings.warn(
+                f"{type(self).__name__} met NaN in the logits, the loss or "
+                f"the gradient at {outcome.lost.sum()} images, and returns "
+                "what it had found there before: the clean image, or the "
+                "point of another restart.",
+                stacklevel=2,
+            )
         return outcome.x_adv
 
     def run(self, classifier, x, y, **options):

@@ -110,9 +110,11 @@ class AutoAttack(Attack):
             )
             outcome.x_adv[left] = found.x_adv
             outcome.fooled[left] = found.fooled
+            outcome.lost[left] |= found.lost
             if not found.complete:
                 outcome.complete = False
                 break
+        outcome.lost &= ~outcome.fooled
         return outcome
 
     def check_classes(self, num_classes):

@@ -10,6 +10,29 @@ from keras_adaad.attacks.classifier import batches
 from keras_adaad.checks.data import to_numpy
 
 
+class NotFiniteError(ValueError):
+    """A function returned NaN or infinity, which no class follows from.
+
+    Args:
+        places: Which images of the batch it was.
+    """
+
+    def __init__(self, places):
+        self.places = np.asarray(places)
+        super().__init__(
+            "Argument `model` must return finite logits: NaN and infinity "
+            "say no class. Received: NaN or infinite logits for the images "
+            f"at {', '.join(map(str, self.places[:10]))}"
+            f"{', ...' if len(self.places) > 10 else ''} of those attacked"
+        )
+
+    def of(self, rows):
+        """Returns the error with the places of a batch's images in all."""
+        # The last image is there several times in a batch that was padded.
+        places = np.minimum(self.places, len(rows) - 1)
+        return NotFiniteError(np.unique(rows[places]))
+
+
 class BlackBox:
     """Stands where a `Classifier` stands, for what is no Keras model.
 
@@ -38,11 +61,12 @@ class BlackBox:
 
     def predict(self, x, batch_size):
         """Returns the logits of images, a float32 NumPy array."""
-        rows = np.arange(len(x))
-        outputs = [
-            call(self.function, x[some], self.num_classes)
-            for some, _ in batches(rows, batch_size)
-        ]
+        outputs = []
+        for some, _ in batches(np.arange(len(x)), batch_size):
+            try:
+                outputs.append(call(self.function, x[some], self.num_classes))
+            except NotFiniteError as error:
+                raise error.of(some) from None
         return np.concatenate(outputs)
 
     def _logits(self, x):
@@ -76,7 +100,11 @@ def call(function, x, num_classes=None):
             f"batch size. Received: outputs of shape {logits.shape} for "
             f"images of shape {x.shape}"
         )
-    return logits.astype("float32")
+    logits = logits.astype("float32")
+    finite = np.isfinite(logits).all(-1)
+    if not finite.all():
+        raise NotFiniteError(np.flatnonzero(~finite))
+    return logits
 
 
 def check_attacks(function, attacks):

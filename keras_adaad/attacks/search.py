@@ -7,6 +7,7 @@ import numpy as np
 from keras import ops
 
 from keras_adaad import backend
+from keras_adaad.attacks.black_box import NotFiniteError
 from keras_adaad.attacks.classifier import batches
 from keras_adaad.attacks.classifier import pad
 from keras_adaad.attacks.draws import HostDraws
@@ -20,11 +21,18 @@ class Outcome:
         x_adv: The best point for each image, inside ball and range.
         fooled: Whether the model gets that point wrong.
         complete: Whether the attack was left to finish.
+        lost: Where the search met NaN, in the logits, the loss or the
+            gradient, and did not fool the model. Defaults to nowhere.
     """
 
     x_adv: np.ndarray
     fooled: np.ndarray
     complete: bool = True
+    lost: np.ndarray | None = None
+
+    def __post_init__(self):
+        if self.lost is None:
+            self.lost = np.zeros(len(self.fooled), bool)
 
 
 def search(
@@ -78,16 +86,23 @@ def search(
             data = {"x": x[some], "y": y[some], "target": target}
             data = _to_device({**data, "noise": start}, size)
             settings = attack.settings(x.shape[1:], seed, round_)
-            found = _run(attack, classifier, data, settings, len(some), stop)
+            try:
+                found = _run(
+                    attack, classifier, data, settings, len(some), stop
+                )
+            except NotFiniteError as error:
+                raise error.of(rows[some]) from None
             if found is None:
                 outcome.complete = False
                 return outcome
-            x_new, values, fooled = (array[: len(some)] for array in found)
-            x_last[some] = x_new
-            better = fooled | (values > best[some])
+            x_new, values, fooled, lost = (a[: len(some)] for a in found)
+            fooled = fooled & ~lost
+            x_last[some[~lost]] = x_new[~lost]
+            better = fooled | (~lost & (values > best[some]))
             outcome.x_adv[some[better]] = x_new[better]
             outcome.fooled[some] = fooled
-            best[some] = np.maximum(best[some], values)
+            outcome.lost[some] = (outcome.lost[some] | lost) & ~fooled
+            best[some[better]] = values[better]
     return outcome
 
 
@@ -101,7 +116,7 @@ def _to_device(data, size):
 
 
 def _run(attack, classifier, data, settings, images, stop):
-    """Returns points, values and verdicts of a batch; `None` if stopped."""
+    """Returns points, values, verdicts and losses; `None` if stopped."""
     begin, step, finish = _programs(attack, classifier)
     state, setting = None, None
     for setting in settings:
@@ -132,9 +147,22 @@ def _programs(attack, classifier):
         values, fooled = objective(x_adv)
         if len(values.shape) == 2:
             values = ops.max(values, axis=-1)
-        return x_adv, values, fooled
+        lost = ops.isnan(values)
+        for part in keras.tree.flatten([x_adv, state]):
+            if _is_of_images(part, x_adv):
+                axes = tuple(range(1, len(part.shape)))
+                lost = ops.logical_or(lost, ops.any(ops.isnan(part), axis=axes))
+        return x_adv, values, fooled, lost
 
     return [
         classifier.program((key, part.__name__), part)
         for part in (begin, step, finish)
     ]
+
+
+def _is_of_images(part, x):
+    """Returns whether a part of a state holds numbers of each image."""
+    if not ops.is_tensor(part):
+        return False
+    is_float = "float" in keras.backend.standardize_dtype(part.dtype)
+    return is_float and len(part.shape) > 0 and part.shape[0] == x.shape[0]

@@ -195,6 +195,7 @@ def evaluate_robustness(
     measured = None
     if in_time and curve is not False:
         measured = _curve(classifier, x, y, clean, curve, threat, options)
+    flags["lost_points"] = reliability.lost_points(results)
     if reliability_checks:
         robust = results[-1].robust
         flags["unstable"] = _unstable(adversarial_logits, y, robust)
@@ -342,11 +343,13 @@ def _softmax(logits):
 
 
 def _check_outputs(logits, allow_probabilities):
-    if not np.isfinite(logits).all():
+    places = np.flatnonzero(~np.isfinite(logits).all(-1))
+    if len(places):
         raise ValueError(
-            "Argument `model` returns NaN or infinite logits on the clean "
-            "images, so there is nothing to attack. "
-            f"Received: {(~np.isfinite(logits)).any(-1).sum()} such images"
+            "Argument `model` returns NaN or infinite logits on clean images, "
+            f"so there is nothing to attack. Received: {len(places)} such "
+            f"images, at {', '.join(map(str, places[:10]))}"
+            f"{', ...' if len(places) > 10 else ''} of those evaluated"
         )
     if not allow_probabilities:
         checks.check_logits("model", logits)

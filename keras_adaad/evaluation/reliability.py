@@ -66,7 +66,7 @@ def batch_dependence(classifier, x, batch_size):
 
 
 def gradients(classifier, x, y):
-    """The gradient at the clean images is zero or vanishes."""
+    """The gradient at the clean images is zero, vanishes, or is NaN."""
     losses = {"cross-entropy": cross_entropy_from_logits}
     if classifier.num_classes >= 3:
         losses["DLR"] = dlr_from_logits
@@ -86,14 +86,17 @@ def gradients(classifier, x, y):
         found = ops.convert_to_numpy(
             program(ops.convert_to_tensor(x), ops.convert_to_tensor(y))
         )
+        # NaN is no gradient either.
+        found = np.nan_to_num(found, nan=0.0, posinf=0.0)
         share = (found <= 1e-10 * np.median(found)).mean()
         if share > 0.0:
             weak.append(f"{100 * share:.0f} % of the images for {name}")
     if weak:
         return (
-            f"the input gradient is zero or vanishes at {', '.join(weak)}: "
-            "very large logits, a quantised input or a saturated output hide "
-            "it. Look at the attacks that need none (Square), and at others"
+            "the input gradient is zero, vanishes or is NaN at "
+            f"{', '.join(weak)}: very large logits, a quantised input or a "
+            "saturated output hide it. Look at the attacks that need none "
+            "(Square), and at others"
         )
 
 
@@ -119,6 +122,23 @@ def black_box(results):
                 "points more than all attacks before it: those do not find "
                 "what is there, and a stronger attack may find more"
             )
+
+
+def lost_points(results):
+    """An attack met NaN, or left the ball, where it did not fool the model."""
+    lost = {result.name: result.lost for result in results if result.lost}
+    if lost:
+        where = "; ".join(
+            f"{name}: {len(places)}, at {', '.join(map(str, places[:5]))}"
+            + (", ..." if len(places) > 5 else "")
+            for name, places in lost.items()
+        )
+        return (
+            "at some images an attack met NaN, in the logits, the loss or the "
+            "gradient, or its point was outside of the ball or the range. They "
+            f"count as not fooled by it ({where}). Evaluate a float32 copy, or "
+            "mend the attack"
+        )
 
 
 def not_converged(stages, results, classifier, x, y, **options):

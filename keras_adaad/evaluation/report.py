@@ -33,6 +33,9 @@ class AttackResult:
         individual: Booleans of the same shape: right under this attack alone.
             `None` if it saw only what earlier attacks had left.
         complete: `False` if the time budget stopped it. Defaults to `True`.
+        lost: Places, among the images evaluated, where it did not fool the
+            model and met NaN, or where its point was outside of the ball or
+            the range. Defaults to none.
     """
 
     name: str
@@ -43,6 +46,7 @@ class AttackResult:
     robust: np.ndarray
     individual: np.ndarray | None
     complete: bool = True
+    lost: list = dataclasses.field(default_factory=list)
 
     def __post_init__(self):
         storage.make_plain(self, except_for=("robust", "individual"))
@@ -54,6 +58,7 @@ class AttackResult:
             attacked="an integer",
             seconds="a finite number",
             complete="a bool",
+            lost="a list of integers",
         )
         self.robust = np.asarray(self.robust, bool)
         if self.individual is not None:

@@ -145,7 +145,7 @@ def run_stage(
     begin, attack = time.monotonic(), stage.attack
     seed = seed if attack.seed is None else attack.seed
     left = np.flatnonzero(clean if individual else robust)
-    fooled, x_adv = np.zeros(len(x), bool), x.copy()
+    fooled, x_adv, lost = np.zeros(len(x), bool), x.copy(), []
     complete = len(left) == 0 or deadline is None or begin < deadline
     attacked = len(left) if complete else 0
     if attacked:
@@ -161,7 +161,9 @@ def run_stage(
         )
         x_adv[left] = outcome.x_adv
         # A point outside the ball or the range does not count.
-        fooled[left] = outcome.fooled & within(outcome.x_adv, x[left], attack)
+        inside = within(outcome.x_adv, x[left], attack)
+        fooled[left] = outcome.fooled & inside
+        lost = left[outcome.lost | ~inside].tolist()
         complete = outcome.complete
         bar.finish((robust & ~fooled).mean())
     alone = complete and len(left) == clean.sum()
@@ -178,6 +180,7 @@ def run_stage(
         robust=robust & ~fooled,
         individual=clean & ~fooled if alone else None,
         complete=complete,
+        lost=lost,
     )
     return result, x_adv
 

@@ -79,6 +79,7 @@ KINDS = {
     "a dictionary of strings": lambda value: (
         isinstance(value, dict) and _are(_is_text, list(value.values()))
     ),
+    "a list of integers": lambda value: _are(_is_integer, value),
     "a list of strings or `None`": lambda value: (
         value is None or _are(_is_text, value)
     ),
