@@ -26,8 +26,9 @@ def nan_where_bright(x):
 
 
 def nan_gradient(x):
-    """Zero, with a gradient of NaN at pixels that are zero."""
-    return 0.0 * ops.sqrt(ops.reshape(x[:, 0, 0, 0], (-1, 1)))
+    """Nearly zero, with an infinite gradient where the corner is black."""
+    corner = ops.reshape(x[:, 0, 0, 0], (-1, 1))
+    return 1e-30 * ops.sqrt(corner) * np.arange(10, dtype="float32")
 
 
 def evaluate(model, names, **options):
