@@ -2,6 +2,8 @@
 
 import dataclasses
 
+import numpy as np
+
 from keras_adaad import data
 from keras_adaad.evaluation import evaluate_robustness
 from keras_adaad.evaluation.statistics import wilson_interval
@@ -76,8 +78,9 @@ def verify(
         model: A `keras.Model` from images in [0, 1] to logits.
         entry: Its entry in the registry.
         num_images: Number of test images, the first of the split.
-        attack: Name of an attack, as in `keras_adaad.attacks.get`; none is
-            run for a threat model without epsilon.
+        attack: Name of an attack, as in `keras_adaad.attacks.get`. A model
+            for corruptions has no epsilon: it is not attacked, and only its
+            clean accuracy is compared.
         batch_size: Images per call.
         data_dir: Folder of the TFDS data sets. Defaults to that of TFDS.
 
@@ -89,28 +92,30 @@ def verify(
             entry["dataset"], f"test[:{num_images}]", data_dir=data_dir
         )
     )
-    attacked = entry["epsilon"] is not None
-    report = evaluate_robustness(
-        model,
-        x,
-        y,
-        [attack] if attacked else [],
-        entry["epsilon"] or 0.0,
-        norm=_NORMS.get(entry["threat_model"], "linf"),
-        batch_size=batch_size,
-        reliability_checks=False,
-        curve=False,
-    )
-    right = {
-        name: round(len(y) * report.accuracy(name))
-        for name in ("clean", *([attack] if attacked else []))
-    }
+    robust = None
+    if entry["epsilon"] is None:
+        logits = model.predict(x, batch_size=batch_size, verbose=0)
+        clean = int(np.sum(np.argmax(logits, axis=-1) == y))
+    else:
+        report = evaluate_robustness(
+            model,
+            x,
+            y,
+            [attack],
+            entry["epsilon"],
+            norm=_NORMS[entry["threat_model"]],
+            batch_size=batch_size,
+            reliability_checks=False,
+            curve=False,
+        )
+        clean = round(len(y) * report.accuracy("clean"))
+        robust = round(len(y) * report.accuracy(attack))
     return Verification(
         name=entry["id"],
         num_images=len(y),
         attack=attack,
-        clean=right["clean"],
-        robust=right.get(attack),
+        clean=clean,
+        robust=robust,
         published_clean=entry["clean_accuracy"],
         published_robust=entry["robust_accuracy"],
     )

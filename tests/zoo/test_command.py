@@ -137,6 +137,24 @@ def test_verify_on_a_data_set(checkpoint, tmp_path, capsys, monkeypatch):
     assert "NOT consistent" in printed
 
 
+def test_verify_a_model_for_corruptions(checkpoint, tmp_path, capsys):
+    """It has no epsilon: it is compared on clean images alone."""
+    x, y = on_disk.pictures(10, 0)
+    on_disk.write_cifar10(tmp_path, "tfrecord", test=(x, y))
+    net, path, output = checkpoint
+    run("convert", "--checkpoint", path, "--output", output)
+    with pytest.raises(SystemExit):
+        run(
+            *("verify", output, "--name", "Modas2021PRIMEResNet18"),
+            *("--threat-model", "corruptions"),
+            *("--images", 10, "--data-dir", tmp_path),
+        )
+    row = capsys.readouterr().out.split("clean")[1]
+    answers = logits(net, np.float32(x.transpose(0, 3, 1, 2) / 255))
+    right = 100 * np.mean(np.argmax(answers, -1) == y)
+    assert float(row.split()[0]) == pytest.approx(right)
+
+
 ENTRY = {
     **registry.entry("Sehwag2021Proxy_R18"),
     "id": "untrained",
