@@ -137,6 +137,21 @@ def test_objects_that_are_not_data_become_placeholders(save):
     assert not hasattr(content["args"], "lr")
 
 
+@pytest.mark.parametrize("factory", [list, dict, set, int, float])
+def test_sets_and_defaultdicts_are_data(save, factory):
+    """PyTorch writes protocol 2, where their names are Python 2's."""
+    seen = collections.defaultdict(factory, {"epochs": [1, 2]})
+    content = {
+        "seen": seen,
+        "names": {"cat", "dog"},
+        "frozen": frozenset({1, 2}),
+        "shape": torch.Size([3, 4]),
+        "net": {"weight": torch.ones(2)},
+    }
+    expected = {**content, "seen": dict(seen), "frozen": {1, 2}}
+    assert_same(files.read(save(content)), expected)
+
+
 def test_a_checkpoint_zipped_again_is_read(tmp_path):
     path = tmp_path / "checkpoint.pt"
     torch.save(tensors(), path)

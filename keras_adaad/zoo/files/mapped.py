@@ -1,5 +1,6 @@
 """Arrays over a file mapped into memory: nothing is copied until used."""
 
+import math
 import mmap
 from operator import index
 
@@ -13,7 +14,7 @@ def map_file(path):
     return memoryview(mapping)
 
 
-def strided(buffer, dtype, offset, size, stride):
+def strided(buffer, dtype, offset, size, stride, budget):
     """Returns a view of a buffer as an array.
 
     Args:
@@ -24,9 +25,11 @@ def strided(buffer, dtype, offset, size, stride):
         size: Shape of the view.
         stride: Steps from one index to the next in each dimension, counted
             in elements.
+        budget: The `Budget` of the file.
 
     Raises:
         ValueError: If the view leaves the buffer.
+        Refused: If it takes too much memory, where strides are 0 for example.
     """
     stored = np.frombuffer(buffer, "<u2" if dtype == "bfloat16" else dtype)
     offset = index(offset)
@@ -39,6 +42,8 @@ def strided(buffer, dtype, offset, size, stride):
         raise ValueError("a tensor has a negative size, stride or offset")
     if 0 not in size and last >= stored.size:
         raise ValueError("a tensor is larger than its storage")
+    itemsize = 4 if dtype == "bfloat16" else stored.itemsize
+    budget.spend(math.prod(size) * itemsize)
     view = np.lib.stride_tricks.as_strided(
         stored[offset:],
         size,

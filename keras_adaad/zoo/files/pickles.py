@@ -10,9 +10,7 @@ import re
 
 import numpy as np
 
-
-class Refused(Exception):
-    """What is wrong with a file, as the end of "The file ... "."""
+from keras_adaad.zoo.files.budget import Refused
 
 
 class Placeholder:
@@ -28,7 +26,7 @@ class Inert(Placeholder):
     def __init__(self, *_):
         pass
 
-    def finish(self):
+    def finish(self, budget):
         return self
 
 
@@ -57,10 +55,11 @@ class _Array(Placeholder):
     def build(self, state):
         _, self.shape, self.dtype, self.fortran_order, self.data = state
 
-    def finish(self):
+    def finish(self, budget):
         if isinstance(self.data, list):
-            items = tuple(finish(item) for item in self.data)
+            items = finish(tuple(self.data), budget)
             return items if self.shape else items[0]
+        budget.spend(len(self.data))
         array = np.frombuffer(self.data, self.dtype.numpy())
         return array.reshape(self.shape, order="CF"[self.fortran_order])
 
@@ -102,8 +101,12 @@ _NUMPY = {
 
 NAMES = {
     "builtins.dict": dict,
+    # A set cannot contain another: comparing nested ones takes for ever.
+    "builtins.frozenset": set,
     "builtins.list": list,
     "builtins.set": set,
+    # What a `defaultdict` makes of a missing key.
+    **{f"builtins.{n}": Inert for n in ("bool", "float", "int", "str")},
     "collections.Counter": dict,
     "collections.OrderedDict": dict,
     "collections.defaultdict": _empty_dict,
@@ -134,12 +137,23 @@ class _Unpickler(pickle._Unpickler):
     # with a table of the size a pickle asks for.
     dispatch = dict(pickle._Unpickler.dispatch)
 
-    def __init__(self, file, names, persistent_load):
+    def __init__(self, file, budget, names, persistent_load):
         super().__init__(file)
+        self.budget = budget
         self.names = names
         self.storage = persistent_load
+        # By id: each tuple, and the number of its items with all references
+        # followed. Python visits that many to hash it.
+        self.tuples = {}
 
     def find_class(self, module, name):
+        if self.proto < 3:
+            # These protocols use the names of Python 2.
+            old = pickle._compat_pickle
+            module, name = old.NAME_MAPPING.get(
+                (module, name),
+                (old.IMPORT_MAPPING.get(module, module), name),
+            )
         target = self.names.get(f"{module}.{name}")
         if target is None:
             raise _Forbidden(f"{module}.{name}")
@@ -155,12 +169,55 @@ class _Unpickler(pickle._Unpickler):
 
     dispatch[pickle.BUILD[0]] = load_build
 
+    def load_reduce(self):
+        arguments = self.stack.pop()
+        self.stack[-1] = self._call(self.stack[-1], arguments)
 
-def read(file, names=NAMES, persistent_load=None):
+    dispatch[pickle.REDUCE[0]] = load_reduce
+
+    def _instantiate(self, target, arguments):
+        self.append(self._call(target, arguments))
+
+    def _call(self, target, arguments):
+        # A call may copy what it gets.
+        self.budget.spend(8 * sum(map(_length, arguments)))
+        return target(*arguments)
+
+    def load_frozenset(self):
+        items = self.pop_mark()
+        self.append(set(items))
+
+    dispatch[pickle.FROZENSET[0]] = load_frozenset
+
+    def _counting(load):
+        def load_and_count(self):
+            load(self)
+            new = self.stack[-1]
+            size = 1
+            for item in new:
+                nested = isinstance(item, tuple) and id(item) in self.tuples
+                size += self.tuples[id(item)][1] if nested else 1
+            self.tuples[id(new)] = new, size
+            if size > self.budget.limit:
+                self.budget.spend(size)
+
+        return load_and_count
+
+    for opcode in (pickle.TUPLE, pickle.TUPLE1, pickle.TUPLE2, pickle.TUPLE3):
+        dispatch[opcode[0]] = _counting(dispatch[opcode[0]])
+
+
+def _length(value):
+    sized = hasattr(value, "__len__") and not isinstance(value, type)
+    return len(value) if sized else 1
+
+
+def read(file, budget, names=NAMES, persistent_load=None):
     """Returns what a pickle describes, with nothing of it executed.
 
     Args:
         file: A binary file at the start of the pickle, left at its end.
+        budget: The `Budget` of the file.
         names: Dict from the names the pickle may use to what they get.
         persistent_load: Function that returns the stand-in of an object kept
             outside the pickle.
@@ -169,27 +226,31 @@ def read(file, names=NAMES, persistent_load=None):
         Nested containers that `finish` makes plain.
 
     Raises:
-        Refused: If the pickle uses another name.
+        Refused: If the pickle uses another name, or takes too much memory.
     """
     start = file.tell()
     try:
-        return _Unpickler(file, names, persistent_load).load()
+        return _Unpickler(file, budget, names, persistent_load).load()
     except _Forbidden as forbidden:
         file.seek(start)
         whole_module = b"torch.nn.modules" in file.read(2**20)
         raise Refused(_refusal(forbidden, whole_module)) from None
 
 
-def finish(value):
-    """Returns the value with plain dicts, lists and tuples, and arrays."""
+def finish(value, budget):
+    """Returns the value with plain dicts, lists and tuples, and arrays.
+
+    What is referenced twice is there twice, and is paid for twice.
+    """
+    budget.spend(8)
     if isinstance(value, Placeholder):
-        return value.finish()
+        return value.finish(budget)
     if isinstance(value, dict):
-        return {key: finish(item) for key, item in value.items()}
+        return {key: finish(item, budget) for key, item in value.items()}
     if isinstance(value, list):
-        return [finish(item) for item in value]
+        return [finish(item, budget) for item in value]
     if isinstance(value, tuple):
-        return tuple(finish(item) for item in value)
+        return tuple(finish(item, budget) for item in value)
     return value
 
 

@@ -15,8 +15,8 @@ import numpy as np
 
 from keras_adaad.zoo.files import mapped
 from keras_adaad.zoo.files import pickles
+from keras_adaad.zoo.files.budget import Refused
 from keras_adaad.zoo.files.pickles import Inert
-from keras_adaad.zoo.files.pickles import Refused
 
 _MAGIC_NUMBER = 0x1950A86A20F9469CFC6C
 
@@ -51,9 +51,9 @@ class _Tensor(pickles.Placeholder):
         self.storage = storage
         self.view = offset, size, stride
 
-    def finish(self):
+    def finish(self, budget):
         storage = self.storage
-        return mapped.strided(storage.buffer, storage.dtype, *self.view)
+        return mapped.strided(storage.buffer, storage.dtype, *self.view, budget)
 
 
 def _parameter(tensor, *_):
@@ -64,7 +64,8 @@ _NAMES = {
     **pickles.NAMES,
     **{f"torch.{name}": type(name, (Inert,), {}) for name in _STORAGES},
     **{f"torch.{name}": Inert for name in _DTYPES},
-    "torch.Size": tuple,
+    # Not a tuple: those that a pickle builds are counted.
+    "torch.Size": list,
     "torch.device": Inert,
     "torch.torch_version.TorchVersion": Inert,
     "torch._utils._rebuild_tensor": _Tensor,
@@ -74,28 +75,29 @@ _NAMES = {
 }
 
 
-def read_zip(path):
+def read_zip(path, budget):
     """Returns the content of a file of PyTorch 1.6 or later."""
     content = mapped.map_file(path)
     storages = {}
     with zipfile.ZipFile(path) as archive:
         (entry,) = (n for n in archive.namelist() if n.endswith("data.pkl"))
         root = entry.removesuffix("data.pkl")
-        _check_byte_order(archive, root)
+        _check_byte_order(archive, root, budget)
 
         def storage(kind, storage_type, key, *_):
             if key not in storages:
                 storages[key] = _Storage(storage_type)
                 storages[key].buffer = _entry(
-                    archive, content, f"{root}data/{key}"
+                    archive, content, f"{root}data/{key}", budget
                 )
             return storages[key]
 
-        file = io.BytesIO(archive.read(entry))
-        return pickles.finish(pickles.read(file, _NAMES, storage))
+        file = io.BytesIO(unpacked(archive, entry, budget))
+        tree = pickles.read(file, budget, _NAMES, storage)
+        return pickles.finish(tree, budget)
 
 
-def read_legacy(path):
+def read_legacy(path, budget):
     """Returns the content of a file of PyTorch before 1.6, or of a pickle."""
     content = mapped.map_file(path)
     storages = {}
@@ -108,36 +110,48 @@ def read_legacy(path):
             )
         return storages.setdefault(key, _Storage(storage_type))
 
-    with open(path, "rb") as file:
-        first = pickles.read(file)
-        if first != _MAGIC_NUMBER:
-            return pickles.finish(first)
-        pickles.read(file)
-        if not pickles.read(file)["little_endian"]:
-            raise Refused("comes from a big-endian machine")
-        tree = pickles.read(file, _NAMES, storage)
-        keys = pickles.read(file)
-        start = file.tell()
+    # The mapping: a read of more than there is takes no more memory.
+    file = content.obj
+    first = pickles.read(file, budget)
+    if first != _MAGIC_NUMBER:
+        return pickles.finish(first, budget)
+    pickles.read(file, budget)
+    if not pickles.read(file, budget)["little_endian"]:
+        raise Refused("comes from a big-endian machine")
+    tree = pickles.read(file, budget, _NAMES, storage)
+    keys = pickles.read(file, budget)
+    start = file.tell()
     for key in keys:
         itemsize = _itemsize(storages[key].dtype)
         (count,) = struct.unpack_from("<q", content, start)
         end = start + 8 + count * itemsize
         storages[key].buffer = content[start + 8 : end]
         start = end
-    return pickles.finish(tree)
+    return pickles.finish(tree, budget)
 
 
-def _check_byte_order(archive, root):
+def unpacked(archive, name, budget):
+    """Returns the bytes of a zip entry, no more than it declares."""
+    info = archive.getinfo(name)
+    budget.spend(info.file_size)
+    with archive.open(info) as entry:
+        # With a number: `read()` unpacks all there is before it looks.
+        return entry.read(info.file_size)
+
+
+def _check_byte_order(archive, root, budget):
     name = f"{root}byteorder"
-    if name in archive.namelist() and archive.read(name) != b"little":
+    if name not in archive.namelist():
+        return
+    if unpacked(archive, name, budget) != b"little":
         raise Refused("comes from a big-endian machine")
 
 
-def _entry(archive, content, name):
+def _entry(archive, content, name, budget):
     """Returns the bytes of a zip entry, mapped if they are stored as such."""
     info = archive.getinfo(name)
     if info.compress_type != zipfile.ZIP_STORED:
-        return archive.read(info)
+        return unpacked(archive, name, budget)
     # The entry's own header may be longer than the directory's copy of it:
     # PyTorch pads it to align the data.
     header = info.header_offset

@@ -3,9 +3,10 @@
 import os
 import zipfile
 
+from keras_adaad.zoo.files.budget import Budget
+from keras_adaad.zoo.files.budget import Refused
 from keras_adaad.zoo.files.numpy import read_npy
 from keras_adaad.zoo.files.numpy import read_npz
-from keras_adaad.zoo.files.pickles import Refused
 from keras_adaad.zoo.files.pytorch import read_legacy
 from keras_adaad.zoo.files.pytorch import read_zip
 from keras_adaad.zoo.files.safetensors import is_safetensors
@@ -36,8 +37,9 @@ def read(path):
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If the file is not a checkpoint, is damaged, or holds
-            anything that would have to be executed.
+        ValueError: If the file is not a checkpoint, is damaged, holds
+            anything that would have to be executed, or would take far more
+            memory than its size.
 
     Example:
 
@@ -54,7 +56,7 @@ def read(path):
     with open(path, "rb") as file:
         head = file.read(512)
     try:
-        return _reader(path, head, size)(path)
+        return _reader(path, head, size)(path, Budget(size))
     except Refused as refusal:
         raise ValueError(f"The file {path!r} {refusal}") from None
     except Exception as error:

@@ -10,7 +10,7 @@ import json
 import numpy as np
 
 from keras_adaad.zoo.files import mapped
-from keras_adaad.zoo.files.pickles import Refused
+from keras_adaad.zoo.files.budget import Refused
 
 _DTYPES = {
     **{"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"},
@@ -24,20 +24,24 @@ def is_safetensors(head, size):
     return head[8:9] == b"{" and int.from_bytes(head[:8], "little") < size
 
 
-def read_safetensors(path):
+def read_safetensors(path, budget):
     """Returns the tensors of a file by name."""
     content = mapped.map_file(path)
     start = 8 + int.from_bytes(content[:8], "little")
     header = json.loads(bytes(content[8:start]))
     header.pop("__metadata__", None)
     return {
-        name: _array(content[start:], **entry) for name, entry in header.items()
+        name: _array(content[start:], budget, **entry)
+        for name, entry in header.items()
     }
 
 
-def _array(data, dtype, shape, data_offsets):
+def _array(data, budget, dtype, shape, data_offsets):
     if dtype not in _DTYPES:
         raise Refused(f"holds a tensor of dtype {dtype}. Save it as float32")
     begin, end = data_offsets
     array = np.frombuffer(data[begin:end], _DTYPES[dtype]).reshape(shape)
-    return mapped.widen(array) if dtype == "BF16" else array
+    if dtype != "BF16":
+        return array
+    budget.spend(4 * array.size)
+    return mapped.widen(array)

@@ -1,0 +1,149 @@
+"""Files of a few kilobytes that stand for gigabytes, or for hours."""
+
+import io
+import pickle
+import struct
+import time
+import tracemalloc
+import zipfile
+
+import numpy as np
+import pytest
+import torch
+
+from keras_adaad.zoo import files
+
+
+def nested(pair, opcodes, depth=60):
+    """A pickle of one pair, of which each holds the one before twice."""
+    levels = b"".join(
+        b"h" + bytes([i]) + b"h" + bytes([i]) + pair + b"q" + bytes([i + 1])
+        for i in range(depth)
+    )
+    return b"\x80\x02)q\x00" + levels + opcodes + b"."
+
+
+def references_in_tuples():
+    return nested(b"\x86", b"")
+
+
+def references_in_a_key():
+    """Hashing a tuple takes as long as printing it."""
+    return nested(b"\x86", b"}h\x3cK\x01s")
+
+
+def references_in_frozensets():
+    """Two equal towers, which are compared floor by floor."""
+    tower = [b"\x80\x04(K\x00\x91q\x00(K\x01\x91q\x01"]
+    for side in (0, 100):
+        for i in range(0, 80, 2):
+            low = bytes([max(i - 2 + side, 0) if i else 0])
+            high = bytes([low[0] + 1])
+            tower.append(b"(h" + low + b"h" + high + b"\x91q")
+            tower.append(bytes([i + side]))
+            tower.append(b"(h" + low + b"\x91q" + bytes([i + side + 1]))
+    return b"".join(tower) + b"(h\x4eh\xb2\x91."
+
+
+def copies_of_a_list():
+    """A call that copies ten thousand items, ten thousand times."""
+    one = b"c__builtin__\nlist\nq\x01(" + b"N" * 10_000 + b"lq\x02"
+    return b"\x80\x02" + one + b"](" + b"h\x01h\x02\x85R" * 10_000 + b"e."
+
+
+def a_length_of_16_gigabytes():
+    return b"\x80\x04\x8e" + struct.pack("<Q", 2**34) + b"."
+
+
+@pytest.mark.parametrize(
+    "content, message",
+    [
+        (references_in_tuples, "in memory"),
+        (references_in_a_key, "in memory"),
+        (references_in_frozensets, "unhashable"),
+        (copies_of_a_list, "in memory"),
+        (a_length_of_16_gigabytes, "damaged"),
+    ],
+)
+def test_pickle(tmp_path, content, message):
+    refused(tmp_path / "net.pt", content(), message)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("new", [True, False])
+def test_broadcast_tensor(tmp_path, dtype, new):
+    path = tmp_path / "net.pt"
+    weight = torch.ones(1, dtype=dtype).expand(2**29)
+    torch.save({"w": weight}, path, _use_new_zipfile_serialization=new)
+    refused(path)
+
+
+def test_one_storage_in_many_tensors(tmp_path):
+    """Each is widened to float32 by itself."""
+    path = tmp_path / "net.pt"
+    storage = torch.zeros(2**18, dtype=torch.bfloat16)
+    torch.save({str(i): storage.view(-1) for i in range(1000)}, path)
+    refused(path)
+
+
+def test_safetensors_that_overlap(tmp_path):
+    entry = {"dtype": "BF16", "shape": [2**17], "data_offsets": [0, 2**18]}
+    header = str({str(i): entry for i in range(1000)}).replace("'", '"')
+    size = struct.pack("<Q", len(header))
+    path = tmp_path / "net.safetensors"
+    refused(path, size + header.encode() + bytes(2**18))
+
+
+def zipped(path, entries):
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in entries.items():
+            archive.writestr(name, content)
+
+
+def npy(shape, data=b""):
+    file = io.BytesIO()
+    header = {"descr": "<f4", "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(file, header)
+    return file.getvalue() + data
+
+
+def test_compressed_zeros(tmp_path):
+    zipped(tmp_path / "a.npz", {"w.npy": npy((2**24,), bytes(2**26))})
+    refused(tmp_path / "a.npz")
+    zipped(tmp_path / "a.pt", {"a/data.pkl": b"\x80\x02" + bytes(2**26)})
+    refused(tmp_path / "a.pt")
+    pickled = pickle.dumps(1)
+    content = {"a/data.pkl": pickled, "a/byteorder": bytes(2**26)}
+    zipped(tmp_path / "b.pt", content)
+    refused(tmp_path / "b.pt")
+
+
+def test_an_array_that_is_not_there(tmp_path):
+    zipped(tmp_path / "a.npz", {"w.npy": npy((2**33,))})
+    refused(tmp_path / "a.npz", message="damaged")
+
+
+def test_a_size_that_is_not_declared(tmp_path):
+    """The directory of the zip says one byte; 64 MiB are compressed."""
+    path = tmp_path / "a.npz"
+    zipped(path, {"w.npy": npy((2**24,), bytes(2**26))})
+    content = path.read_bytes()
+    declared = struct.pack("<I", 2**26 + 128)
+    assert content.count(declared) == 2
+    content = content.replace(declared, struct.pack("<I", 1))
+    refused(path, content, message="damaged")
+
+
+def refused(path, content=None, message="in memory"):
+    if content is not None:
+        path.write_bytes(content)
+    tracemalloc.start()
+    begin = time.monotonic()
+    try:
+        with pytest.raises(ValueError, match=message):
+            files.read(path)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert time.monotonic() - begin < 20
+    assert peak < 2**25 + 20 * path.stat().st_size
