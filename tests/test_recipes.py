@@ -1,5 +1,6 @@
 """The recipes against the classes, and against the published schedules."""
 
+import dataclasses
 import importlib
 import inspect
 import pkgutil
@@ -72,7 +73,9 @@ def test_method_takes_the_recipe(name, dataset):
         for key, value in published.items()
     }
     if recipe.student is not None:
-        assert inspect.isfunction(getattr(models, recipe.student))
+        network, *size = recipe.student.split("-")
+        assert inspect.isfunction(getattr(models, network))
+        assert size in ([], ["34", "10"])
     if recipe.teacher is not None:
         zoo.entry(recipe.teacher, dataset, "Linf")
 
@@ -172,6 +175,10 @@ def test_prints():
     assert "epsilon 8/255, step 2/255, normal start" in text
     assert "a tenth after epochs 100, 150 of 200" in text
     assert "teacher     not known" in str(recipes.get("ARD", "cifar10"))
+    assert "average     from epoch 94" in str(recipes.get("SAAD", "cifar100"))
+    assert "student     WideResNet-34-10" in str(
+        recipes.get("TRADES", "cifar10")
+    )
     assert "epsilon 0.031" in str(recipes.get("TRADES", "cifar10"))
     assert "regularizers=[IGDM(weight=20.0" in str(
         recipes.get("IGDM", "cifar100")
@@ -180,7 +187,19 @@ def test_prints():
     assert len(recipes.table("tiny_imagenet").splitlines()) == 3
 
 
+@pytest.mark.parametrize(("name", "dataset"), PAIRS)
+def test_each_prints_whole_sentences(name, dataset):
+    *rows, notes = str(recipes.get(name, dataset)).partition("  source ")
+    assert rows[0].splitlines()[0] == f"{name} on {dataset}"
+    for note in notes.splitlines()[1:]:
+        assert note.startswith("  - ") and note.endswith(".")
+        assert len(note) > 20
+
+
 def test_bad_input():
+    recipe = recipes.get("ARD", "cifar10")
+    with pytest.raises(TypeError, match="`notes` must be a tuple"):
+        dataclasses.replace(recipe, notes="A sentence.")
     with pytest.raises(ValueError, match="must be a pair of"):
         recipes.get("TRADES", "cifar100")
     with pytest.raises(ValueError, match="`epochs` must be at least 1"):

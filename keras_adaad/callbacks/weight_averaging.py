@@ -42,8 +42,8 @@ class StochasticWeightAveraging(keras.callbacks.Callback):
             batches of images, of `(images, labels)`. It is gone through once
             per epoch, so it can't be a generator.
         start_epoch: The first epoch to average, counted from 0. The reference
-            code of SAAD starts at 95 of 200, before the first drop of the
-            learning rate.
+            code of SAAD counts from 1 and starts at 95 of 200, which is 94
+            here, before the first drop of the learning rate.
         filepath: Local path to write to, e.g. `"averaged.keras"`.
 
     Attributes:
@@ -59,7 +59,7 @@ class StochasticWeightAveraging(keras.callbacks.Callback):
     ```python
     averaging = keras_adaad.callbacks.StochasticWeightAveraging(
         keras_adaad.data.load_tfds("cifar10", "train"),
-        start_epoch=95,
+        start_epoch=94,
         filepath="averaged.keras",
     )
     distiller.fit(train_ds, epochs=200, callbacks=[averaging])

@@ -40,7 +40,8 @@ class SAAD(Distiller):
     `w` of its own part of the batch.
 
     The defaults are those of the reference code and its script. It evaluates
-    an average of the student's weights over the epochs from 95 of 200 on.
+    an average of the student's weights over the 95th of 200 epochs on;
+    see `start_epoch=94` of `keras_adaad.callbacks.StochasticWeightAveraging`.
 
     Args:
         teacher: A trained, robust `keras.Model` that returns logits.

@@ -10,6 +10,7 @@ from keras_adaad.models.preact_resnet import (
 from keras_adaad.models.preact_resnet import PreActResNet18 as PreActResNet18
 from keras_adaad.models.resnet import ResNet18 as ResNet18
 from keras_adaad.models.resnet import ResNet34 as ResNet34
+from keras_adaad.models.resnet import ResNet56 as ResNet56
 from keras_adaad.models.wide_resnet import DMWideResNet as DMWideResNet
 from keras_adaad.models.wide_resnet import WideResNet as WideResNet
 from keras_adaad.models.wrapping import logits as logits

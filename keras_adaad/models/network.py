@@ -140,15 +140,17 @@ class Network:
     def channels(self, x):
         return x.shape[self.axis]
 
-    def classifier(self, x, num_classes, layer, name, zero_bias=False):
+    def classifier(
+        self, x, num_classes, layer, name, zero_bias=False, pool_size=None
+    ):
         """Average pooling and the logits: returns the model."""
         if not isinstance(num_classes, int) or num_classes < 2:
             raise ValueError(
                 "Argument `num_classes` must be an integer of at least 2. "
                 f"Received: num_classes={num_classes!r}"
             )
-        fan_in = self.channels(x)
-        x = layers.GlobalAveragePooling2D(data_format=self.data_format)(x)
+        x = self._pool(x, pool_size)
+        fan_in = x.shape[-1]
         outputs = layers.Dense(
             num_classes,
             kernel_initializer=pytorch_initializer(fan_in, num_classes),
@@ -158,6 +160,16 @@ class Network:
             name=_keras_name(layer),
         )(x)
         return keras.Model(self.inputs, outputs, name=name)
+
+    def _pool(self, x, size):
+        data_format = self.data_format
+        if size is None:
+            return layers.GlobalAveragePooling2D(data_format=data_format)(x)
+        x = layers.AveragePooling2D(size, data_format=data_format)(x)
+        if data_format == "channels_last":
+            # In the order of PyTorch's `view`: channel by channel.
+            x = layers.Permute((3, 1, 2))(x)
+        return layers.Reshape((-1,))(x)
 
     def _pad(self, x, size, strides):
         if size == 1 or strides == 1 or not self.symmetric:

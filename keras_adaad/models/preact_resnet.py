@@ -11,6 +11,7 @@ def PreActResNet18(
     num_classes=10,
     bn_before_fc=True,
     out_shortcut=True,
+    pool_size=None,
     mean=None,
     std=None,
     data_format=None,
@@ -26,7 +27,11 @@ def PreActResNet18(
     | --- | --- | --- |
     | `False` | `False` | Wong 2020, Andriushchenko 2020 |
     | `True` | `True` | Rice 2020, Addepalli 2021, SAAD's student |
-    | `False` | `True` | the public `pytorch-cifar` code |
+    | `False` | `True` | the public `pytorch-cifar` code, DGAD |
+
+    DGAD's code for Tiny-ImageNet pools windows of 4x4, of which images of
+    64x64 have four, and so has 2,048 features:
+    `PreActResNet18((64, 64, 3), 200, bn_before_fc=False, pool_size=4)`.
 
     Args:
         input_shape: Shape of an image. Defaults to 32x32 RGB.
@@ -36,6 +41,8 @@ def PreActResNet18(
         out_shortcut: Whether the 1x1 convolution of a shortcut takes the
             activated tensor; otherwise it takes the raw input of its block.
             Defaults to `True`.
+        pool_size: Side of the windows of the average pooling. Defaults to
+            `None`, the whole map, as it is at 32x32 in all variants.
         mean, std: One value per channel, or `None`.
         data_format: "channels_last" or "channels_first", or `None`.
         name: Name of the model.
@@ -60,7 +67,7 @@ def PreActResNet18(
             x = net.add(out, x)
     if bn_before_fc:
         x = net.norm_act(x, "bn")
-    return net.classifier(x, num_classes, "linear", name)
+    return net.classifier(x, num_classes, "linear", name, pool_size=pool_size)
 
 
 def DMPreActResNet18(

@@ -1,6 +1,7 @@
 """ResNet for CIFAR: a 3x3 stem of stride 1 and no max-pooling."""
 
 from keras_adaad.models.network import Network
+from keras_adaad.models.network import trades_initializer
 
 
 def ResNet18(
@@ -68,21 +69,70 @@ def ResNet34(
     return _resnet(net, (3, 4, 6, 3), num_classes, name)
 
 
-def _resnet(net, blocks, num_classes, name):
-    x = net.conv(net.images(), 64, 3, 1, "conv1")
+def ResNet56(
+    input_shape=None,
+    num_classes=10,
+    mean=None,
+    std=None,
+    data_format=None,
+    name="resnet56",
+):
+    """Builds the ResNet-56 of the paper's section on CIFAR.
+
+    [He et al., CVPR 2016](https://arxiv.org/abs/1512.03385), in the form of
+    the public `pytorch-cifar-models` code: three stages of nine blocks with
+    16, 32 and 64 channels, and 1x1 convolutions as shortcuts where these
+    change. B-MTARD has it as its clean teacher.
+
+    Args:
+        input_shape: Shape of an image. Defaults to 32x32 RGB.
+        num_classes: Number of classes. Defaults to `10`.
+        mean, std: One value per channel, or `None`.
+        data_format: "channels_last" or "channels_first", or `None`.
+        name: Name of the model.
+
+    Returns:
+        A `keras.Model` from images in [0, 1] to logits.
+    """
+    net = Network(
+        input_shape, data_format, mean, std, initializer=trades_initializer
+    )
+    return _resnet(
+        net,
+        (9, 9, 9),
+        num_classes,
+        name,
+        filters=16,
+        shortcut="downsample",
+        head="fc",
+    )
+
+
+def _resnet(
+    net,
+    blocks,
+    num_classes,
+    name,
+    filters=64,
+    shortcut="shortcut",
+    head="linear",
+):
+    x = net.conv(net.images(), filters, 3, 1, "conv1")
     x = net.norm_act(x, "bn1")
     for stage, depth in enumerate(blocks):
         for i in range(depth):
             strides = 2 if stage > 0 and i == 0 else 1
-            x = _block(net, x, 64 * 2**stage, strides, f"layer{stage + 1}.{i}.")
-    return net.classifier(x, num_classes, "linear", name)
+            prefix = f"layer{stage + 1}.{i}."
+            width = filters * 2**stage
+            x = _block(net, x, width, strides, prefix, prefix + shortcut)
+    return net.classifier(x, num_classes, head, name)
 
 
-def _block(net, x, filters, strides, name):
+def _block(net, x, filters, strides, name, shortcut_name):
     shortcut = x
     if strides != 1 or net.channels(x) != filters:
-        shortcut = net.conv(x, filters, 1, strides, name + "shortcut.0")
-        shortcut = net.norm(shortcut, name + "shortcut.1")
+        shortcut = net.conv(x, filters, 1, strides, shortcut_name + ".0")
+        shortcut = net.norm(shortcut, shortcut_name + ".1")
     x = net.conv(x, filters, 3, strides, name + "conv1")
     x = net.norm_act(x, name + "bn1")
     x = net.conv(x, filters, 3, 1, name + "conv2")

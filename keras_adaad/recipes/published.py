@@ -102,6 +102,7 @@ ALL = [
         weight_decay=2e-4,
         epsilon=0.031,
         step_size=0.007,
+        student="WideResNet-34-10",
         selection="last epoch",
         source="https://github.com/yaodongyu/TRADES",
         notes=(
@@ -127,15 +128,12 @@ ALL = [
             weight_decay=2e-4,
             start="uniform",
             batch_size=batch_size,
-            student=student,
+            student="MobileNetV2",
             selection="last epoch",
             source="https://github.com/goldblum/AdversariallyRobustDistillation",
-            notes=(NO_SECOND_DROP),
+            notes=(NO_SECOND_DROP,),
         )
-        for dataset, batch_size, student in (
-            ("cifar10", 128, "MobileNetV2"),
-            ("cifar100", 256, None),
-        )
+        for dataset, batch_size in (("cifar10", 128), ("cifar100", 256))
     ),
     *(
         Recipe(
@@ -192,12 +190,21 @@ ALL = [
             },
             selection="by hand, on PGD-20 accuracy on the test set",
             source="https://github.com/zibojia/RSLAD",
-            notes=(teacher,),
+            notes=notes,
             **RSLAD,
         )
-        for dataset, teacher in (
-            ("cifar10", "The teacher is a WideResNet-34-10 from TRADES."),
-            ("cifar100", "The teacher is Gowal's WideResNet-70-16."),
+        for dataset, notes in (
+            ("cifar10", ("The teacher is a WideResNet-34-10 from TRADES.",)),
+            (
+                "cifar100",
+                (
+                    "The teacher is Gowal's WideResNet-70-16.",
+                    "The script normalises the teacher's images with the mean "
+                    "and standard deviation of CIFAR-10, and runs it in "
+                    "float16. The zoo's model normalises with those of "
+                    "CIFAR-100, on which it was trained.",
+                ),
+            ),
         )
     ),
     *(
@@ -212,21 +219,40 @@ ALL = [
                 "reduction": "mean",
                 "scale": SCALES[dataset],
             },
+            selection=selection,
             source=source,
             notes=(
                 "A robust teacher, and a naturally trained `clean_teacher`; "
                 "the code leaves their paths empty.",
                 "The rates of the weights and temperatures drop with the "
                 "learning rate.",
+                *notes[dataset],
             ),
             **RSLAD,
         )
-        for method, temperatures, source in (
-            ("MTARD", {}, "https://github.com/zhaoshiji123/MTARD"),
+        for method, temperatures, selection, source, notes in (
+            (
+                "MTARD",
+                {},
+                "by hand, on PGD-20 accuracy on the test set",
+                "https://github.com/zhaoshiji123/MTARD",
+                {"cifar10": (), "cifar100": ()},
+            ),
             (
                 "BMTARD",
                 {"temperature_rate": 0.001, "max_temperature": 10.0},
+                "best mean of clean and PGD-20 accuracy on the test set",
                 "https://github.com/zhaoshiji123/MTARD-extension",
+                {
+                    "cifar10": (
+                        "The clean teacher is a ResNet-56, "
+                        "`keras_adaad.models.ResNet56`.",
+                    ),
+                    "cifar100": (
+                        "The code has a script for CIFAR-10 alone. The "
+                        "numbers are those of MTARD's script for CIFAR-100.",
+                    ),
+                },
             ),
         )
         for dataset in ("cifar10", "cifar100")
@@ -260,6 +286,8 @@ ALL = [
             drops=(100, 150),
             weight_decay=2e-4,
             student="ResNet18",
+            teacher=teacher,
+            selection="last epoch",
             source=(
                 "https://github.com/Xavaitron/VLM_Distillation, ICLR_IGDM, a "
                 "copy of the authors' code"
@@ -270,16 +298,18 @@ ALL = [
                 "The code divides the epoch by 200, however many there are.",
             ),
         )
-        for dataset, weight, note in (
+        for dataset, weight, teacher, note in (
             (
                 "cifar10",
                 1.0,
+                None,
                 "The weight is that of the authors' later code, "
                 "https://github.com/HongsinLee/saad.",
             ),
             (
                 "cifar100",
                 20.0,
+                "Wang2023Better_WRN-28-10",
                 "The weight is that of the script; the authors' later code, "
                 "https://github.com/HongsinLee/saad, has 10.",
             ),
@@ -302,18 +332,23 @@ ALL = [
             padding=padding,
             student=student,
             selection="last epoch, averaged weights",
-            average_from=95,
+            teacher=teacher,
+            average_from=94,
             source="https://github.com/HongsinLee/saad",
             notes=(
                 "The code ignores its weight decay flag: 2e-4 is written into "
                 "it.",
                 "On CIFAR the teachers are RobustBench models, by name.",
+                "The code counts epochs from 1: its average begins at 95.",
             ),
         )
-        for dataset, igdm_weight, padding, student in (
-            ("cifar10", 1.0, 4, "ResNet18"),
-            ("cifar100", 10.0, 4, None),
-            ("tiny_imagenet", 10.0, 8, "PreActResNet18"),
+        for dataset, igdm_weight, padding, student, teacher in (
+            (
+                *("cifar10", 1.0, 4, "ResNet18"),
+                "Gowal2021Improving_28_10_ddpm_100m",
+            ),
+            ("cifar100", 10.0, 4, "ResNet18", None),
+            ("tiny_imagenet", 10.0, 8, "PreActResNet18", None),
         )
     ),
 ]

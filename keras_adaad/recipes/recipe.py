@@ -38,7 +38,8 @@ class Recipe:
         momentum: Of PyTorch's SGD, as is the next.
         weight_decay: The coupled one; see `keras_adaad.optimizers.CoupledSGD`.
         padding: Zero pixels on each side before the random crop.
-        student: Name of the network in `keras_adaad.models`.
+        student: Name of the network in `keras_adaad.models`, with depth and
+            width where it has them: `"WideResNet-34-10"`.
         teacher: Id of the teacher in RobustBench.
         selection: Which epoch's student is the result.
         average_from: The first epoch of stochastic weight averaging, counted
@@ -82,6 +83,15 @@ class Recipe:
     selection: str | None = None
     average_from: int | None = None
     notes: tuple = ()
+
+    def __post_init__(self):
+        for name in ("drops", "notes"):
+            value = getattr(self, name)
+            if not isinstance(value, tuple):
+                raise TypeError(
+                    f"Argument `{name}` must be a tuple, such as `(value,)`. "
+                    f"Received: {name}={value!r}"
+                )
 
     def attack(self, epsilon=None, seed=None):
         """Returns the attack of the recipe.

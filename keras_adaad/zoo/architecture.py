@@ -1,6 +1,9 @@
 """Which network a checkpoint holds, from the names and shapes in it."""
 
+import math
 import re
+
+import keras
 
 from keras_adaad import models
 from keras_adaad.models.network import to_be_loaded
@@ -59,7 +62,8 @@ def infer(arrays, architecture=None, **arguments):
     """
     if architecture is None:
         architecture = _architecture(arrays)
-    found = {**_sizes(arrays, architecture), **normalization(arrays)}
+    sizes = _sizes(arrays, architecture, arguments.get("data_format"))
+    found = {**sizes, **normalization(arrays)}
     arguments = {**found, **arguments}
     for argument in _NEEDED.get(architecture, ()):
         if argument not in arguments:
@@ -86,16 +90,20 @@ def _architecture(arrays):
     if "bn1.weight" not in arrays:
         return "PreActResNet18"
     blocks = tuple(_count(arrays, rf"layer{i}\.(\d+)\.") for i in (1, 2, 3, 4))
-    depths = {(2, 2, 2, 2): "ResNet18", (3, 4, 6, 3): "ResNet34"}
+    depths = {
+        (2, 2, 2, 2): "ResNet18",
+        (3, 4, 6, 3): "ResNet34",
+        (9, 9, 9, 0): "ResNet56",
+    }
     if blocks not in depths:
         raise ValueError(
             "The checkpoint holds a ResNet with blocks other than those of "
-            f"ResNet18 and ResNet34. Received: {blocks} blocks"
+            f"ResNet18, ResNet34 and ResNet56. Received: {blocks} blocks"
         )
     return depths[blocks]
 
 
-def _sizes(arrays, architecture):
+def _sizes(arrays, architecture, data_format):
     sizes = {}
     for head in ("linear", "fc", "logits"):
         if f"{head}.weight" in arrays:
@@ -112,6 +120,17 @@ def _sizes(arrays, architecture):
             sizes["width"] = arrays[first].shape[0] // 16
     if architecture == "PreActResNet18":
         sizes["bn_before_fc"] = "bn.weight" in arrays
+        features = arrays["linear.weight"].shape[1]
+        if features > 512:
+            # Windows of 4x4 were pooled, each of 32x32 pixels of the image.
+            sizes["pool_size"] = 4
+            side = 32 * math.isqrt(features // 512)
+            data_format = data_format or keras.config.image_data_format()
+            sizes["input_shape"] = (
+                (side, side, 3)
+                if data_format == "channels_last"
+                else (3, side, side)
+            )
     return sizes
 
 

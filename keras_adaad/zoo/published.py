@@ -46,7 +46,7 @@ class _Net:
         name = arguments.get("activation", "silu")
         self.dm_act = getattr(functional, name)
 
-    def ResNet18(self, x):
+    def ResNet18(self, x, shortcut="shortcut", head="linear"):
         relu = self.functional.relu
         x = relu(self.norm(self.conv(x, "conv1", 1, 1), "bn1"))
         for p, stride in self.blocks(r"layer(\d)\.(\d+)\."):
@@ -54,13 +54,16 @@ class _Net:
                 self.norm(self.conv(x, p + "conv1", stride, 1), p + "bn1")
             )
             out = self.norm(self.conv(out, p + "conv2", 1, 1), p + "bn2")
-            if self.has(p + "shortcut.0"):
-                x = self.conv(x, p + "shortcut.0", stride)
-                x = self.norm(x, p + "shortcut.1")
+            if self.has(f"{p}{shortcut}.0"):
+                x = self.conv(x, f"{p}{shortcut}.0", stride)
+                x = self.norm(x, f"{p}{shortcut}.1")
             x = relu(out + x)
-        return self.linear(x, "linear")
+        return self.linear(x, head)
 
     ResNet34 = ResNet18
+
+    def ResNet56(self, x):
+        return self.ResNet18(x, "downsample", "fc")
 
     def PreActResNet18(self, x):
         relu = self.functional.relu
@@ -75,6 +78,9 @@ class _Net:
             x = out + x
         if self.arguments["bn_before_fc"]:
             x = relu(self.norm(x, "bn"))
+        if size := self.arguments.get("pool_size"):
+            # What is left of the map becomes features, on a map of 1x1.
+            x = self.functional.avg_pool2d(x, size).flatten(1)[..., None, None]
         return self.linear(x, "linear")
 
     def MobileNetV2(self, x):

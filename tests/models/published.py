@@ -131,6 +131,67 @@ class Inverted(nn.Module):
         return out + self.shortcut(x) if self.stride == 1 else out
 
 
+class PooledPreActResNet(nn.Module):
+    """DGAD's for Tiny-ImageNet: what 4x4 pooling leaves is flattened."""
+
+    def __init__(self, num_classes=10):
+        super().__init__()
+        self.net = preact_resnet(
+            "PreActBlock", num_classes, bn_before_fc=False, out_shortcut=True
+        )
+        self.net.linear = nn.Linear(2048, num_classes)
+
+    def forward(self, x):
+        x = self.net.conv1(x)
+        for stage in (1, 2, 3, 4):
+            x = getattr(self.net, f"layer{stage}")(x)
+        return self.net.linear(F.avg_pool2d(x, 4).flatten(1))
+
+    def state_dict(self):
+        return self.net.state_dict()
+
+
+class CifarResNet(nn.Module):
+    """The ResNet-56 of `pytorch-cifar-models`."""
+
+    def __init__(self, num_classes=10):
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, 16, 3, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(16)
+        self.layer1 = self.stage(16, 16, 1)
+        self.layer2 = self.stage(16, 32, 2)
+        self.layer3 = self.stage(32, 64, 2)
+        self.fc = nn.Linear(64, num_classes)
+
+    def stage(self, channels, filters, stride):
+        rest = [Basic(filters, filters, 1) for _ in range(8)]
+        return nn.Sequential(Basic(channels, filters, stride), *rest)
+
+    def forward(self, x):
+        x = F.relu(self.bn1(self.conv1(x)))
+        x = self.layer3(self.layer2(self.layer1(x)))
+        return self.fc(F.adaptive_avg_pool2d(x, 1).flatten(1))
+
+
+class Basic(nn.Module):
+    def __init__(self, channels, filters, stride):
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels, filters, 3, stride, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(filters)
+        self.conv2 = nn.Conv2d(filters, filters, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(filters)
+        self.downsample = None
+        if stride != 1 or channels != filters:
+            self.downsample = nn.Sequential(
+                nn.Conv2d(channels, filters, 1, stride, bias=False),
+                nn.BatchNorm2d(filters),
+            )
+
+    def forward(self, x):
+        out = self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x)))))
+        return F.relu(out + (self.downsample(x) if self.downsample else x))
+
+
 def randomized(net, seed=0):
     """Gives BatchNorm statistics, and a scale and a shift, of their own."""
     generator = torch.Generator().manual_seed(seed)

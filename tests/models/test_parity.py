@@ -18,6 +18,7 @@ CASES = {
         models.ResNet34,
         lambda classes: published.resnet([3, 4, 6, 3], classes),
     ),
+    "resnet56": (models.ResNet56, published.CifarResNet),
     "preact, raw shortcut": (
         lambda **a: models.PreActResNet18(
             bn_before_fc=False, out_shortcut=False, **a
@@ -60,6 +61,7 @@ CASES = {
 PARAMETERS = {
     "resnet18": (11_173_962, 11_220_132),
     "resnet34": (21_282_122, 21_328_292),
+    "resnet56": (855_770, 861_620),
     "preact, raw shortcut": (11_171_146, 11_217_316),
     "preact, V2": (11_172_170, 11_218_340),
     "dm preact": (12_548_426, 12_594_596),
@@ -136,6 +138,26 @@ def test_other_sizes(case, size):
     expected = adaptive(net, x)
     found = keras_logits(model, x, "channels_last")
     assert difference(found, expected) < 1
+
+
+@pytest.mark.parametrize("data_format", FORMATS)
+def test_pooling_of_windows(data_format):
+    """DGAD's network for Tiny-ImageNet has a head of 2,048."""
+    net = published.randomized(published.PooledPreActResNet(200))
+    model = converted(
+        models.PreActResNet18,
+        net,
+        input_shape=(64, 64, 3)
+        if data_format == "channels_last"
+        else (3, 64, 64),
+        num_classes=200,
+        bn_before_fc=False,
+        pool_size=4,
+        data_format=data_format,
+    )
+    x = images(64, 2)
+    found = keras_logits(model, x, data_format)
+    assert difference(found, logits(net, x)) < 1
 
 
 def adaptive(net, x):

@@ -94,6 +94,15 @@ def test_parity_check_knows_each_network(architecture):
     )
 
 
+def test_parity_check_knows_the_pooling():
+    net = published.randomized(published.PooledPreActResNet())
+    arrays = {k: v.numpy() for k, v in net.state_dict().items()}
+    arguments = {"bn_before_fc": False, "out_shortcut": True, "pool_size": 4}
+    x = images(64, 2)
+    found = parity.published_logits(arrays, "PreActResNet18", arguments, x)
+    np.testing.assert_allclose(found, logits(net, x), rtol=1e-4, atol=1e-5)
+
+
 def test_convert_needs_a_file(capsys):
     with pytest.raises(SystemExit):
         run("convert", "--name", "Standard", "--output", "net.keras")

@@ -80,6 +80,7 @@ def test_wrong_constants_in_the_file_are_not_taken(save):
 INFERRED = {
     "ResNet18": (lambda: published.resnet([2, 2, 2, 2], 7), {}),
     "ResNet34": (lambda: published.resnet([3, 4, 6, 3]), {}),
+    "ResNet56": (lambda: published.CifarResNet(7), {}),
     "PreActResNet18": (
         lambda: published.preact_resnet("PreActBlock", 7),
         {"out_shortcut": False},
@@ -101,6 +102,16 @@ def test_architecture_is_read_from_the_file(architecture, save):
     path = save({"net": net.state_dict(), "acc": 0.5, "epoch": 3})
     model = zoo.load_checkpoint(path, **arguments)
     assert_same_logits(model, net)
+
+
+def test_pooling_is_read_from_the_file(save):
+    net = published.randomized(published.PooledPreActResNet(7))
+    path = save({"net": net.state_dict()})
+    model = zoo.load_checkpoint(path, out_shortcut=True)
+    assert model.input_shape == (None, 64, 64, 3)
+    x = images(64, 2)
+    found = keras_logits(model, x, "channels_last")
+    assert difference(found, logits(net, x)) < 1
 
 
 def test_normalisation_in_the_file_is_used(save):
