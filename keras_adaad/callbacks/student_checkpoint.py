@@ -20,8 +20,12 @@ class StudentCheckpoint(keras.callbacks.ModelCheckpoint):
         filepath: Where to write, e.g. `"student.keras"`, or
             `"student.weights.h5"` with `save_weights_only=True`.
         monitor: Log to watch. Defaults to `"val_robust_accuracy"`.
-        mode: `"max"`, `"min"` or `"auto"`. Defaults to `"max"`.
-        **kwargs: Other arguments of `keras.callbacks.ModelCheckpoint`.
+        mode: `"max"`, `"min"` or `"auto"`, which is `"min"` for a loss and
+            `"max"` for anything else. Defaults to `"auto"`.
+        **kwargs: Other arguments of `keras.callbacks.ModelCheckpoint`. With
+            `save_best_only=True` a run that goes on after it was killed knows
+            nothing of its best epoch before, unless
+            `initial_value_threshold` says how good it was.
 
     Raises:
         ValueError: If `fit` trains a model that has no student.
@@ -38,8 +42,10 @@ class StudentCheckpoint(keras.callbacks.ModelCheckpoint):
     """
 
     def __init__(
-        self, filepath, monitor="val_robust_accuracy", mode="max", **kwargs
+        self, filepath, monitor="val_robust_accuracy", mode="auto", **kwargs
     ):
+        if mode == "auto":
+            mode = "min" if monitor.endswith("loss") else "max"
         super().__init__(filepath, monitor=monitor, mode=mode, **kwargs)
 
     def set_model(self, model):

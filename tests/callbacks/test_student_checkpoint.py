@@ -56,6 +56,26 @@ def test_the_student_of_a_batch(batch, tmp_path):
         )
 
 
+@pytest.mark.parametrize(
+    "monitor, best", [("val_loss", 1), ("val_pgd_accuracy", 2)]
+)
+def test_the_best_of_a_loss_is_the_smallest(monitor, best, batch, tmp_path):
+    weights = []
+
+    class Scores(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            logs[monitor] = (0.2, 0.1, 0.3)[epoch]
+            weights.append(self.model.student.get_weights())
+
+    path = tmp_path / "student.keras"
+    checkpoint = StudentCheckpoint(path, monitor, save_best_only=True)
+    pgdat(networks.dense_net()).fit(
+        *batch, epochs=3, verbose=0, callbacks=[Scores(), checkpoint]
+    )
+    saved = keras.models.load_model(path).get_weights()
+    networks.assert_same(saved, weights[best])
+
+
 def test_nothing_is_left_of_a_file_that_fails(batch, tmp_path, monkeypatch):
     student = networks.dense_net()
     checkpoint = StudentCheckpoint(tmp_path / "student.keras", monitor="loss")
