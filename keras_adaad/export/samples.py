@@ -55,6 +55,11 @@ def noise(input_range, shape, dtype):
     return generator.uniform(*input_range, size).astype(dtype)
 
 
+def of_other_size(batch):
+    """Returns a batch of another size, with the first element of a batch."""
+    return batch[:1] if len(batch) > 1 else np.repeat(batch, 2, axis=0)
+
+
 def _fits(shape, expected):
     return len(shape) == len(expected) and all(
         length in (None, received)

@@ -19,6 +19,7 @@ from keras_adaad.export.formats import format_of
 from keras_adaad.export.samples import as_input
 from keras_adaad.export.samples import input_of
 from keras_adaad.export.samples import noise
+from keras_adaad.export.samples import of_other_size
 from keras_adaad.models import with_dtype
 
 # How far the logits of a file may be from the student's, as a share of the
@@ -166,16 +167,14 @@ def check_same(expected, found, tolerance, path):
 
     Args:
         expected: The student's, of shape `(num_images, num_classes)`.
-        found: The file's on the same images, and on the first image alone.
+        found: The file's on the same images, and on the first one in a batch
+            of another size.
         tolerance: Share of the largest logit by which they may differ.
         path: Where the file was to be, for the message.
     """
     scale = np.abs(expected).max()
-    batch, alone = found
-    for logits, right, what in (
-        (batch, expected, "on a batch"),
-        (alone, expected[:1], "on one image alone"),
-    ):
+    batch, other = found
+    for logits, right in ((batch, expected), (other, of_other_size(expected))):
         if logits.shape == right.shape:
             apart = np.abs(logits - right).max()
             if apart <= tolerance * scale:  # Not so of NaN.
@@ -184,12 +183,12 @@ def check_same(expected, found, tolerance, path):
         else:
             differ = f"shape {logits.shape} in place of {right.shape}"
         raise RuntimeError(
-            f"The file {path.name!r} was not kept: what it computes {what} "
-            "is not what the student computes. The student may be random or "
-            "depend on the batch in inference mode, or use an operation that "
-            "is converted wrongly; with `calibration_images`, their range may "
-            f"be too small for `images`. Received: {differ}, where "
-            f"{tolerance * scale:.2g} is allowed"
+            f"The file {path.name!r} was not kept: on a batch of {len(right)} "
+            "it does not compute what the student computes. The student may "
+            "be random or depend on the batch in inference mode, or use an "
+            "operation that is converted wrongly; with `calibration_images`, "
+            "their range may be too small for `images`. Received: "
+            f"{differ}, where {tolerance * scale:.2g} is allowed"
         )
 
 
@@ -251,7 +250,7 @@ def _write(student, path, images, calibration_images):
     except Exception as error:
         raise RuntimeError(
             f"The student could not be written as {path.name!r}, or its "
-            "runtime does not run the file on a batch and on one image: the "
+            "runtime does not run the file on batches of two sizes: the "
             "format may lack an operation that the student uses, or the "
             "student's batch size is fixed. "
             f"Received: {type(error).__name__}: {str(error)[-2000:]}"
@@ -292,4 +291,4 @@ def _write_in_a_process(student, path, images, calibration_images):
             f"student's batch size is fixed. Received: {reason[-2000:]}"
         ) from error
     with np.load(folder / "logits.npz") as logits:
-        return logits["batch"], logits["alone"]
+        return logits["batch"], logits["other"]

@@ -20,6 +20,7 @@ from keras_adaad.export.exported import as_dtype
 from keras_adaad.export.exported import load_exported
 from keras_adaad.export.formats import format_of
 from keras_adaad.export.samples import input_of
+from keras_adaad.export.samples import of_other_size
 
 
 def write_and_run(student, path, images, calibration_images=None):
@@ -32,7 +33,8 @@ def write_and_run(student, path, images, calibration_images=None):
         calibration_images: See `export_student`.
 
     Returns:
-        The logits of the images, and of the first image alone.
+        The logits of the images, and of the first one in a batch of another
+        size.
     """
     shape, dtype = input_of(student)
     shape = (None, *(images.shape if shape is None else shape)[1:])
@@ -44,7 +46,7 @@ def write_and_run(student, path, images, calibration_images=None):
     }
     write[format_of(path)](student, str(path), spec)
     deployed = load_exported(path)
-    return deployed(images), deployed(images[:1])
+    return deployed(images), deployed(of_other_size(images))
 
 
 # Each says `training=False`. Otherwise a layer's default would hold, and layers
@@ -143,8 +145,8 @@ def main(path):
         safe_mode=False,
     )
     with np.load(folder / "images.npz") as images:
-        batch, alone = write_and_run(student, pathlib.Path(path), **images)
-    np.savez(folder / "logits.npz", batch=batch, alone=alone)
+        batch, other = write_and_run(student, pathlib.Path(path), **images)
+    np.savez(folder / "logits.npz", batch=batch, other=other)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from keras import ops
 import keras_adaad
 from keras_adaad.export import export_student
 from keras_adaad.export import load_exported
+from keras_adaad.export.samples import of_other_size
 from keras_adaad.export.student import check_same
 from tests import networks
 
@@ -216,6 +217,11 @@ def of_four_images():
     return keras.Model(inputs, layers.Dense(4)(ops.reshape(inputs, (4, -1))))
 
 
+def of_one_image():
+    inputs = keras.Input(batch_shape=(1, *networks.SHAPE))
+    return keras.Model(inputs, layers.Dense(4)(ops.reshape(inputs, (1, -1))))
+
+
 def recurrent():
     inputs = keras.Input((8, 8))
     return keras.Model(inputs, layers.Dense(4)(layers.LSTM(5)(inputs)))
@@ -225,10 +231,15 @@ def recurrent():
 @pytest.mark.parametrize(
     "make, name, message",
     [
-        (random_student, "student", "not what the student computes.*random"),
+        (
+            random_student,
+            "student",
+            "does not compute what.*random",
+        ),
         (random_student, "student.onnx", "does not run.*operation"),
         (of_four_images, "student", "does not run.*batch size is fixed"),
         (of_four_images, "student.onnx", "does not run.*batch size is fixed"),
+        (of_one_image, "student", "does not run.*batch size is fixed"),
         # LiteRT has no lists: the converter takes TensorFlow's for them.
         (recurrent, "student.tflite", "does not run.*operation.*Flex"),
         (lambda: quantized("float8"), "student.onnx", "float8"),
@@ -257,17 +268,19 @@ def test_no_file_that_is_another_network(make, name, message, tmp_path):
         (lambda x: np.repeat(x, 2, axis=0), 0.5, "shape"),
     ],
 )
-@pytest.mark.parametrize("alone", [False, True])
-def test_the_comparison(found, tolerance, message, alone, tmp_path):
+@pytest.mark.parametrize("which, size", [(0, 3), (1, 1), (1, 2)])
+def test_the_comparison(found, tolerance, message, which, size, tmp_path):
     expected = np.arange(-6.0, 6.0).reshape(3, 4)[::-1]
-    logits = [expected, expected[:1]]
-    logits[alone] = found(logits[alone])
+    if size == 2:  # Of one image, two are another size.
+        expected = expected[:1]
+    logits = [expected, of_other_size(expected)]
+    assert len(logits[which]) == size
+    logits[which] = found(logits[which])
     arguments = expected, logits, tolerance, tmp_path / "student.onnx"
     if message is None:
         check_same(*arguments)
     else:
-        where = "on one image alone" if alone else "on a batch"
-        message = re.compile(f"{where}.*{message}", re.DOTALL)
+        message = re.compile(f"a batch of {size}.*{message}", re.DOTALL)
         with pytest.raises(RuntimeError, match=message):
             check_same(*arguments)
 
