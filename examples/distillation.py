@@ -281,6 +281,8 @@ def load_data(experiment, arguments):
         training=True,
         padding=experiment.recipe.padding,
         seed=arguments.seed,
+        # A batch is split among the devices.
+        drop_remainder=arguments.devices > 1,
         **extra,
     )
     validation = experiment.load(

@@ -20,19 +20,33 @@ class Batches:
         batch_size: Number of images per batch.
         augmentation: An `Augmentation`, or `None` for the images as they are,
             in their order.
+        drop_remainder: Whether to leave out a last batch that is not full.
     """
 
-    def __init__(self, images, labels, batch_size, augmentation):
+    def __init__(
+        self, images, labels, batch_size, augmentation, drop_remainder=False
+    ):
         self.images = images
         self.labels = labels
         self.batch_size = batch_size
         self.augmentation = augmentation
+        self.drop_remainder = drop_remainder
 
     def __len__(self):
-        if self.augmentation is None:
-            return -(-len(self.images) // self.batch_size)
-        num_own = len(self.images) - self.augmentation.num_extra
-        return num_own // self.batch_size
+        full, rest = divmod(self._num_own(), self.batch_size)
+        return full + (rest > 0 and not self.drop_remainder)
+
+    def last_size(self):
+        """Returns the number of images in the last batch."""
+        rest = self._num_own() % self.batch_size
+        filled = self.augmentation and self.augmentation.extra_per_batch
+        if rest == 0 or self.drop_remainder or filled:
+            return self.batch_size
+        return rest
+
+    def _num_own(self):
+        extra = self.augmentation.num_extra if self.augmentation else 0
+        return len(self.images) - extra
 
     def batch(self, epoch, index):
         """Returns batch `index` of an epoch, `(images, labels)` or images."""
@@ -48,11 +62,13 @@ class Batches:
                 self.batch_size,
                 int(epoch),
             )
-            rows = plan.rows[index]
+            last = index == len(self) - 1
+            size = self.last_size() if last else self.batch_size
+            rows = plan.rows[index][:size]
             images = crop_and_flip(
                 self.images[rows],
-                plan.corners[index],
-                plan.flips[index],
+                plan.corners[index][:size],
+                plan.flips[index][:size],
                 self.augmentation.padding,
             )
         images = to_unit_range(images)
@@ -78,7 +94,7 @@ class Augmentation(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """The draws of an epoch, an entry for each place in each batch."""
+    """The draws of an epoch, an entry for each place in each full batch."""
 
     rows: np.ndarray
     corners: np.ndarray

@@ -21,17 +21,22 @@ def load_arrays(
     padding=4,
     flip=True,
     seed=0,
+    drop_remainder=False,
     extra=None,
     extra_fraction=0.7,
     pipeline=None,
 ):
     """Makes a data set for `fit` or `evaluate` from images in memory.
 
-    In training the images are shuffled, a last batch that is not full is left
-    out, and the papers' augmentation is applied: zero padding, a random crop
-    to the original size, and a random horizontal flip. All of it follows from
-    the seed and the epoch; see `keras_adaad.data.SetEpoch`. `fit` has nothing
-    left to shuffle: pass it `shuffle=False`.
+    In training the images are shuffled, and the papers' augmentation is
+    applied: zero padding, a random crop to the original size, and a random
+    horizontal flip. All of it follows from the seed and the epoch; see
+    `keras_adaad.data.SetEpoch`. `fit` has nothing left to shuffle: pass it
+    `shuffle=False`.
+
+    `len` of the data set is the number of batches, `steps_per_epoch` of a
+    learning rate schedule. The last batch has what is left over: of 50,000
+    images in batches of 128, the 391st has 80, as in the papers' code.
 
     Args:
         x: Images, of shape `(num_images, height, width, channels)`: uint8, or
@@ -45,12 +50,17 @@ def load_arrays(
             Defaults to `4`, for 32x32 images.
         flip: Whether half of the images are flipped. Defaults to `True`.
         seed: Integer that decides order and augmentation. Defaults to `0`.
+        drop_remainder: Whether a training epoch leaves out a last batch that
+            is not full. Several devices may need it, where the batch must
+            divide between them, and it saves JAX and XLA the compilation for
+            a second batch size. Defaults to `False`.
         extra: Path of an `.npz` file of more training images, e.g. generated
             ones: `image`, uint8, of the size of `x`, and maybe `label`.
             Without `label` the batches are images alone, which is all that
             AdaAD needs. Defaults to `None`.
         extra_fraction: Share of each training batch that is from `extra`, in
-            [0, 1). An epoch keeps its number of batches. Defaults to `0.7`.
+            [0, 1). An epoch keeps its number of batches, and all are full.
+            Defaults to `0.7`.
         pipeline: `"tf.data"` for a `tf.data.Dataset`, `"py_dataset"` for a
             `keras.utils.PyDataset`, which needs no TensorFlow. Both yield the
             same batches. Defaults to `None`: `tf.data` where TensorFlow is
@@ -59,7 +69,7 @@ def load_arrays(
     Returns:
         A finite data set of batches `(images, labels)`, or of images alone:
         float32 in [0, 1] of shape `(batch_size, height, width, channels)`,
-        and int32 of shape `(batch_size,)`.
+        and int32 of shape `(batch_size,)`. The last batch may be smaller.
 
     Raises:
         TypeError: If an argument has the wrong type.
@@ -80,11 +90,11 @@ def load_arrays(
     seed = checks.check_integer("seed", seed, minimum=0)
     augmentation = None
     if training:
-        if batch_size > len(images):
+        if drop_remainder and batch_size > len(images):
             raise ValueError(
-                "Argument `batch_size` is larger than the data set, and a "
-                "training batch must be full. Make it smaller. Received: "
-                f"batch_size={batch_size}, and {len(images)} images"
+                "Argument `batch_size` is larger than the data set, and "
+                "`drop_remainder=True` leaves no batch. Make it smaller. "
+                f"Received: batch_size={batch_size}, and {len(images)} images"
             )
         augmentation = Augmentation(seed, padding, bool(flip))
     if extra is not None:
@@ -98,7 +108,13 @@ def load_arrays(
             num_extra=num_extra,
             extra_per_batch=extra_per_batch(extra_fraction, batch_size),
         )
-    batches = Batches(images, labels, batch_size, augmentation)
+    batches = Batches(
+        images,
+        labels,
+        batch_size,
+        augmentation,
+        drop_remainder=training and bool(drop_remainder),
+    )
     return make_dataset(batches, pipeline)
 
 

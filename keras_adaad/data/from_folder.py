@@ -46,8 +46,9 @@ def load_folder(
             call, so that it has all classes. Defaults to `"train"`.
         batch_size: Number of images per batch. Defaults to `128`.
         training: Whether to shuffle and augment. Defaults to `False`.
-        **options: `padding`, `flip`, `seed`, `extra`, `extra_fraction` and
-            `pipeline`; see `keras_adaad.data.load_arrays`.
+        **options: `padding`, `flip`, `seed`, `drop_remainder`, `extra`,
+            `extra_fraction` and `pipeline`; see
+            `keras_adaad.data.load_arrays`.
 
     Returns:
         A finite data set, as of `keras_adaad.data.load_arrays`.

@@ -35,8 +35,9 @@ def load_tfds(
         data_dir: Where TFDS keeps its data sets. Defaults to TFDS's own place.
         download: Whether to download and prepare the data set where it is not
             in `data_dir`. Defaults to `False`.
-        **options: `padding`, `flip`, `seed`, `extra`, `extra_fraction` and
-            `pipeline`; see `keras_adaad.data.load_arrays`.
+        **options: `padding`, `flip`, `seed`, `drop_remainder`, `extra`,
+            `extra_fraction` and `pipeline`; see
+            `keras_adaad.data.load_arrays`.
 
     Returns:
         A finite data set, as of `keras_adaad.data.load_arrays`.

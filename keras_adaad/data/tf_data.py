@@ -31,7 +31,7 @@ def make_tf_dataset(batches, next_pass):
     tf = import_tensorflow()
     example = batches.batch(0, 0)
     arrays = tf.nest.flatten(example)
-    full = batches.augmentation is not None
+    full = batches.last_size() == batches.batch_size
     size = batches.batch_size if full else None
 
     def begin():

@@ -9,7 +9,8 @@ from keras_adaad import checks
 
 _FIX = (
     "Choose a batch size and a number of images that leave no such batch, or "
-    "drop the last one: `dataset.batch(batch_size, drop_remainder=True)`, or "
+    "drop the last one: `drop_remainder=True` of a loader of "
+    "`keras_adaad.data` or of `dataset.batch`, or "
     "`x[: len(x) // batch_size * batch_size]`."
 )
 

@@ -55,7 +55,7 @@ class Recipe:
     recipe = keras_adaad.recipes.get("ARD", "cifar10")
     print(recipe)
     distiller = keras_adaad.ARD(teacher, student, **recipe.arguments())
-    distiller.compile(recipe.optimizer(steps_per_epoch=391))
+    distiller.compile(recipe.optimizer(steps_per_epoch=len(train_ds)))
     distiller.fit(train_ds, epochs=recipe.epochs)
     ```
     """
@@ -133,7 +133,8 @@ class Recipe:
         """Returns the optimizer, with the learning rate's schedule.
 
         Args:
-            steps_per_epoch: Number of batches in an epoch.
+            steps_per_epoch: Number of batches in an epoch: `len` of the data
+                set. In the papers' code it counts a last one that isn't full.
             epochs: Another number of epochs; the drops keep their share of it.
 
         Returns:

@@ -91,6 +91,42 @@ def test_training_images_are_crops():
     assert 0.4 < flips.mean() < 0.6
 
 
+@pytest.mark.parametrize("pipeline", PIPELINES)
+def test_the_last_batch_has_what_is_left(images, pipeline):
+    x, _ = images
+    sizes = {False: [32, 32, 6], True: [32, 32]}
+    for drop, expected in sizes.items():
+        dataset = data.load_arrays(
+            *(x, np.arange(70), 32, True),
+            drop_remainder=drop,
+            pipeline=pipeline,
+        )
+        assert len(dataset) == len(expected)
+        rows = [labels for _, labels in batches(dataset)]
+        assert [len(labels) for labels in rows] == expected
+        seen = np.concatenate(rows)
+        assert len(set(seen)) == sum(expected)
+    small = data.load_arrays(x[:5], None, 32, True, pipeline=pipeline)
+    assert [len(batch) for (batch,) in batches(small)] == [5]
+    # Evaluation leaves nothing out.
+    dataset = data.load_arrays(x, None, 32, drop_remainder=True)
+    assert len(data.to_arrays(dataset)) == 70
+
+
+@pytest.mark.parametrize(("size", "drop"), [(10, False), (32, True)])
+def test_full_batches_have_a_static_size(images, size, drop):
+    dataset = data.load_arrays(
+        *(*images, size, True), drop_remainder=drop, pipeline="tf.data"
+    )
+    assert dataset.element_spec[0].shape == (size, 32, 32, 3)
+
+
+def test_cifar_has_391_steps():
+    x = np.broadcast_to(np.zeros((1, 1, 1, 1), "uint8"), (50_000, 1, 1, 1))
+    dataset = data.load_arrays(x, training=True, pipeline="py_dataset")
+    assert len(dataset) == 391 and len(dataset[390]) == 80
+
+
 def test_options_of_the_augmentation(images):
     x, y = images
     plain = data.load_arrays(
@@ -115,7 +151,7 @@ def test_seed_epoch_and_position_decide(images):
         )
 
     first, second = (load(pipeline) for pipeline in PIPELINES)
-    assert len(first) == len(second) == 4
+    assert len(first) == len(second) == 5
     for epoch in (5, 0, 2):
         assert_same(batches(first, epoch), batches(second, epoch))
         assert_same(batches(first, epoch), batches(load("tf.data"), epoch))
@@ -199,7 +235,7 @@ def test_extra_images(images, tmp_path):
         extra=path,
         extra_fraction=0.7,
     )
-    assert len(dataset) == 3
+    assert len(dataset) == 4
     places, drawn = [], []
     for batch, labels in batches(dataset):
         extra = labels >= 100
@@ -209,7 +245,8 @@ def test_extra_images(images, tmp_path):
         assert (batch[~extra].max((1, 2, 3)) >= 60 / 255).all()
         places.append(extra)
         drawn.extend(labels)
-    assert len(set(drawn)) == 60
+    # Of 70 own images, in four batches of six.
+    assert len(set(drawn)) == 24 + 50
     # Not all at one end: devices split a batch.
     assert (np.diff(places, axis=1) != 0).sum(1).min() > 1
 
@@ -231,7 +268,7 @@ def test_extra_images_without_labels(images, tmp_path, caplog):
     (batch,) = batches(dataset)[0]
     assert batch.shape == (20, 32, 32, 3)
     assert "no labels" in caplog.text
-    assert len(data.to_arrays(dataset)) == 60
+    assert len(data.to_arrays(dataset)) == 80
 
 
 @pytest.mark.parametrize(
@@ -243,7 +280,10 @@ def test_extra_images_without_labels(images, tmp_path, caplog):
         ("`y` must be a class index for each", {"y": np.zeros(9, int)}),
         ("`y` must be class indices", {"y": np.zeros(70)}),
         ("`y` must be class indices", {"y": np.full(70, -1)}),
-        ("`batch_size` is larger", {"batch_size": 71}),
+        (
+            "`batch_size` is larger",
+            {"batch_size": 71, "drop_remainder": True},
+        ),
         ("`batch_size` must be at least 1", {"batch_size": 0}),
         ("`padding` must be at least 0", {"padding": -1}),
         ("`seed` must be at least 0", {"seed": -1}),

@@ -74,7 +74,11 @@ def test_tfds_is_the_same_in_both_formats(cifar10):
         ("incompatible with 200", ("cifar10", "train[:999]"), {}),
         ("`download=True`", ("cifar100", "train"), {}),
         ("cifar", ("cifar11", "train"), {}),
-        ("`batch_size` is larger", ("cifar10", "test", 51, True), {}),
+        (
+            "`batch_size` is larger",
+            ("cifar10", "test", 51, True),
+            {"drop_remainder": True},
+        ),
         ("`padding`", ("cifar10", "test", 5, True), {"padding": -4}),
     ],
 )
