@@ -249,7 +249,7 @@ class Attack:
                 ops.argmax(predicted, axis=-1), "int32"
             ) != label_indices(y, predicted)
             values = self.values(y, target, predicted)
-            if len(values.shape) == 0:
+            if not _is_per_sample(values, predicted):
                 raise _averaged(values)
             return values, fooled
 
@@ -340,6 +340,11 @@ class Attack:
         """Returns `noise` with its axis of rounds, or raises."""
         rounds = self.restarts if rounds is None else rounds
         noise = np.asarray(noise, "float32")
+        if not np.isfinite(noise).all():
+            raise ValueError(
+                "Argument `noise` must hold finite numbers. Received: "
+                f"{(~np.isfinite(noise)).sum()} values of NaN or infinity"
+            )
         if noise.shape == shape:
             noise = noise[None]
         if noise.shape != (rounds, *shape):
@@ -482,7 +487,9 @@ def check_attackable(model, x, y, input_range, allow_probabilities=False):
         if not model.built:
             model(ops.convert_to_tensor(x[:1]))
         folding.prepare(model)
-        num_classes = checks.output_shape(model, (1, *x.shape[1:]))[-1]
+        outputs = checks.output_shape(model, (1, *x.shape[1:]))
+        checks.check_classifier("model", x.shape, outputs)
+        num_classes = outputs[-1]
     else:
         logits = black_box.call(model, x[:1])
         if not allow_probabilities:
@@ -490,6 +497,14 @@ def check_attackable(model, x, y, input_range, allow_probabilities=False):
         num_classes = logits.shape[1]
     y = checks.check_labels("y", y, len(x), num_classes)
     if y.shape == (len(x), num_classes):
+        largest = y == y.max(-1, keepdims=True)
+        undecided = np.flatnonzero(largest.sum(-1) > 1)
+        if len(undecided):
+            raise ValueError(
+                "Argument `y` must have one largest value in each row of "
+                "one-hot labels. Received: rows without one, at "
+                f"{', '.join(map(str, undecided[:10]))}"
+            )
         y = y.argmax(-1)
     return x, y.reshape(-1).astype("int32"), num_classes
 
@@ -507,6 +522,13 @@ def _pair(objective):
         return values, fooled
 
     return pair
+
+
+def _is_per_sample(values, logits):
+    if len(values.shape) == 0:
+        return False
+    # A size that a program leaves open may be any.
+    return len({values.shape[0], logits.shape[0]} - {None}) < 2
 
 
 def _averaged(values):

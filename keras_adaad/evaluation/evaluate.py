@@ -146,7 +146,7 @@ def evaluate_robustness(
     indices = _check_indices(indices, len(x))
     x, y = x[indices], y[indices]
     class_names = _check_class_names(class_names, num_classes)
-    stages, missing = plan(attacks, threat, num_classes)
+    stages, missing = plan(attacks, threat, num_classes, x.shape[1:])
 
     batch_size = min(batch_size, len(x))
     classifier = black_box.classifier_of(model, num_classes, seed)
@@ -169,11 +169,16 @@ def evaluate_robustness(
 
     flags = {}
     if reliability_checks:
+        flags["epsilon"] = reliability.epsilon_of_another_range(
+            **threat, dimensions=x[0].size
+        )
         flags["probabilities"] = reliability.probabilities(logits)
         flags["fewer_classes"] = missing and (
             f"too few classes for the full protocol: {missing}"
         )
-        flags.update(_before(model, classifier, x, y, clean, batch_size))
+        flags.update(
+            _before(model, classifier, x, y, clean, batch_size, stages)
+        )
 
     deadline = None if time_budget is None else begin + time_budget
     options = {"seed": seed, "batch_size": batch_size}
@@ -261,10 +266,10 @@ def _rounding(model):
 
 def _name(model):
     names = (getattr(model, name, None) for name in ("name", "__name__"))
-    return next(filter(None, names), type(model).__name__)
+    return str(next(filter(None, names), type(model).__name__))
 
 
-def _before(model, classifier, x, y, clean, batch_size):
+def _before(model, classifier, x, y, clean, batch_size, stages):
     """Returns the flags of the checks that need no attack."""
     right = np.flatnonzero(clean)
     flags = {"randomness": reliability.randomness(classifier, x, y, batch_size)}
@@ -277,7 +282,7 @@ def _before(model, classifier, x, y, clean, batch_size):
     flags["reduced_precision"] = reliability.reduced_precision(model)
     if len(right):
         flags["gradients"] = reliability.gradients(
-            classifier, x[right], y[right]
+            classifier, x[right], y[right], stages
         )
     return flags
 
@@ -385,4 +390,4 @@ def _check_class_names(names, num_classes):
             "Argument `class_names` must have a name for each of the "
             f"{num_classes} classes. Received: {len(names)} names"
         )
-    return names
+    return names if names is None else [str(name) for name in names]

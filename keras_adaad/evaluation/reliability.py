@@ -9,11 +9,29 @@ from keras import ops
 
 from keras_adaad import backend
 from keras_adaad.attacks import PGD
+from keras_adaad.attacks.digest import digest
+from keras_adaad.evaluation.curve import default_epsilons
 from keras_adaad.losses import cross_entropy_from_logits
 from keras_adaad.losses import dlr_from_logits
 
 # Images that a check looks at, where it need not see all.
 SAMPLE = 200
+
+
+def epsilon_of_another_range(epsilon, norm, input_range, dimensions):
+    """The radius is too small, or too large, for the units of the images."""
+    low, high = input_range
+    if 0.0 < epsilon < 0.5 * (high - low) / 255:
+        return (
+            f"epsilon {epsilon:g} is less than half a step of 8-bit images in "
+            f"[{low:g}, {high:g}]: is it in the units of the images?"
+        )
+    if epsilon >= default_epsilons(epsilon, norm, input_range, dimensions)[-1]:
+        return (
+            f"epsilon {epsilon:g} reaches half across the input range "
+            f"[{low:g}, {high:g}], so every image can be made gray: is it in "
+            "the units of the images?"
+        )
 
 
 def probabilities(logits):
@@ -65,11 +83,14 @@ def batch_dependence(classifier, x, batch_size):
         )
 
 
-def gradients(classifier, x, y):
+def gradients(classifier, x, y, stages=()):
     """The gradient at the clean images is zero, vanishes, or is NaN."""
     losses = {"cross-entropy": cross_entropy_from_logits}
     if classifier.num_classes >= 3:
         losses["DLR"] = dlr_from_logits
+    # A loss of the user's own may have none at all.
+    own = {s.name: s.attack.loss for s in stages if callable(s.attack.loss)}
+    losses.update({f"the loss of {name}": own[name] for name in own})
     x, y = x[:SAMPLE], y[:SAMPLE]
     weak = []
     for name, loss in losses.items():
@@ -82,7 +103,8 @@ def gradients(classifier, x, y):
                 ops.abs(gradient), axis=tuple(range(1, len(x.shape)))
             )
 
-        program = classifier.program(("gradients", name), sizes)
+        key = ("gradients", digest(loss, in_process=True))
+        program = classifier.program(key, sizes)
         found = ops.convert_to_numpy(
             program(ops.convert_to_tensor(x), ops.convert_to_tensor(y))
         )

@@ -35,13 +35,14 @@ class Stage:
     attack: Attack
 
 
-def plan(attacks, threat, num_classes):
+def plan(attacks, threat, num_classes, shape=None):
     """Returns the stages of an evaluation, ensembles taken apart.
 
     Args:
         attacks: Names, `Attack`s, or a list of either.
         threat: Dict of the `epsilon`, `norm` and `input_range` of all attacks.
         num_classes: Number of classes of the model.
+        shape: Shape of an image. An attack that cannot work on it raises.
 
     Returns:
         A tuple `(stages, missing)`; `missing` says what of an ensemble so few
@@ -55,16 +56,21 @@ def plan(attacks, threat, num_classes):
             '["pgd", "autoattack"], or of attacks. '
             f"Received: attacks={attacks!r}"
         )
-    stages, missing = [], None
+    stages, missing, groups = [], None, {}
     for attack in attacks:
         name, attack = _resolve(attack, threat)
         if isinstance(attack, AutoAttack):
             parts, missing = _take_apart(attack, num_classes)
+            if parts[0].group:
+                group = _numbered(parts[0].group, groups)
+                parts = [Stage(p.name, group, p.attack) for p in parts]
             stages += parts
         else:
             attack.check_classes(num_classes)
             stages.append(Stage(name, None, attack))
     _number_equal_names(stages)
+    for stage in stages if shape else []:
+        next(iter(stage.attack.settings(shape, seed=0)))
     return stages, missing
 
 
@@ -102,7 +108,7 @@ def run_stages(stages, classifier, x, y, clean, *, state, found, **options):
         new = robust & ~result.robust
         x_adv[new] = points[new]
         results.append(result)
-        if result.complete:
+        if all(result.complete for result in results):
             state.save(results, x_adv, x)
     return results, x_adv
 
@@ -414,8 +420,12 @@ def _take_apart(attack, num_classes):
 
 
 def _number_equal_names(stages):
-    seen = {}
+    # A report has an accuracy of this name.
+    seen = {"clean": 1}
     for stage in stages:
-        seen[stage.name] = seen.get(stage.name, 0) + 1
-        if seen[stage.name] > 1:
-            stage.name = f"{stage.name} ({seen[stage.name]})"
+        stage.name = _numbered(stage.name, seen)
+
+
+def _numbered(name, seen):
+    seen[name] = seen.get(name, 0) + 1
+    return name if seen[name] == 1 else f"{name} ({seen[name]})"
