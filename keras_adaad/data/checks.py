@@ -28,9 +28,10 @@ def check_labels(name, y, num_images):
             f"Argument `{name}` must be a class index for each image, of shape "
             f"{(num_images,)}. Received: {name}.shape={y.shape}"
         )
-    if y.dtype.kind not in "iu" or y.min() < 0:
+    if y.dtype.kind not in "iu" or y.min() < 0 or y.max() >= 2**31:
         raise ValueError(
             f"Argument `{name}` must be class indices: integers from 0. "
-            f"Received: {name} of dtype {y.dtype}, with minimum {y.min()}"
+            f"Received: {name} of dtype {y.dtype}, with values in "
+            f"[{y.min()}, {y.max()}]"
         )
     return y.reshape(-1).astype("int32")

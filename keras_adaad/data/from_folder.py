@@ -32,7 +32,8 @@ def load_folder(
     are the sub-folders of `directory/train`, sorted by name. A split may have
     a file `<split>_annotations.txt` in place of sub-folders, as the `val` of
     Tiny-ImageNet: a line for each file of `<split>/images`, with its name and
-    its class. Reading files needs Pillow.
+    its class. Names that begin with a dot, such as `.ipynb_checkpoints` and
+    `._1.png`, are skipped. Reading files needs Pillow.
 
     `x_<split>.npy` holds images, `(num_images, height, width, channels)` of
     uint8, or of floats in [0, 1]; `y_<split>.npy` holds class indices, and
@@ -54,8 +55,8 @@ def load_folder(
         A finite data set, as of `keras_adaad.data.load_arrays`.
 
     Raises:
-        ValueError: If there is no such split, an image has another size or an
-            unknown class, or an option is out of range.
+        ValueError: If there is no such split, an image can't be read, has
+            another size or an unknown class, or an option is out of range.
 
     Example:
 
@@ -97,7 +98,11 @@ def _read_files(directory, name, bounds):
     rows = rows_of(bounds, len(files))
     train = directory / "train"
     folders = train if train.is_dir() else directory / name
-    classes = sorted(path.name for path in folders.iterdir() if path.is_dir())
+    classes = sorted(
+        path.name
+        for path in folders.iterdir()
+        if path.is_dir() and not path.name.startswith(".")
+    )
     indices = {name: index for index, name in enumerate(classes)}
     paths, names = zip(*(files[row] for row in rows), strict=True)
     unknown = sorted(set(names) - set(classes))
@@ -113,13 +118,13 @@ def _list_files(folder):
     """Returns pairs `(path, class name)`, sorted by path."""
     annotations = folder / f"{folder.name}_annotations.txt"
     if annotations.is_file():
-        rows = [line.split() for line in annotations.read_text().splitlines()]
-        files = [(folder / "images" / row[0], row[1]) for row in rows]
+        files = _annotated(folder / "images", annotations)
     else:
         files = [
             (path, path.relative_to(folder).parts[0])
             for path in folder.glob("*/**/*")
             if path.suffix.lower() in SUFFIXES
+            and not _is_hidden(path.relative_to(folder))
         ]
     if not files:
         raise ValueError(
@@ -127,6 +132,25 @@ def _list_files(folder):
             f"each class. Received: {_contents(folder)}"
         )
     return sorted(files)
+
+
+def _annotated(folder, annotations):
+    files = []
+    for number, line in enumerate(annotations.read_text().splitlines(), 1):
+        words = line.split()
+        if len(words) == 1:
+            raise ValueError(
+                f"Each line of {str(annotations)!r} must have the name of a "
+                f"file and its class. Received: line {number}, {line!r}"
+            )
+        if words:
+            files.append((folder / words[0], words[1]))
+    return files
+
+
+def _is_hidden(path):
+    """Whether a file is one that a system or a notebook has put there."""
+    return any(part.startswith(".") for part in path.parts)
 
 
 def _read_images(paths):
@@ -148,7 +172,14 @@ def _read_images(paths):
 
 
 def _read_image(path):
-    return np.asarray(keras.utils.load_img(path), "uint8")
+    try:
+        return np.asarray(keras.utils.load_img(path), "uint8")
+    except Exception as error:
+        # Pillow's decoders raise many kinds.
+        raise ValueError(
+            f"The image {str(path)!r} can't be read. Replace it, or remove it "
+            f"from the folder. ({error})"
+        ) from error
 
 
 def _contents(directory):

@@ -308,6 +308,30 @@ def test_bad_input(images, tmp_path, message, options):
     assert message in str(error.value)
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf, 255.0, -0.5])
+def test_every_image_is_checked(images, tmp_path, value):
+    """The last one, far from the batch that a look would show."""
+    x = (images[0] / 255).astype("float32")
+    x[-1, 0, 0, 0] = value
+    with pytest.raises(ValueError, match="`x`"):
+        data.load_arrays(x, batch_size=8)
+    np.save(tmp_path / "x_train.npy", x)
+    with pytest.raises(ValueError, match="`x`"):
+        data.load_folder(tmp_path, batch_size=8, training=True)
+    np.savez(tmp_path / "extra.npz", image=x)
+    with pytest.raises(ValueError, match=r"extra\['image'\]"):
+        data.load_arrays(*(x[:8], None, 8, True), extra=tmp_path / "extra.npz")
+
+
+@pytest.mark.parametrize("label", [-1, 2**40])
+def test_every_label_is_checked(images, label):
+    x, y = images
+    y = y.astype("int64")
+    y[-1] = label
+    with pytest.raises(ValueError, match=f"`y` must be class.*{label}"):
+        data.load_arrays(x, y, 8)
+
+
 def test_bad_extra_file(images, tmp_path):
     np.savez(tmp_path / "extra.npz", images=np.zeros(3))
     with pytest.raises(ValueError, match="an array `image`"):

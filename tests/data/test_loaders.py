@@ -191,6 +191,55 @@ def test_image_folder(tiny_imagenet):
     assert np.abs(x_val - x[:8] / 255).mean() < 0.1
 
 
+def make_folder(folder, *names):
+    """Writes a small image under each name."""
+    for name in names:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        keras.utils.save_img(path, np.zeros((4, 4, 3)), scale=False)
+    return folder
+
+
+def test_hidden_files_and_folders_are_no_data(tmp_path):
+    folder = make_folder(
+        tmp_path,
+        *("train/cat/0.png", "train/dog/0.png", "train/dog/1.png"),
+        "train/.ipynb_checkpoints/0-checkpoint.png",
+        "train/dog/.ipynb_checkpoints/0-checkpoint.png",
+    )
+    # What macOS leaves beside a file on other systems' disks.
+    (folder / "train" / "cat" / "._0.png").write_bytes(b"\x00\x05\x16\x07")
+    _, labels = data.to_arrays(data.load_folder(folder))
+    np.testing.assert_array_equal(labels, [0, 1, 1])
+
+
+def test_an_image_that_cannot_be_read_is_named(tmp_path):
+    folder = make_folder(tmp_path, "train/cat/0.png", "train/cat/1.png")
+    path = folder / "train" / "cat" / "1.png"
+    for content in (path.read_bytes()[:30], b"no image", b""):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match="1.png' can't be read"):
+            data.load_folder(folder)
+
+
+def test_lines_of_annotations(tmp_path):
+    folder = make_folder(
+        tmp_path,
+        *("train/cat/0.png", "train/dog/0.png"),
+        *("val/images/a.png", "val/images/b.png"),
+    )
+    annotations = folder / "val" / "val_annotations.txt"
+    annotations.write_text("\na.png\tdog\n\nb.png\tcat\n  \n")
+    _, labels = data.to_arrays(data.load_folder(folder, "val"))
+    np.testing.assert_array_equal(labels, [1, 0])
+    annotations.write_text("a.png\tdog\nb.png\n")
+    with pytest.raises(ValueError, match="line 2, 'b.png'"):
+        data.load_folder(folder, "val")
+    annotations.write_text("c.png\tdog\n")
+    with pytest.raises(ValueError, match="c.png' can't be read"):
+        data.load_folder(folder, "val")
+
+
 @pytest.mark.parametrize(
     "parts", [("[:-10]", "[-10:]"), ("[:30]", "[30:]"), ("[:75%]", "[75%:]")]
 )
