@@ -2,6 +2,9 @@
 
 Wu et al., "Adversarial Weight Perturbation Helps Robust Generalization",
 [NeurIPS 2020](https://arxiv.org/abs/2004.05884), equations 7 to 10.
+
+The authors' code runs the student in another order, so BatchNorm's statistics
+differ: docs/methods.md says how.
 """
 
 from keras import ops
