@@ -4,6 +4,7 @@ import contextlib
 import inspect
 
 import keras
+import numpy as np
 from keras import ops
 
 from keras_adaad import backend
@@ -44,6 +45,11 @@ class AdversarialTraining(backend.Model):
     `self.epochs`; `self.progress()` is the share of the training that the
     present epoch completes.
 
+    The penalties of the student's layers are added to the mean of the outer
+    loss, by Keras's rules for a network that is called several times:
+    `add_loss` and `activity_regularizer` count for every run, and the
+    regularizers of weights count once.
+
     Everything else is here. The attack runs before and outside Keras's own
     `train_step`, which then sees the views as its input; so optimizers, loss
     scaling, gradient accumulation, mixed precision, distribution and callbacks
@@ -52,6 +58,15 @@ class AdversarialTraining(backend.Model):
     `fit` logs `loss`, the compiled metrics on clean images, and
     `adversarial_accuracy` on x*. `evaluate` and validation log
     `robust_accuracy` under `evaluation_attack` in its place.
+
+    Arrays are checked whole before the training starts, and so is the first
+    batch of a data set. A later batch is checked within the step, which can't
+    raise: an image with NaN or values outside `input_range`, or a label that
+    is no class, makes the loss NaN. `fit` raises a `ValueError` at the end of
+    an epoch whose loss is not finite, `evaluate` at its end. A training that
+    diverges ends in the same way, unless a callback such as
+    `keras.callbacks.TerminateOnNaN` has stopped it before. The values of
+    one-hot labels are not checked.
 
     Args:
         student: The `keras.Model` to train; it returns logits.
@@ -264,7 +279,12 @@ class AdversarialTraining(backend.Model):
                 x = {**x, view: x["clean"]}
                 logits[view] = logits["clean"]
         self.learning = training
-        loss = self._batch_mean.of(self.total_loss(x, logits, y), sample_weight)
+        per_sample = self.total_loss(x, logits, y)
+        valid = checks.are_valid(
+            x["clean"], y, self.input_range, self.num_classes
+        )
+        per_sample = ops.where(valid, per_sample, float("nan"))
+        loss = self._batch_mean.of(per_sample, sample_weight)
         for penalty in penalties:
             loss += self._batch_mean.of(ops.reshape(penalty, (1,)))
         if training:
@@ -328,9 +348,9 @@ class AdversarialTraining(backend.Model):
         self._states.append(variable)
 
     def _weight_offsets(self, data):
-        views, y, _ = keras.utils.unpack_x_y_sample_weight(data)
+        views, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         self.learning = False
-        return weight_offsets(self, views, y)
+        return weight_offsets(self, views, y, sample_weight)
 
     def _evaluation_views(self, data):
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
@@ -398,13 +418,13 @@ class AdversarialTraining(backend.Model):
                 held_out, "validation_data", "y"
             )
             arguments["validation_data"] = keras.utils.pack_x_y_sample_weight(
-                held_out["validation_data"], y, weight
+                *held_out.values(), weight
             )
         self._validation_has_labels = validation_labels
         self._follow_epochs(arguments)
         with backend.building_scope(self):
             own_part.of_fit(self, arguments)
-        divisible.check_fit(arguments)
+            divisible.check_fit(arguments)
         with self._phase(training=True, labels=labels):
             return super().fit(**arguments)
 
@@ -416,9 +436,14 @@ class AdversarialTraining(backend.Model):
             labels = self._check_data(arguments, "x", "y")
             with backend.building_scope(self):
                 own_part.of_evaluate(arguments)
-            divisible.check_evaluate(arguments)
+                divisible.check_evaluate(arguments)
         with self._phase(training=False, labels=labels):
-            return super().evaluate(**arguments)
+            results = super().evaluate(**arguments)
+        if not kwargs.get("_use_cached_eval_dataset"):
+            by_name = isinstance(results, dict)
+            loss = results["loss"] if by_name else np.ravel(results)[0]
+            self._check_loss("loss", loss)
+        return results
 
     def train_on_batch(self, *args, **kwargs):
         arguments = _bind(super().train_on_batch, args, kwargs)
@@ -437,11 +462,8 @@ class AdversarialTraining(backend.Model):
         follow = _Epoch(arguments.get("epochs", 1))
         callbacks = arguments.get("callbacks") or []
         if isinstance(callbacks, keras.callbacks.CallbackList):
-            follow.set_model(self)
-            callbacks.append(follow)
-        else:
-            callbacks = [follow, *keras.tree.flatten(callbacks)]
-            arguments["callbacks"] = callbacks
+            callbacks = callbacks.callbacks
+        arguments["callbacks"] = [follow, *keras.tree.flatten(callbacks)]
 
     @contextlib.contextmanager
     def _phase(self, training, labels):
@@ -485,14 +507,20 @@ class AdversarialTraining(backend.Model):
                 "`loss`; metrics and optimizer are yours."
             )
         x, y = arguments.get(x_name), arguments.get(y_name)
+        if isinstance(y, (list, tuple)):
+            y = arguments[y_name] = np.asarray(y)
         if x is None or checks.is_array(x) or isinstance(x, (dict, list)):
             batch = (x, y)
         else:
-            batch, arguments[x_name] = checks.first_batch(x)
+            batch, arguments[x_name] = checks.first_batch(x_name, x)
         if batch is None:
             return True
         _, y = self._check_batch(*batch, x_name)
         return y is not None
+
+    def _check_loss(self, name, loss):
+        loss = float(loss)
+        checks.check_loss(name, loss, self.input_range, self.num_classes)
 
     def _check_batch(self, x, y, x_name="x"):
         """Checks a batch and returns it as NumPy; builds the networks."""
@@ -629,7 +657,7 @@ class AdversarialTraining(backend.Model):
 
 
 class _Epoch(keras.callbacks.Callback):
-    """Tells the model where in the training it is."""
+    """Tells the model where in the training it is, and looks at the loss."""
 
     def __init__(self, epochs):
         super().__init__()
@@ -638,6 +666,12 @@ class _Epoch(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch, logs=None):
         self.model.epoch.assign(epoch)
         self.model.epochs.assign(self.epochs)
+
+    def on_epoch_end(self, epoch, logs=None):
+        # Before a callback that saves. One that stops on NaN need not raise.
+        for name in ("loss", "val_loss"):
+            if name in (logs or {}) and not self.model.stop_training:
+                self.model._check_loss(name, logs[name])
 
 
 def _check_raises(name, attack):

@@ -12,9 +12,10 @@ from keras import ops
 from keras_adaad import backend
 from keras_adaad import folding
 from keras_adaad.gradient_scaling import with_large_gradient
+from keras_adaad.losses import BatchMean
 
 
-def weight_offsets(model, views, y):
+def weight_offsets(model, views, y, sample_weight=None):
     """Returns what to add to each trainable variable before a step.
 
     For each matrix or kernel `w` of the student, with `g` the gradient of the
@@ -29,6 +30,7 @@ def weight_offsets(model, views, y):
         model: A `keras_adaad.AdversarialTraining`.
         views: Dict of the images of the step.
         y: Labels, or `None`.
+        sample_weight: Weight of each sample in the loss, or `None`.
 
     Returns:
         A list in the order of `model.trainable_variables`: a tensor, or `None`.
@@ -50,7 +52,8 @@ def weight_offsets(model, views, y):
             # Together, for a factor of each would weigh one against another.
             logits = ops.unstack(with_large_gradient(ops.stack(logits)))
         logits = dict(zip(order, logits, strict=True))
-        return ops.mean(model.total_loss(views, logits, y))
+        per_sample = model.total_loss(views, logits, y)
+        return BatchMean().of(per_sample, sample_weight)
 
     gradients = backend.gradients(loss, values)
     offsets = {

@@ -287,6 +287,7 @@ DATA = {
     "too few labels": (X, Y[:5], ValueError, ["(8,)", "(5,)"]),
     "wrong one-hot": (X, np.eye(8), ValueError, ["(8, 10)", "(8, 8)"]),
     "labels NaN": (X, Y + np.nan, ValueError, ["finite"]),
+    "labels between": (X, Y + 0.5, ValueError, ["whole numbers", "0.5"]),
 }
 
 
@@ -318,6 +319,96 @@ def test_perturb_and_attack(case):
     raises(lambda: trainer.perturb(x, y), error, words[:1])
     missing = ["`y`"] if case == "no labels" else words[:1]
     raises(lambda: FGSM(epsilon=0.1)(trainer.student, x, y), error, missing)
+
+
+# name: what the second batch of a data set holds
+LATER = {
+    "0 to 255": (255 * X, Y),
+    "NaN": (with_nan(), Y),
+    "labels too high": (X, Y + 5),
+    "labels negative": (X, Y - 1),
+    "labels between": (X, Y + 0.5),
+}
+
+
+class Batches(keras.utils.PyDataset):
+    def __init__(self, *batches):
+        super().__init__()
+        self.batches = batches
+
+    def __len__(self):
+        return len(self.batches)
+
+    def __getitem__(self, index):
+        return self.batches[index]
+
+
+@pytest.mark.parametrize("case", LATER)
+def test_later_batches(case, tmp_path):
+    bad = Batches((X, Y.astype("float32")), LATER[case])
+    good = Batches((X, Y), (X, Y))
+    trainer = keras_adaad.PGDAT(classifier())
+    trainer.compile("sgd")
+    words = ["NaN", "input_range", "[0, 9]", "every batch"]
+    path = tmp_path / "student.keras"
+    save = keras_adaad.callbacks.StudentCheckpoint(path)
+    raises(
+        lambda: trainer.fit(bad, shuffle=False, callbacks=[save], verbose=0),
+        ValueError,
+        [*words, "loss=nan"],
+    )
+    assert not path.exists()
+    if case != "NaN":  # A sample that is refused trains nothing.
+        for value in trainer.student.get_weights():
+            assert np.isfinite(value).all()
+    trainer = keras_adaad.PGDAT(classifier())
+    trainer.compile("sgd")
+    raises(lambda: trainer.evaluate(bad, verbose=0), ValueError, words)
+    raises(
+        lambda: trainer.fit(good, validation_data=bad, verbose=0),
+        ValueError,
+        [*words, "val_loss=nan"],
+    )
+
+
+def test_who_stops_on_nan_sees_no_error():
+    trainer = keras_adaad.PGDAT(classifier())
+    trainer.compile("sgd")
+    stop = keras.callbacks.TerminateOnNaN()
+    bad = Batches((X, Y), (with_nan(), Y))
+    history = trainer.fit(
+        bad, epochs=2, shuffle=False, callbacks=[stop], verbose=0
+    ).history
+    assert np.isnan(history["loss"]).tolist() == [True]
+
+
+@pytest.mark.skipif(keras.config.backend() != "torch", reason="once is enough")
+@pytest.mark.parametrize("method", ["fit", "evaluate"])
+def test_empty_data(method):
+    trainer = keras_adaad.PGDAT(classifier())
+    trainer.compile("sgd")
+    words = ["`x`", "at least one batch"]
+    call = getattr(trainer, method)
+    raises(lambda: call(Batches()), ValueError, words)
+    raises(lambda: call(iter([])), ValueError, words)
+    raises(
+        lambda: trainer.fit(X, Y, validation_data=Batches()),
+        ValueError,
+        ["`validation_data`", "at least one batch"],
+    )
+
+
+def test_list_of_labels():
+    losses = []
+    for y in (Y, Y.tolist()):
+        keras.utils.set_random_seed(0)
+        trainer = keras_adaad.PGDAT(classifier(), PGD(epsilon=0.1, seed=0))
+        trainer.compile("sgd")
+        history = trainer.fit(X, y, validation_data=(X, y), verbose=0).history
+        losses.append([history["loss"], history["val_loss"]])
+        trainer.evaluate(X, y, verbose=0)
+        trainer.train_on_batch(X, y)
+    np.testing.assert_array_equal(*losses)
 
 
 def test_validation_data_is_checked_before_training():

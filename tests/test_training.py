@@ -424,6 +424,78 @@ def test_penalties_of_the_student_count_once(batch):
     )
 
 
+class Penalised(keras.layers.Layer):
+    """Adds to the loss, by `add_loss` and by an activity regularizer."""
+
+    def __init__(self):
+        super().__init__(activity_regularizer=lambda x: ops.sum(x**2))
+
+    def call(self, x):
+        self.add_loss(ops.mean(ops.abs(x)))
+        return x
+
+
+@pytest.mark.parametrize("run_eagerly", [False, True])
+def test_penalties_of_every_run_are_in_the_loss(batch, run_eagerly):
+    x, y = batch
+    inputs = keras.Input(networks.SHAPE)
+    h = keras.layers.Dense(10)(keras.layers.Flatten()(inputs))
+    distiller = keras_adaad.AdaAD(
+        networks.dense_net(),
+        keras.Model(inputs, Penalised()(h)),
+        PGD(epsilon=0.2, steps=2, start=None),
+        alpha=0.7,
+        evaluation_attack=None,
+    )
+    distiller.compile(keras.optimizers.SGD(0.0), run_eagerly=run_eagerly)
+
+    def logits(network, x):
+        return ops.convert_to_numpy(network(ops.convert_to_tensor(x)))
+
+    def kl(x):
+        t, s = (
+            z - np.log(np.exp(z).sum(-1, keepdims=True))
+            for z in (
+                logits(network, x)
+                for network in (distiller.teacher, distiller.student)
+            )
+        )
+        return (np.exp(t) * (t - s)).sum(-1).mean()
+
+    def penalty(x):
+        z = logits(distiller.student, x)
+        return (z**2).sum() / len(z) + np.abs(z).mean()
+
+    x_adv = distiller.perturb(x)
+    expected = 0.7 * kl(x_adv) + 0.3 * kl(x) + penalty(x_adv) + penalty(x)
+    assert abs(penalty(x_adv) - penalty(x)) > 1e-3 * expected
+    for _ in range(2):  # A step forgets the penalties of the one before.
+        logs = distiller.train_on_batch(x, y, return_dict=True)
+        assert float(logs["loss"]) == pytest.approx(expected, rel=1e-4)
+    # Evaluation without an attack runs the student once.
+    loss = distiller.evaluate(x, verbose=0)
+    assert loss == pytest.approx(kl(x) + penalty(x), rel=1e-4)
+
+
+@pytest.mark.skipif(BACKEND != "torch", reason="once is enough")
+def test_list_of_callbacks(batch):
+    seen = []
+    mine = keras.callbacks.LambdaCallback(
+        on_epoch_end=lambda epoch, logs: seen.append(epoch)
+    )
+    callbacks = keras.callbacks.CallbackList([mine])
+    distiller = adaad()
+    distiller.compile()
+    for _ in range(2):
+        history = distiller.fit(
+            *batch, epochs=2, callbacks=callbacks, verbose=0
+        )
+        assert len(history.history["loss"]) == 2
+        assert float(ops.convert_to_numpy(distiller.epoch)) == 1.0
+    assert seen == [0, 1, 0, 1]
+    assert callbacks.callbacks == [mine]
+
+
 def test_memory_is_flat(batch):
     """1,000 steps: under 5 % of growth after the first 100."""
     import psutil

@@ -15,10 +15,16 @@ from tests.methods import parity
 GAMMA = 0.02
 
 
-def published_step(module, x, y):
+def published_step(module, x, y, weights):
     """One step of PGD-AT without an attack, at the perturbed weights."""
+
+    def mean_loss(module):
+        return (
+            weights * F.cross_entropy(module(x), y, reduction="none")
+        ).mean()
+
     proxy = copy.deepcopy(module).train()
-    F.cross_entropy(proxy(x), y).backward()
+    mean_loss(proxy).backward()
     offsets = {
         name: GAMMA * w.detach().norm() / w.grad.norm() * w.grad
         for name, w in proxy.named_parameters()
@@ -30,7 +36,7 @@ def published_step(module, x, y):
     with torch.no_grad():
         for name, offset in offsets.items():
             parameters[name] += offset
-    loss = F.cross_entropy(module(x), y)
+    loss = mean_loss(module)
     module(x)  # The clean view, second.
     loss.backward()
     optimizer.step()
@@ -40,9 +46,12 @@ def published_step(module, x, y):
     return loss.item()
 
 
+@pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("jit_compile", ["auto", False])
-def test_step_is_the_published_one(batch, jit_compile):
+def test_step_is_the_published_one(batch, jit_compile, weighted):
     x, y = batch
+    weights = np.where(y < 5, 3.0, 0.1) if weighted else np.ones(len(y))
+    weights = weights.astype("float32")
     models, modules = parity.twins("student")
     student, module = models["student"], modules["student"]
     starts = {layer.name: layer.get_weights() for layer in student.layers}
@@ -53,9 +62,9 @@ def test_step_is_the_published_one(batch, jit_compile):
         weight_perturbation=GAMMA,
     )
     trainer.compile(keras.optimizers.SGD(0.1), jit_compile=jit_compile)
-    logs = trainer.train_on_batch(x, y, return_dict=True)
+    logs = trainer.train_on_batch(x, y, weights, return_dict=True)
     images, labels = parity.to_torch(x), torch.tensor(y).long()
-    loss = published_step(module, images, labels)
+    loss = published_step(module, images, labels, torch.tensor(weights))
     assert float(logs["loss"]) == pytest.approx(loss, rel=1e-4)
     parity.assert_same_change(student, module, starts)
 

@@ -19,11 +19,12 @@
   their default is TF32, with the digits of a float16.
 - `building_scope(model)`: where the variables of `model` must be created.
 - `replica_index()`: which of the replicas of a distributed step this is.
+- `replica_count()`: how many of them each must get an image of every batch.
 - `to_devices(batch)`: a NumPy array as a tensor, over the devices of a
   `keras.distribution`; `to_host(tensor)`: a result of theirs as NumPy, whole.
 - `processes`: a module: processes that train one model together, where Keras
   leaves that to us.
-- `Model`: `keras.Model`, and what it lacks to train on several devices.
+- `Model`: `keras.Model`, and what it lacks to train here.
 """
 
 import importlib
@@ -57,6 +58,7 @@ describe = _active.describe
 full_precision = _active.full_precision
 building_scope = _active.building_scope
 replica_index = _active.replica_index
+replica_count = getattr(_active, "replica_count", lambda: 1)
 Model = getattr(_active, "Model", keras.Model)
 to_devices = getattr(_active, "to_devices", keras.ops.convert_to_tensor)
 to_host = getattr(_active, "to_host", keras.ops.convert_to_numpy)

@@ -80,6 +80,36 @@ def _added(values, offsets, sign):
     ]
 
 
+class Model(keras.Model):
+    """A `keras.Model` that trains with every penalty of its networks."""
+
+    def stateless_call(
+        self,
+        trainable_variables,
+        non_trainable_variables,
+        *args,
+        return_losses=False,
+        **kwargs,
+    ):
+        """Calls the model as the other backends do, through `__call__`.
+
+        Keras goes to `call` here, in which each network then forgets the
+        penalties of its last run as the next one begins.
+        """
+        variables = self.trainable_variables + self.non_trainable_variables
+        values = [*trainable_variables, *non_trainable_variables]
+        with keras.StatelessScope(
+            state_mapping=list(zip(variables, values, strict=True)),
+            collect_losses=return_losses,
+        ) as scope:
+            outputs = self(*args, **kwargs)
+            losses = [self.losses] if return_losses else []
+        non_trainable_variables = [
+            scope.get_current_value(v) for v in self.non_trainable_variables
+        ]
+        return outputs, non_trainable_variables, *losses
+
+
 def compile_function(function, model=None, jit_compile=True, run_eagerly=False):
     """Returns `function` compiled.
 

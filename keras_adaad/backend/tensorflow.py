@@ -77,7 +77,7 @@ def views_then_step(keras_step, make_views, model, data, make_offsets=None):
     """
     if model.compiles_attack and not model.jit_compile:
         make_views = tf.function(make_views, jit_compile=True, autograph=False)
-    data = make_views(_with_images(data))
+    data = make_views(_with_images(data, model.input_range))
     if make_offsets is None:
         logs = keras_step(data)
     else:
@@ -90,23 +90,29 @@ def views_then_step(keras_step, make_views, model, data, make_offsets=None):
     return _as_reduced(logs)
 
 
-def _with_images(data):
-    """Returns the data of a replica, which must not be empty.
+def _with_images(data, input_range):
+    """Returns the data of a replica, or one image that is not valid.
 
     Of no images BatchNorm has no statistics, and the shapes that TensorFlow's
-    convolutions return do not fit.
+    convolutions return do not fit. An error here would leave the others
+    waiting for this replica, and a later `fit` may then wait for ever. The loss
+    of an image out of range is NaN, for which `fit` and `evaluate` raise.
     """
     if not _several_replicas():
         return data
     x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-    enough = tf.debugging.assert_positive(
-        tf.shape(x)[0],
-        "A replica got no image: the last batch has fewer images than there "
-        "are replicas. Change `batch_size`, or leave that batch out with "
-        "`drop_remainder=True`.",
-    )
-    with tf.control_dependencies([enough]):
-        x = tf.identity(x)
+    missing = tf.maximum(1 - tf.shape(x)[0], 0)
+    low, high = input_range
+
+    def padded(values, value=0):
+        shape = tf.concat([[missing], tf.shape(values)[1:]], axis=0)
+        rows = tf.fill(shape, tf.cast(value, values.dtype))
+        return tf.concat([values, rows], axis=0)
+
+    x = padded(tf.cast(x, "float32"), low - (high - low))
+    y = None if y is None else padded(y)
+    if sample_weight is not None:
+        sample_weight = padded(sample_weight)
     return keras.utils.pack_x_y_sample_weight(x, y, sample_weight)
 
 
@@ -270,6 +276,11 @@ def full_precision():
 def building_scope(model):
     """Returns the scope in which the variables of `model` are created."""
     return model.distribute_strategy.scope()
+
+
+def replica_count():
+    """Returns how many replicas the strategy of the scope has."""
+    return tf.distribute.get_strategy().num_replicas_in_sync
 
 
 def replica_index():

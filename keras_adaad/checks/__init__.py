@@ -7,8 +7,10 @@ from keras_adaad.checks.arguments import check_choice as check_choice
 from keras_adaad.checks.arguments import check_input_range as check_input_range
 from keras_adaad.checks.arguments import check_integer as check_integer
 from keras_adaad.checks.arguments import check_number as check_number
+from keras_adaad.checks.data import are_valid as are_valid
 from keras_adaad.checks.data import check_images as check_images
 from keras_adaad.checks.data import check_labels as check_labels
+from keras_adaad.checks.data import check_loss as check_loss
 from keras_adaad.checks.data import first_batch as first_batch
 from keras_adaad.checks.data import is_array as is_array
 from keras_adaad.checks.models import check_classifier as check_classifier

@@ -1,9 +1,10 @@
-"""Checks of images and labels, and the look at a data set's first batch."""
+"""Checks of images and labels: of arrays, of a first batch, and in a step."""
 
 import itertools
 
 import keras
 import numpy as np
+from keras import ops
 
 
 def check_images(name, x, input_range):
@@ -53,8 +54,8 @@ def check_images(name, x, input_range):
             f"replace them, e.g. with `np.nan_to_num`. Received: {name} with "
             f"minimum {smallest} and maximum {largest}"
         )
-    slack = 1e-4 * (high - low)
-    if smallest < low - slack or largest > high + slack:
+    lowest, highest = _allowed_range(input_range)
+    if smallest < lowest or largest > highest:
         raise ValueError(
             f"Argument `{name}` has values outside `input_range`. Rescale the "
             "images (and put any mean/std normalisation inside the model), "
@@ -90,7 +91,16 @@ def check_labels(name, y, num_images, num_classes):
             f"Argument `{name}` must hold finite numbers. "
             f"Received: {name} of dtype {y.dtype}"
         )
-    if y.shape != shapes[2] and (y.min() < 0 or y.max() >= num_classes):
+    if y.shape == shapes[2]:
+        return y
+    if (y != np.floor(y)).any():
+        raise ValueError(
+            f"Argument `{name}` must hold class indices, which are whole "
+            "numbers. For a probability of each class pass an array of shape "
+            f"{shapes[2]}. Received: {name} with the value "
+            f"{y[y != np.floor(y)][0]}"
+        )
+    if y.min() < 0 or y.max() >= num_classes:
         raise ValueError(
             f"Argument `{name}` must hold class indices in "
             f"[0, {num_classes - 1}], the classes of the model. "
@@ -99,10 +109,55 @@ def check_labels(name, y, num_images, num_classes):
     return y
 
 
-def first_batch(x):
+def are_valid(x, y, input_range, num_classes):
+    """Returns which samples of a batch are what the two checks above allow.
+
+    It is part of the compiled step, which can't raise: there the loss of a
+    sample that is not valid is NaN, and `check_loss` raises.
+
+    Args:
+        x: Images, a float32 tensor of shape `(batch_size, ...)`.
+        y: Labels, or `None`.
+        input_range: The pair `(low, high)` that pixels must lie in.
+        num_classes: Number of classes of the model.
+
+    Returns:
+        A boolean tensor of shape `(batch_size,)`.
+    """
+    low, high = _allowed_range(input_range)
+    # False for NaN too.
+    in_range = ops.logical_and(x >= low, x <= high)
+    valid = ops.all(in_range, axis=tuple(range(1, len(x.shape))))
+    if y is None or (len(y.shape) == 2 and y.shape[-1] == num_classes):
+        return valid
+    y = ops.reshape(y, (-1,))
+    index = ops.cast(y, "int32")
+    known = ops.logical_and(index >= 0, index < num_classes)
+    whole = ops.cast(index, y.dtype) == y
+    return ops.logical_and(valid, ops.logical_and(known, whole))
+
+
+def check_loss(name, loss, input_range, num_classes):
+    """Raises if the mean loss of an epoch is not a finite number."""
+    if np.isfinite(loss):
+        return
+    low, high = input_range
+    raise ValueError(
+        f"The loss is not a finite number. Received: {name}={loss}. Either a "
+        "batch after the first is at fault: an image has NaN or values "
+        f"outside `input_range`, [{low:g}, {high:g}]; a label is not a whole "
+        f"number in [0, {num_classes - 1}]; or, under a `tf.distribute` "
+        "strategy, the batch has fewer images than there are replicas. Check "
+        "every batch of the data set. Or the training diverged, and the "
+        "student's weights are not finite: lower the learning rate."
+    )
+
+
+def first_batch(name, x):
     """Returns the first element of a data set, and the data set to use.
 
     Args:
+        name: Name of the argument, for the message.
         x: A `tf.data.Dataset`, `keras.utils.PyDataset`, torch `DataLoader`,
             generator, or any other iterable of batches that `fit` takes.
 
@@ -110,14 +165,22 @@ def first_batch(x):
         A tuple `(batch, x)`. `batch` is `(images, labels)`, or `None`
         when the elements are not plain arrays (a distributed data set). `x` is
         the data set with nothing lost: a generator gets its batch back.
+
+    Raises:
+        ValueError: If there is no batch.
     """
     if isinstance(x, keras.utils.PyDataset):
-        batch = x[0]
-    elif hasattr(x, "__next__"):
-        batch = next(x)
-        x = _chain(batch, x)
+        batch = x[0] if x.num_batches != 0 else None
     else:
-        batch = next(iter(x))
+        batch = next(iter(x), None)
+    if batch is None:
+        raise ValueError(
+            f"Argument `{name}` must have at least one batch. It is empty, or "
+            "a generator that was used before: make it anew for each call. "
+            f"Received: {name}={x!r}"
+        )
+    if hasattr(x, "__next__"):
+        x = _chain(batch, x)
     batch = tuple(batch) if isinstance(batch, list) else batch
     images, y, _ = keras.utils.unpack_x_y_sample_weight(batch)
     if not isinstance(images, (dict, list, tuple)):
@@ -136,6 +199,12 @@ def to_numpy(x):
     if keras.ops.is_tensor(x):
         return keras.ops.convert_to_numpy(x)
     return np.asarray(x)
+
+
+def _allowed_range(input_range):
+    low, high = input_range
+    slack = 1e-4 * (high - low)
+    return low - slack, high + slack
 
 
 def _chain(batch, generator):

@@ -1,10 +1,15 @@
-"""Batches that JAX can divide between the devices of a `keras.distribution`."""
+"""Batches that can be divided between devices.
+
+JAX divides each evenly over the devices of a `keras.distribution`. Under a
+strategy of `tf.distribute` each replica must get an image.
+"""
 
 import contextlib
 import math
 
 import keras
 
+from keras_adaad import backend
 from keras_adaad import checks
 
 _FIX = (
@@ -60,6 +65,12 @@ def _check(name, images, batch_size):
             raise ValueError(
                 f"Argument `{name}` has a batch of {size} images, which does "
                 f"not divide between the {_devices()} devices. {_FIX} "
+                f"Received: {images} images, batch_size={batch_size}"
+            )
+        if 0 < size < backend.replica_count():
+            raise ValueError(
+                f"Argument `{name}` has a batch of {size} images, too few for "
+                f"the {backend.replica_count()} replicas. {_FIX} "
                 f"Received: {images} images, batch_size={batch_size}"
             )
 

@@ -5,6 +5,7 @@ from keras_adaad.losses.cross_entropy import (
     cross_entropy_from_logits as cross_entropy_from_logits,
 )
 from keras_adaad.losses.cross_entropy import label_indices as label_indices
+from keras_adaad.losses.cross_entropy import label_mask as label_mask
 from keras_adaad.losses.entropy import (
     entropy_from_logits as entropy_from_logits,
 )

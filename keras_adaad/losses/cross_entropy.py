@@ -17,13 +17,26 @@ def cross_entropy_from_logits(labels, logits):
     """
     log_probabilities = ops.log_softmax(logits)
     if not _are_probabilities(labels, logits):
-        labels = ops.one_hot(
-            label_indices(labels, logits),
-            logits.shape[-1],
-            dtype=log_probabilities.dtype,
-        )
+        labels = label_mask(labels, logits)
     labels = ops.cast(labels, log_probabilities.dtype)
     return -ops.sum(labels * log_probabilities, axis=-1)
+
+
+def label_mask(labels, logits):
+    """Returns where the class of each sample is.
+
+    Args:
+        labels: Class indices or one-hot labels, as in
+            `cross_entropy_from_logits`.
+        logits: Logits of shape `(batch_size, num_classes)`; only their shape
+            is read.
+
+    Returns:
+        A boolean tensor of shape `(batch_size, num_classes)`.
+    """
+    # Not `ops.one_hot`, which raises for some labels on torch alone.
+    indices = ops.expand_dims(label_indices(labels, logits), -1)
+    return indices == ops.arange(logits.shape[-1], dtype="int32")
 
 
 def label_indices(labels, logits):

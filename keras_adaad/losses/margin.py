@@ -3,6 +3,7 @@
 from keras import ops
 
 from keras_adaad.losses.cross_entropy import label_indices
+from keras_adaad.losses.cross_entropy import label_mask
 
 
 def margin_from_logits(labels, logits):
@@ -19,7 +20,7 @@ def margin_from_logits(labels, logits):
     Returns:
         A tensor of shape `(batch_size,)`.
     """
-    is_label = _one_hot(labels, logits)
+    is_label = label_mask(labels, logits)
     others = ops.where(is_label, -float("inf"), logits)
     return ops.max(others, axis=-1) - _pick(is_label, logits)
 
@@ -42,7 +43,7 @@ def dlr_from_logits(labels, logits):
         A tensor of shape `(batch_size,)`, positive where misclassified.
     """
     largest, indices = ops.top_k(logits, 3)
-    is_label = _one_hot(labels, logits)
+    is_label = label_mask(labels, logits)
     right = ops.cast(indices[:, 0], "int32") == label_indices(labels, logits)
     others = ops.where(right, largest[:, 1], largest[:, 0])
     gap = largest[:, 0] - largest[:, 2] + 1e-12
@@ -72,15 +73,8 @@ def targeted_dlr_from_logits(labels, targets, logits):
 
 def targeted_margin_from_logits(labels, targets, logits):
     """Computes `z_t - z_y` per sample, for class indices `targets`."""
-    return _pick(_one_hot(targets, logits), logits) - _pick(
-        _one_hot(labels, logits), logits
-    )
-
-
-def _one_hot(labels, logits):
-    indices = label_indices(labels, logits)
-    return ops.expand_dims(indices, -1) == ops.arange(
-        logits.shape[-1], dtype="int32"
+    return _pick(label_mask(targets, logits), logits) - _pick(
+        label_mask(labels, logits), logits
     )
 
 

@@ -8,6 +8,7 @@ from keras_adaad.distiller import Distiller
 from keras_adaad.logits import logits_function
 from keras_adaad.losses import kl_divergence_from_logits
 from keras_adaad.losses import label_indices
+from keras_adaad.losses import label_mask
 from keras_adaad.methods.adaad import disagreement
 
 
@@ -109,7 +110,7 @@ def _corrected(logits, y):
     num_classes = logits.shape[-1]
     label = label_indices(y, logits)
     predicted = ops.cast(ops.argmax(logits, axis=-1), "int32")
-    is_label = ops.one_hot(label, num_classes, dtype="bool")
+    is_label = label_mask(y, logits)
     is_predicted = ops.one_hot(predicted, num_classes, dtype="bool")
     largest = ops.max(logits, axis=-1, keepdims=True)
     of_label = ops.sum(ops.where(is_label, logits, 0.0), axis=-1, keepdims=True)

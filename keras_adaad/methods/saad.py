@@ -9,7 +9,7 @@ from keras_adaad.linear_teacher import linear_teacher
 from keras_adaad.logits import logits_function
 from keras_adaad.losses import entropy_from_logits
 from keras_adaad.losses import kl_divergence_from_logits
-from keras_adaad.losses import label_indices
+from keras_adaad.losses import label_mask
 from keras_adaad.methods.igdm import IGDM
 
 
@@ -111,11 +111,8 @@ class SAAD(Distiller):
     def inner_objective(self, x, y):
         teacher = logits_function(self.teacher)
         student = logits_function(self.student)
-        label = ops.one_hot(
-            label_indices(y, ops.zeros((1, self.num_classes))),
-            self.num_classes,
-            dtype="float32",
-        )
+        label = label_mask(y, ops.zeros((1, self.num_classes)))
+        label = ops.cast(label, "float32")
 
         def label_logit(logits):
             return ops.sum(label * logits, axis=-1), self.correction * label

@@ -1,5 +1,6 @@
 """TensorFlow on two devices, and in two processes: as on one device."""
 
+import functools
 import json
 import os
 import pathlib
@@ -123,14 +124,29 @@ def test_one_model_inside_and_outside_of_the_scope(mirrored_digits, batch):
             assert (np.abs(result - array) < 1e-5).mean() > 0.999
 
 
+def in_batches(x, y):
+    import tensorflow as tf
+
+    return tf.data.Dataset.from_tensor_slices((x, y)).batch(32)
+
+
 def test_replica_without_images(digits, two_devices):
     x, y = (array[:33] for array in digits)
     with two_devices.scope():
-        trainer = worker.plain()
+        # With BatchNorm, whose statistics the replicas exchange too.
+        trainer = keras_adaad.PGDAT(networks.student_net(), worker.EXACT)
         trainer.compile("sgd")
-    for function in (trainer.fit, trainer.evaluate):
-        with pytest.raises(Exception, match="A replica got no image"):
+    fit = functools.partial(trainer.fit, shuffle=False)
+    for function in (fit, trainer.evaluate):
+        with pytest.raises(ValueError, match="a batch of 1 images, too few"):
             function(x, y, batch_size=32, verbose=0)
+        for _ in range(2):
+            with pytest.raises(ValueError, match="fewer images than there are"):
+                function(in_batches(x, y), verbose=0)
+        # Neither replica still waits for the other.
+        function(x[:32], y[:32], verbose=0)
+    with pytest.raises(ValueError, match="`validation_data` has a batch of 1"):
+        trainer.fit(x[:32], y[:32], validation_data=(x, y), verbose=0)
 
 
 def run_two(folder, task):
