@@ -24,7 +24,7 @@ def measure(batch, rounds):
 
     import keras_adaad
     from keras_adaad import backend
-    from keras_adaad import folding
+    from keras_adaad.frozen.network import check_network
     from keras_adaad.models.network import Network
 
     def build(symmetric):
@@ -44,13 +44,13 @@ def measure(batch, rounds):
     runs = {}
     for padding, symmetric in (("symmetric", True), ("same", False)):
         model = build(symmetric)
-        folding.prepare(model)
+        network = check_network(model, x)
 
         def layers(x, model=model):
             return model(x, training=False)
 
-        def twin(x, model=model):
-            return folding.folded(model)(x)
+        def twin(x, network=network):
+            return network(x)
 
         for name, logits in (("layers", layers), ("twin", twin)):
 

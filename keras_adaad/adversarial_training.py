@@ -9,13 +9,14 @@ from keras import ops
 
 from keras_adaad import backend
 from keras_adaad import checks
-from keras_adaad import folding
 from keras_adaad.attacks import PGD
 from keras_adaad.attacks.attack import Attack
 from keras_adaad.attacks.draws import SeedGenerator
 from keras_adaad.distribution import divisible
 from keras_adaad.distribution import own_part
 from keras_adaad.distribution.writing import alone
+from keras_adaad.frozen.folding import uses_float16
+from keras_adaad.frozen.network import check_network
 from keras_adaad.losses import BatchMean
 from keras_adaad.losses import label_indices
 from keras_adaad.weight_perturbation import weight_offsets
@@ -115,7 +116,7 @@ class AdversarialTraining(backend.Model):
         # Of this policy Keras asks one thing: whether to scale the loss. It
         # depends on the student's layers, for a loaded model has lost its own
         # policy. No autocast, so that the attack sees float32 images.
-        half = folding.uses_float16(student)
+        half = uses_float16(student)
         kwargs.setdefault("dtype", "mixed_float16" if half else "float32")
         super().__init__(name=name, autocast=False, **kwargs)
         self.student = student
@@ -146,6 +147,8 @@ class AdversarialTraining(backend.Model):
         # Whether the metrics asked for are of a batch, or of an epoch.
         self._in_batch = False
         self._compiled_perturb = (None, None)
+        # What stands for each network in the compiled functions.
+        self._frozen_networks = {}
         self._build_if_known()
 
     # What a method states.
@@ -392,6 +395,7 @@ class AdversarialTraining(backend.Model):
             The adversarial images, a float32 NumPy array of the shape of `x`.
         """
         x, y = self._check_batch(x, y)
+        self._check_networks(x)
         x = x.astype("float32")
         if noise is not None:
             noise = self.attack.check_noise(noise, x.shape)
@@ -415,7 +419,7 @@ class AdversarialTraining(backend.Model):
             x, y, weight = keras.utils.unpack_x_y_sample_weight(validation)
             held_out = {"validation_data": x, "y": y}
             validation_labels = self._check_data(
-                held_out, "validation_data", "y"
+                held_out, "validation_data", "y", compare=False
             )
             arguments["validation_data"] = keras.utils.pack_x_y_sample_weight(
                 *held_out.values(), weight
@@ -447,13 +451,15 @@ class AdversarialTraining(backend.Model):
 
     def train_on_batch(self, *args, **kwargs):
         arguments = _bind(super().train_on_batch, args, kwargs)
-        labels = self._check_data(arguments, "x", "y")
+        compare = self._networks_have_changed()
+        labels = self._check_data(arguments, "x", "y", compare)
         with self._phase(training=True, labels=labels):
             return super().train_on_batch(**arguments)
 
     def test_on_batch(self, *args, **kwargs):
         arguments = _bind(super().test_on_batch, args, kwargs)
-        labels = self._check_data(arguments, "x", "y")
+        compare = self._networks_have_changed()
+        labels = self._check_data(arguments, "x", "y", compare)
         with self._phase(training=False, labels=labels):
             return super().test_on_batch(**arguments)
 
@@ -492,7 +498,7 @@ class AdversarialTraining(backend.Model):
 
     # Checks, before any work starts.
 
-    def _check_data(self, arguments, x_name, y_name):
+    def _check_data(self, arguments, x_name, y_name, compare=True):
         """Checks the data of a call, builds the networks, finds the labels.
 
         Arrays are checked whole, data sets by their first batch.
@@ -515,12 +521,31 @@ class AdversarialTraining(backend.Model):
             batch, arguments[x_name] = checks.first_batch(x_name, x)
         if batch is None:
             return True
-        _, y = self._check_batch(*batch, x_name)
+        x, y = self._check_batch(*batch, x_name)
+        if compare:
+            self._check_networks(x)
         return y is not None
 
     def _check_loss(self, name, loss):
         loss = float(loss)
         checks.check_loss(name, loss, self.input_range, self.num_classes)
+
+    def _check_networks(self, x):
+        """Compares what stands for each network with it, on real images."""
+        networks = {
+            name: check_network(network, x)
+            for name, network in self._networks().items()
+        }
+        if networks != self._frozen_networks:
+            # The compiled functions are of networks as they were before.
+            self.train_function = self.test_function = None
+            self._compiled_perturb = (None, None)
+            self._frozen_networks = networks
+
+    def _networks_have_changed(self):
+        return not self._frozen_networks or not all(
+            network.is_valid() for network in self._frozen_networks.values()
+        )
 
     def _check_batch(self, x, y, x_name="x"):
         """Checks a batch and returns it as NumPy; builds the networks."""
@@ -547,8 +572,6 @@ class AdversarialTraining(backend.Model):
             self.build((None, *x.shape[1:]))
 
     def build(self, input_shape):
-        for network in self._networks().values():
-            folding.prepare(network)
         self.num_classes = checks.output_shape(self.student, input_shape)[-1]
 
     def _build_if_known(self):

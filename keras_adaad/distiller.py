@@ -109,11 +109,11 @@ class Distiller(AdversarialTraining):
     def _networks(self):
         return {**self._teachers(), **super()._networks()}
 
-    def _check_data(self, *args):
+    def _check_data(self, *args, **kwargs):
         # Whatever was done to their `trainable` flags since.
         for teacher in self._teachers().values():
             teacher.trainable = False
-        return super()._check_data(*args)
+        return super()._check_data(*args, **kwargs)
 
     def get_config(self):
         serialize = keras.saving.serialize_keras_object

@@ -2,7 +2,7 @@
 
 from keras import ops
 
-from keras_adaad.folding import folded
+from keras_adaad.frozen.network import frozen_network
 
 
 def logits_function(model):
@@ -18,5 +18,7 @@ def logits_function(model):
         A function from images of shape `(batch_size, ...)` to float32 logits
         of shape `(batch_size, num_classes)`.
     """
-    call = folded(model)
-    return lambda x: ops.cast(call(x), "float32")
+    network = frozen_network(model)
+    # Once, and not at each step of an attack.
+    values = network.weights()
+    return lambda x: ops.cast(network.call(values, x), "float32")

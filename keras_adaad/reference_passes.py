@@ -2,10 +2,10 @@
 
 from keras import ops
 
-from keras_adaad import folding
 from keras_adaad.attacks import PGD
 from keras_adaad.distiller import Distiller
-from keras_adaad.gradient_scaling import with_scaled_gradient
+from keras_adaad.frozen.folding import uses_float16
+from keras_adaad.frozen.gradient_scaling import with_scaled_gradient
 from keras_adaad.losses import cross_entropy_from_logits
 
 
@@ -76,7 +76,7 @@ class ReferencePasses(Distiller):
                 moved.extend(ops.stop_gradient(value) for value in after)
                 return logits
 
-            if folding.uses_float16(student):
+            if uses_float16(student):
                 logits = with_scaled_gradient(run, x_adv, training=True)
             else:
                 logits = ops.cast(run(x_adv), "float32")

@@ -10,8 +10,8 @@ differ: docs/methods.md says how.
 from keras import ops
 
 from keras_adaad import backend
-from keras_adaad import folding
-from keras_adaad.gradient_scaling import with_large_gradient
+from keras_adaad.frozen.folding import uses_float16
+from keras_adaad.frozen.gradient_scaling import with_large_gradient
 from keras_adaad.losses import BatchMean
 
 
@@ -48,7 +48,7 @@ def weight_offsets(model, views, y, sample_weight=None):
                 values, others, views[view], training=True
             )
             logits.append(ops.cast(outputs, "float32"))
-        if folding.uses_float16(student):
+        if uses_float16(student):
             # Together, for a factor of each would weigh one against another.
             logits = ops.unstack(with_large_gradient(ops.stack(logits)))
         logits = dict(zip(order, logits, strict=True))

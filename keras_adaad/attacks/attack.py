@@ -12,7 +12,6 @@ from keras import ops
 
 from keras_adaad import backend
 from keras_adaad import checks
-from keras_adaad import folding
 from keras_adaad.attacks import black_box
 from keras_adaad.attacks.digest import digest
 from keras_adaad.attacks.draws import GraphDraws
@@ -315,7 +314,7 @@ class Attack:
             noise = self.check_noise(noise, x.shape, self.rounds(num_classes))
         seed = random.randrange(2**31) if self.seed is None else self.seed
         outcome = self.run(
-            black_box.classifier_of(model, num_classes, seed),
+            black_box.classifier_of(model, num_classes, seed, x),
             x,
             y,
             seed=seed,
@@ -486,7 +485,6 @@ def check_attackable(model, x, y, input_range, allow_probabilities=False):
     if isinstance(model, keras.Model):
         if not model.built:
             model(ops.convert_to_tensor(x[:1]))
-        folding.prepare(model)
         outputs = checks.output_shape(model, (1, *x.shape[1:]))
         checks.check_classifier("model", x.shape, outputs)
         num_classes = outputs[-1]

@@ -5,9 +5,9 @@ import numpy as np
 from keras import ops
 
 from keras_adaad import backend
-from keras_adaad.attacks.classifier import Classifier
-from keras_adaad.attacks.classifier import batches
 from keras_adaad.checks.data import to_numpy
+from keras_adaad.frozen.classifier import Classifier
+from keras_adaad.frozen.classifier import batches
 
 
 class NotFiniteError(ValueError):
@@ -74,10 +74,10 @@ class BlackBox:
         return backend.to_devices(call(self.function, x, self.num_classes))
 
 
-def classifier_of(model, num_classes, seed=0):
+def classifier_of(model, num_classes, seed=0, images=None):
     """Returns a Keras model, or a function, as the attacks see it."""
     if isinstance(model, keras.Model):
-        return Classifier.of(model, num_classes, seed)
+        return Classifier.of(model, num_classes, seed, images)
     return BlackBox(model, num_classes)
 
 

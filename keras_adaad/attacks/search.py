@@ -8,9 +8,9 @@ from keras import ops
 
 from keras_adaad import backend
 from keras_adaad.attacks.black_box import NotFiniteError
-from keras_adaad.attacks.classifier import batches
-from keras_adaad.attacks.classifier import pad
 from keras_adaad.attacks.draws import HostDraws
+from keras_adaad.frozen.classifier import batches
+from keras_adaad.frozen.classifier import pad
 
 
 @dataclasses.dataclass

@@ -22,11 +22,16 @@
 - `replica_count()`: how many of them each must get an image of every batch.
 - `to_devices(batch)`: a NumPy array as a tensor, over the devices of a
   `keras.distribution`; `to_host(tensor)`: a result of theirs as NumPy, whole.
+- `batch_of_first_process(batch)`: a NumPy array of the first process, in all
+  processes that compute one step together.
+- `fixed_randomness()`: a scope in which what is random besides Keras's seed
+  generators is the same each time, and which moves no state of it.
 - `processes`: a module: processes that train one model together, where Keras
   leaves that to us.
 - `Model`: `keras.Model`, and what it lacks to train here.
 """
 
+import contextlib
 import importlib
 
 import keras
@@ -59,6 +64,10 @@ full_precision = _active.full_precision
 building_scope = _active.building_scope
 replica_index = _active.replica_index
 replica_count = getattr(_active, "replica_count", lambda: 1)
+batch_of_first_process = getattr(
+    _active, "batch_of_first_process", lambda batch: batch
+)
+fixed_randomness = getattr(_active, "fixed_randomness", contextlib.nullcontext)
 Model = getattr(_active, "Model", keras.Model)
 to_devices = getattr(_active, "to_devices", keras.ops.convert_to_tensor)
 to_host = getattr(_active, "to_host", keras.ops.convert_to_numpy)

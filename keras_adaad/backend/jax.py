@@ -167,6 +167,13 @@ def to_devices(batch):
     return keras.distribution.distribute_tensor(batch, layout)
 
 
+def batch_of_first_process(batch):
+    """Returns the batch that the first of several processes has, in each."""
+    if jax.process_count() == 1:
+        return batch
+    return multihost_utils.broadcast_one_to_all(batch)
+
+
 def to_host(tensor):
     """Returns a tensor as NumPy, with what other processes have of it."""
     value = keras.ops.convert_to_tensor(tensor)

@@ -134,6 +134,17 @@ def compile_function(
     return compiled
 
 
+@contextlib.contextmanager
+def fixed_randomness():
+    """Returns a scope with PyTorch's own random state at its first value.
+
+    Keras's `Dropout` without a seed draws from it.
+    """
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+        torch.manual_seed(0)
+        yield
+
+
 def describe():
     """Returns what computes, and how precisely, as strings."""
     on_gpu = torch.cuda.is_available()

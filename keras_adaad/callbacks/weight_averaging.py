@@ -10,6 +10,8 @@ from keras_adaad import checks
 from keras_adaad.adversarial_training import AdversarialTraining
 from keras_adaad.callbacks.whole_file import write_whole
 from keras_adaad.distribution.writing import alone
+from keras_adaad.models.copying import copy_model
+from keras_adaad.models.copying import finalize_state
 
 
 class StochasticWeightAveraging(keras.callbacks.Callback):
@@ -51,8 +53,9 @@ class StochasticWeightAveraging(keras.callbacks.Callback):
 
     Raises:
         TypeError: If the student can't be made anew from its `get_config()`.
-        ValueError: If an argument is out of range, or `fit` begins after
-            `start_epoch` and the average of the epochs before is missing.
+        ValueError: If a copy of the student has other logits, an argument is
+            out of range, or `fit` begins after `start_epoch` and the average
+            of the epochs before is missing.
 
     Example:
 
@@ -88,15 +91,14 @@ class StochasticWeightAveraging(keras.callbacks.Callback):
         self.dataset = dataset
         self.start_epoch = checks.check_integer("start_epoch", start_epoch, 0)
         self.student = None
-        self._copy = None
         self._last_epoch = None
         self._estimator = None
 
     def on_train_begin(self, logs=None):
         # Now, and not days later, a student that can't be copied is found.
-        if self._copy is None:
+        if self.student is None:
             with alone():
-                self._copy = keras.models.clone_model(self._trained_student())
+                keras.models.clone_model(self._trained_student())
 
     def on_epoch_begin(self, epoch, logs=None):
         if epoch > self.start_epoch and epoch - 1 != self._last_epoch:
@@ -105,8 +107,8 @@ class StochasticWeightAveraging(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         if epoch < self.start_epoch:
             return
+        self._begin()
         with alone():
-            self._begin(self._trained_student())
             self._average(1.0 / (epoch - self.start_epoch + 1))
             self._estimate_statistics()
             self._save(epoch)
@@ -123,6 +125,7 @@ class StochasticWeightAveraging(keras.callbacks.Callback):
                 before = ops.convert_to_numpy(average)
                 value = (1.0 - share) * before + share * value
             average.assign(value)
+        finalize_state(self.student)
 
     def _trained_student(self):
         model = self.model
@@ -130,10 +133,14 @@ class StochasticWeightAveraging(keras.callbacks.Callback):
             model.student if isinstance(model, AdversarialTraining) else model
         )
 
-    def _begin(self, trained):
-        self.student = self._copy
-        if not self.student.built:
-            self.student.build_from_config(trained.get_build_config())
+    def _begin(self):
+        if self.student is None:
+            # The trained student may lie on processes that do not run this.
+            compare = keras.distribution.distribution() is None
+            with alone():
+                self.student = copy_model(
+                    self._trained_student(), compare=compare
+                )
 
     def _estimate_statistics(self):
         if not _statistics(self.student):
@@ -161,8 +168,8 @@ class StochasticWeightAveraging(keras.callbacks.Callback):
                 f"Received: start_epoch={self.start_epoch}, "
                 f"filepath={str(self.filepath)!r}"
             )
+        self._begin()
         with alone():
-            self._begin(self._trained_student())
             self.student.load_weights(state)
 
     def _state_path(self, epoch):

@@ -149,7 +149,7 @@ def evaluate_robustness(
     stages, missing = plan(attacks, threat, num_classes, x.shape[1:])
 
     batch_size = min(batch_size, len(x))
-    classifier = black_box.classifier_of(model, num_classes, seed)
+    classifier = black_box.classifier_of(model, num_classes, seed, x)
     logits = classifier.predict(x, batch_size)
     _check_outputs(logits, allow_probabilities)
     clean = logits.argmax(-1) == y
@@ -167,7 +167,7 @@ def evaluate_robustness(
         x,
     )
 
-    flags = {}
+    flags = {"network": None if is_function else classifier.network.difference}
     if reliability_checks:
         flags["epsilon"] = reliability.epsilon_of_another_range(
             **threat, dimensions=x[0].size

@@ -3,8 +3,10 @@
 import keras
 from keras import layers
 
-from keras_adaad import folding
 from keras_adaad.checks.models import check_model
+from keras_adaad.frozen import folding
+from keras_adaad.models.copying import check_copy
+from keras_adaad.models.copying import copy_state
 
 
 def fold_batch_norm(model):
@@ -17,13 +19,15 @@ def fold_batch_norm(model):
 
     Args:
         model: A built Functional or Sequential `keras.Model`. Models inside it
-            are folded too. BatchNorm without a convolution before it stays.
+            are folded too. BatchNorm without a convolution before it stays,
+            and so do layers with LoRA.
 
     Returns:
-        A `keras.Model` with weights of its own.
+        A Functional `keras.Model` with weights of its own.
 
     Raises:
-        ValueError: If the layers of a subclassed model cannot be seen.
+        ValueError: If the layers of a subclassed model cannot be seen, or the
+            model is quantized.
 
     Example:
 
@@ -33,18 +37,22 @@ def fold_batch_norm(model):
     ```
     """
     check_model("model", model, allow_probabilities=True)
-    twin, folds = folding.prepare(model)
-    if twin is model:
+    graph = folding.fold_graph(model)
+    if graph is None:
         raise ValueError(
             "Argument `model` must be a Functional or Sequential model: the "
-            "layers of a subclassed model cannot be seen. "
+            "layers of a subclassed model cannot be seen, and those of a "
+            "quantized one do not fold. "
             f"Received: {model.name!r} ({type(model).__name__})"
         )
+    _, folds = graph
     batch_norms = {id(conv): batch_norm for conv, batch_norm in folds}
     gone = {id(batch_norm) for batch_norm in batch_norms.values()}
     copies = []
 
     def copy(layer):
+        if isinstance(layer, keras.Model) and folding.graph_operations(layer):
+            return _clone(layer, copy)
         config = layer.get_config()
         if id(layer) in gone:
             return _Gone(name=layer.name)
@@ -53,12 +61,7 @@ def fold_batch_norm(model):
         copies.append((layer, type(layer).from_config(config)))
         return copies[-1][1]
 
-    folded = keras.models.clone_model(
-        model,
-        clone_function=copy,
-        call_function=_call_unless_gone,
-        recursive=True,
-    )
+    folded = _clone(model, copy)
     for layer, clone in copies:
         batch_norm = batch_norms.get(id(layer))
         if batch_norm is not None:
@@ -66,12 +69,21 @@ def fold_batch_norm(model):
             clone.kernel.assign(kernel)
             clone.bias.assign(bias)
         elif isinstance(layer, layers.Layer):
-            clone.set_weights(layer.get_weights())
+            copy_state(layer, clone)
+    check_copy(model, folded)
     return folded
 
 
 class _Gone(layers.Identity):
     """Stands for a BatchNorm until its call, which does not take place."""
+
+
+def _clone(model, copy):
+    if isinstance(model, keras.Sequential):
+        model = keras.Model(model.inputs, model.outputs, name=model.name)
+    return keras.models.clone_model(
+        model, clone_function=copy, call_function=_call_unless_gone
+    )
 
 
 def _call_unless_gone(layer, *args, **kwargs):

@@ -4,6 +4,7 @@ import keras
 from keras import layers
 
 from keras_adaad.checks.models import check_model
+from keras_adaad.models.copying import copy_model
 from keras_adaad.models.network import check_statistics
 
 
@@ -109,7 +110,8 @@ def with_dtype(model, dtype):
         A `keras.Model` with weights of its own.
 
     Raises:
-        ValueError: If the layers of a subclassed model cannot be seen.
+        ValueError: If the layers of a subclassed model cannot be seen, or the
+            model is quantized.
 
     Example:
 
@@ -121,17 +123,7 @@ def with_dtype(model, dtype):
     """
     check_model("model", model, allow_probabilities=True)
     _last_layer(model)
-    policy = keras.dtype_policies.get(dtype)
-
-    def copy(layer):
-        config = layer.get_config()
-        if isinstance(layer, layers.Layer):
-            config["dtype"] = policy
-        return type(layer).from_config(config)
-
-    clone = keras.models.clone_model(model, clone_function=copy, recursive=True)
-    clone.set_weights(model.get_weights())
-    return clone
+    return copy_model(model, dtype)
 
 
 def _last_layer(model):

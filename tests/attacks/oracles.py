@@ -20,7 +20,7 @@ from torch import nn
 
 from benchmarks import networks
 from benchmarks import reference
-from keras_adaad.attacks.classifier import Classifier
+from keras_adaad.frozen.classifier import Classifier
 from tests.attacks.test_norms import size
 
 SHAPE = (8, 8, 1)

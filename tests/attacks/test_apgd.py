@@ -12,8 +12,8 @@ from keras_adaad import backend
 from keras_adaad.attacks import APGD
 from keras_adaad.attacks import TargetedAPGD
 from keras_adaad.attacks.apgd import checkpoints
-from keras_adaad.attacks.classifier import Classifier
 from keras_adaad.attacks.draws import HostDraws
+from keras_adaad.frozen.classifier import Classifier
 from tests.attacks import oracles
 
 LOSSES = ("cross_entropy", "dlr", "targeted")

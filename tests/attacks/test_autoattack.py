@@ -18,8 +18,8 @@ from keras_adaad.attacks import AutoAttack
 from keras_adaad.attacks import Square
 from keras_adaad.attacks import TargetedAPGD
 from keras_adaad.attacks import autoattack
-from keras_adaad.attacks.classifier import Classifier
 from keras_adaad.attacks.search import Outcome
+from keras_adaad.frozen.classifier import Classifier
 from tests import networks
 from tests.attacks import oracles
 

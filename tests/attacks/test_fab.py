@@ -16,9 +16,9 @@ from scipy.optimize import linprog
 
 from keras_adaad import backend
 from keras_adaad.attacks import FAB
-from keras_adaad.attacks.classifier import Classifier
 from keras_adaad.attacks.draws import HostDraws
 from keras_adaad.attacks.fab import onto_hyperplane
+from keras_adaad.frozen.classifier import Classifier
 from tests.attacks import oracles
 
 NORMS = oracles.NORMS

@@ -14,8 +14,8 @@ import pytest
 
 import keras_adaad
 from keras_adaad import backend
-from keras_adaad import folding
 from keras_adaad.attacks import PGD
+from keras_adaad.frozen.network import FrozenNetwork
 from tests import networks
 
 pytestmark = pytest.mark.skipif(
@@ -174,10 +174,9 @@ def test_one_step(batch):
 
 def check_teacher(teacher):
     """Each device has half of the wide variables, as they are and folded."""
-    folded = backend.compile_function(
-        lambda: folding.weights(teacher), teacher
-    )()
-    variables = teacher.trainable_variables + teacher.non_trainable_variables
+    network = FrozenNetwork(teacher, folded=True)
+    folded = backend.compile_function(network.weights, teacher)()
+    variables = network.variables
     halved = set()
     for variable, after in zip(variables, folded, strict=True):
         for value in (variable.value, after):

@@ -6,8 +6,8 @@ import pytest
 from keras import layers
 
 import keras_adaad
-from keras_adaad import folding
 from keras_adaad import models
+from keras_adaad.frozen.network import check_network
 from tests import networks
 
 
@@ -70,10 +70,10 @@ def test_normalization(batch):
     found = wrapped.predict(x, verbose=0)
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
     # In the attack too, and there the convolutions inside are folded.
-    attacked = folding.folded(wrapped)(keras.ops.convert_to_tensor(x))
-    attacked = keras.ops.convert_to_numpy(attacked)
+    network = check_network(wrapped, x)
+    attacked = network.logits(x)
     np.testing.assert_allclose(attacked, expected, rtol=1e-4, atol=1e-5)
-    assert len(folding.prepare(wrapped)[1]) == 2
+    assert len(network.folds) == 2
 
 
 def test_dtype(batch):

@@ -1,4 +1,4 @@
-"""A model as an attack on arrays sees it: compiled, its weights arguments."""
+"""A network as an attack on arrays sees it: compiled, its weights arguments."""
 
 import itertools
 import weakref
@@ -7,36 +7,34 @@ import numpy as np
 from keras import ops
 
 from keras_adaad import backend
-from keras_adaad import folding
+from keras_adaad.frozen.network import check_network
+from keras_adaad.frozen.network import frozen_network
 
 # One per model, so that what is compiled once stays compiled.
 _CLASSIFIERS = weakref.WeakKeyDictionary()
 
 
 class Classifier:
-    """Compiled programs that take the weights of a model as arguments.
+    """Compiled programs that take the weights of a network as arguments.
 
     New weights need no new program, only `load_weights()`. Nothing of the
     model moves: no weight, no statistic, no random state.
 
     Args:
-        model: A built `keras.Model` that returns logits.
+        network: The `FrozenNetwork` of a built model that returns logits.
         num_classes: Their number.
     """
 
-    def __init__(self, model, num_classes):
-        self.model = weakref.ref(model)
+    def __init__(self, network, num_classes):
+        self.network = network
         self.num_classes = num_classes
-        self._random_states = folding.random_states(model)
+        self._random_states = network.random_states()
         self._programs = {}
-        # Held weakly: the model must not be kept alive by its programs.
-        self._fold = backend.compile_function(
-            lambda: folding.weights(self.model()), model
-        )
+        self._fold = backend.compile_function(network.weights, network.model())
         self.load_weights()
 
     @classmethod
-    def of(cls, model, num_classes, seed=0):
+    def of(cls, model, num_classes, seed=0, images=None):
         """Returns the classifier of a model, with its present weights.
 
         Args:
@@ -44,10 +42,16 @@ class Classifier:
             num_classes: The number of its logits.
             seed: Integer that decides what is random in the model itself, a
                 dropout that is left on.
+            images: NumPy array of images, on which the network that stands
+                for the model is compared with it.
         """
-        if model not in _CLASSIFIERS:
-            _CLASSIFIERS[model] = cls(model, num_classes)
-        classifier = _CLASSIFIERS[model]
+        if images is None:
+            network = frozen_network(model)
+        else:
+            network = check_network(model, images)
+        classifier = _CLASSIFIERS.get(model)
+        if classifier is None or classifier.network is not network:
+            classifier = _CLASSIFIERS[model] = cls(network, num_classes)
         classifier.load_weights(seed)
         return classifier
 
@@ -69,7 +73,7 @@ class Classifier:
                 lambda weights, states, *args: function(
                     self._logits(weights, states), *args
                 ),
-                jit_compile=self.model().jit_compile,
+                jit_compile=self.network.model().jit_compile,
             )
         compiled = self._programs[key]
         return lambda *args: compiled(self._weights, self._draw(), *args)
@@ -93,7 +97,7 @@ class Classifier:
             values, call = list(weights), next(calls)
             for place, state in zip(self._random_states, states, strict=True):
                 values[place] = state + ops.cast(call, state.dtype)
-            outputs = folding.call(self.model(), values, x)
+            outputs = self.network.call(values, x)
             return ops.cast(outputs, "float32")
 
         return logits

@@ -1,103 +1,97 @@
-"""A model's twin for the attack: the same logits in inference mode, faster.
+"""A graph with a model's logits in inference mode that runs faster.
 
 Throughout an attack the weights are constants. So BatchNorm, in inference mode
 a scale and a shift per channel, is folded into the convolution before it, once
 per attack instead of in each of its forward passes; zero padding is left to the
 convolution after it; and convolutions run as `backend.conv2d` and
 `backend.depthwise_conv2d` run them.
+
+Only layers of exactly known types in their plain state are replaced. All others
+run as Keras calls them.
 """
 
 import collections
+import contextvars
 import functools
 import inspect
-import weakref
 
 import keras
+from keras import layers
 from keras import ops
 
 from keras_adaad import backend
-from keras_adaad.gradient_scaling import with_scaled_gradient
+from keras_adaad.frozen.fingerprint import graph_operations
+from keras_adaad.frozen.fingerprint import layers_within
 
-# The twin of each model and its folds, kept as long as the model lives.
-_TWINS = weakref.WeakKeyDictionary()
-
-
-def folded(model):
-    """Returns `x -> model(x)` in inference mode, with the present weights.
-
-    Args:
-        model: A built `keras.Model`. Functional and Sequential models are
-            folded, and such models inside them; others run as they are.
-
-    Returns:
-        A function without side effects: state that the model would change is
-        computed and dropped.
-    """
-    values = weights(model)
-    return lambda x: call(model, values, x)
-
-
-def weights(model):
-    """Returns the present values of the model's variables, folded: a list."""
-    _, folds = prepare(model)
-    values = {}
-    for conv, batch_norm in folds:
-        values.update(fold(conv, batch_norm))
-    # Constants, or PyTorch's compiler would compute their gradients too.
-    return [
-        ops.stop_gradient(values.get(id(v), v.value)) for v in _variables(model)
-    ]
+# Layers whose `call` is all that a call of theirs does in float32: it is a
+# tenth of the cost under PyTorch.
+_CALLED_DIRECTLY = {
+    layers.Activation,
+    layers.Add,
+    layers.AveragePooling2D,
+    layers.BatchNormalization,
+    layers.Concatenate,
+    layers.Conv2D,
+    layers.Dense,
+    layers.DepthwiseConv2D,
+    layers.Dropout,
+    layers.Flatten,
+    layers.GlobalAveragePooling2D,
+    layers.GlobalMaxPooling2D,
+    layers.LeakyReLU,
+    layers.MaxPooling2D,
+    layers.Multiply,
+    layers.Normalization,
+    layers.ReLU,
+    layers.Rescaling,
+    layers.Reshape,
+    layers.ZeroPadding2D,
+}
 
 
-def call(model, values, x):
-    """Returns the logits of a model with `values`, as `weights` gives them."""
-    twin, _ = prepare(model)
-    mapping = list(zip(_variables(model), values, strict=True))
-
-    def run(x):
-        with keras.StatelessScope(state_mapping=mapping):
-            return twin(x, **_inference_mode(twin))
-
-    return with_scaled_gradient(run, x) if uses_float16(model) else run(x)
-
-
-def random_states(model):
-    """Returns the places in `weights(model)` that hold random state."""
-    return [
-        place
-        for place, variable in enumerate(_variables(model))
-        if variable.name == "seed_generator_state"
-    ]
-
-
-def prepare(model):
-    """Makes the twin of a model, once, outside any compiled function.
+def fold_graph(model):
+    """Returns the graph that stands for a model, and what it folds.
 
     Args:
         model: A built `keras.Model`.
 
     Returns:
-        A tuple `(twin, folds)`, where `folds` is a list of the convolutions
-        and the BatchNorm, or `None`, that is folded into each.
+        A tuple `(graph, folds)`, where `folds` is a list of the convolutions
+        and the BatchNorm, or `None`, that is folded into each; or `None` for
+        a model without a graph, or with a quantized layer: its rounding
+        would turn a difference in the last digit into a larger one.
     """
-    if model not in _TWINS:
-        folds = []
-        twin = _twin(model, folds)
-        # A model that is its own twin must not keep itself alive here.
-        _TWINS[model] = (None if twin is model else twin, folds)
-    twin, folds = _TWINS[model]
-    return twin or model, folds
+    if not graph_operations(model):
+        return None
+    if any(_is_quantized(layer) for layer in layers_within(model)):
+        return None
+    folds = []
+    return _graph(model, folds), folds
 
 
-def uses_float16(layer):
-    """Returns whether a layer, or one inside it, computes in float16."""
-    return layer.compute_dtype == "float16" or any(
-        uses_float16(inner) for inner in getattr(layer, "layers", [])
+def uses_float16(model):
+    """Returns whether a model, or a layer inside it, computes in float16."""
+    return any(
+        layer.compute_dtype == "float16" for layer in layers_within(model)
     )
 
 
-def _variables(model):
-    return model.trainable_variables + model.non_trainable_variables
+def _is_quantized(layer):
+    return getattr(layer, "quantization_mode", None) is not None
+
+
+def is_plain(layer, *types):
+    """Returns whether a layer is of one of the types, as its class has it.
+
+    A subclass is not, nor is a layer that is quantized, has LoRA enabled, or
+    has a `call` of its own.
+    """
+    return (
+        type(layer) in types
+        and not _is_quantized(layer)
+        and not getattr(layer, "lora_enabled", False)
+        and "call" not in vars(layer)
+    )
 
 
 def fold(conv, batch_norm):
@@ -109,7 +103,7 @@ def fold(conv, batch_norm):
     `scale = gamma / sqrt(variance + epsilon)`.
     """
     kernel = _precise(conv.kernel)
-    depthwise = isinstance(conv, keras.layers.DepthwiseConv2D)
+    depthwise = type(conv) is layers.DepthwiseConv2D
     lay_out = (lambda k: k) if depthwise else backend.lay_out_kernel
     if batch_norm is None:
         return {id(conv.kernel): lay_out(kernel)}
@@ -133,45 +127,75 @@ def _precise(variable):
     return ops.cast(variable, dtype)
 
 
-def _inference_mode(layer):
+def inference_mode(layer):
+    """Returns the arguments that run a layer in inference mode."""
     takes_training = "training" in inspect.signature(layer.call).parameters
     return {"training": False} if takes_training else {}
 
+
+# What is called with each stand-in that runs, its arguments and its outputs.
+observer = contextvars.ContextVar("observer", default=None)
 
 # The stand-ins are operations, not layers: they own no variables, and a call
 # costs PyTorch a tenth of what a layer's call does.
 
 
-class _Same(keras.Operation):
+class _StandIn(keras.Operation):
+    """Computes in inference mode what `layers`, one after another, compute."""
+
+    def __init__(self, *layers):
+        # The name of the last layer, whose outputs are the stand-in's.
+        super().__init__(name=layers[-1].name)
+        self.layers = layers
+        self.modes = [inference_mode(layer) for layer in layers]
+
+    def __call__(self, *args, **kwargs):
+        outputs = super().__call__(*args, **kwargs)
+        observe = observer.get()
+        if observe is not None:
+            observe(self, args, kwargs, outputs)
+        return outputs
+
+    def original(self, *args, **kwargs):
+        """Returns the outputs of the layers, as Keras calls them."""
+        first, *others = zip(self.layers, self.modes, strict=True)
+        outputs = first[0](*args, **{**kwargs, **first[1]})
+        for layer, mode in others:
+            outputs = layer(outputs, **mode)
+        return outputs
+
+
+class _Layer(_StandIn):
     """Stands for a layer: the same computation, the same variables."""
 
     def __init__(self, layer):
-        super().__init__(name=layer.name)
-        self.layer = layer
-        self.mode = _inference_mode(layer)
+        super().__init__(layer)
         # In lower precision, the layer's own call casts inputs and weights.
-        casts = layer.compute_dtype != "float32"
-        self.function = layer if casts else layer.call
+        direct = layer.compute_dtype == "float32" and is_plain(
+            layer, *_CALLED_DIRECTLY
+        )
+        self.function = layer.call if direct else layer
 
     def call(self, *args, **kwargs):
-        return self.function(*args, **{**kwargs, **self.mode})
+        return self.function(*args, **{**kwargs, **self.modes[0]})
 
     def compute_output_spec(self, *args, **kwargs):
-        return self.layer.compute_output_spec(*args, **kwargs)
+        return self.layers[0].compute_output_spec(*args, **kwargs)
 
 
-class _Conv2D(keras.Operation):
+class _Conv2D(_StandIn):
     """Stands for a convolution, with what is folded into it.
 
     That is the BatchNorm after it and the zero padding before it.
     """
 
     def __init__(self, conv, batch_norm=None, padding=None):
-        super().__init__(name=conv.name)
+        parts = (padding, conv, batch_norm)
+        super().__init__(*(part for part in parts if part is not None))
         self.conv = conv
         self.batch_norm = batch_norm
-        self.padding = padding or conv.padding
-        depthwise = isinstance(conv, keras.layers.DepthwiseConv2D)
+        self.padding = padding.padding if padding else conv.padding
+        depthwise = type(conv) is layers.DepthwiseConv2D
         self.function = (
             backend.depthwise_conv2d if depthwise else backend.conv2d
         )
@@ -211,47 +235,34 @@ class _Nothing(keras.Operation):
         return x
 
 
-def _twin(model, folds):
-    if not _operations(model):
-        return model
+def _graph(model, folds):
     if isinstance(model, keras.Sequential):
         model = keras.Model(model.inputs, model.outputs, name=model.name)
     batch_norms, paddings = _foldable(model)
     gone = {id(layer) for layer in (*batch_norms.values(), *paddings.values())}
 
     def stand_in(layer):
-        if not isinstance(layer, keras.layers.Layer):
+        if not isinstance(layer, layers.Layer):
             return type(layer).from_config(layer.get_config())
         if id(layer) in gone:
             return _Nothing(name=layer.name)
-        if _is_plain_conv(layer):
+        if _is_convolution(layer):
             folds.append((layer, batch_norms.get(id(layer))))
-            pad = paddings.get(id(layer))
-            return _Conv2D(*folds[-1], padding=pad and pad.padding)
-        if isinstance(layer, keras.Model) and _operations(layer):
-            return _twin(layer, folds)
-        return _Same(layer)
+            return _Conv2D(*folds[-1], padding=paddings.get(id(layer)))
+        if isinstance(layer, keras.Model) and graph_operations(layer):
+            return _graph(layer, folds)
+        return _Layer(layer)
 
-    twin = keras.models.clone_model(
+    graph = keras.models.clone_model(
         model, clone_function=stand_in, call_function=_call_unless_gone
     )
     # A layer of lower precision casts for itself; the others stay float32.
-    twin.dtype_policy = "float32"
-    return twin
+    graph.dtype_policy = "float32"
+    return graph
 
 
 def _call_unless_gone(layer, *args, **kwargs):
     return args[0] if isinstance(layer, _Nothing) else layer(*args, **kwargs)
-
-
-def _operations(model):
-    """Returns the operations of a Functional or Sequential model, else []."""
-    # A class with a `call` of its own computes something else than its graph.
-    if type(model).call.__module__.split(".")[0] != "keras":
-        return []
-    if isinstance(model, keras.Sequential):
-        return model.layers
-    return getattr(model, "operations", [])
 
 
 def _foldable(model):
@@ -263,7 +274,7 @@ def _foldable(model):
     """
     uses = collections.Counter(id(tensor) for tensor in model.outputs)
     producers = {}
-    for operation in _operations(model):
+    for operation in graph_operations(model):
         # The public `input` shows the first call of an operation only.
         for node in operation._inbound_nodes:
             uses.update(id(tensor) for tensor in node.input_tensors)
@@ -271,14 +282,12 @@ def _foldable(model):
             producers[id(operation.output)] = operation
     batch_norms, paddings = {}, {}
     for layer in producers.values():
-        if not isinstance(layer, keras.layers.Layer) or not _has_one_input(
-            layer
-        ):
+        if not isinstance(layer, layers.Layer) or not _has_one_input(layer):
             continue
         before = producers.get(id(layer.input))
         if uses[id(layer.input)] != 1:
             continue
-        if isinstance(layer, keras.layers.BatchNormalization):
+        if is_plain(layer, layers.BatchNormalization):
             if _folds_into(layer, before):
                 batch_norms[id(before)] = layer
         elif _pads(before, layer):
@@ -292,8 +301,8 @@ def _has_one_input(layer):
 
 def _pads(padding, conv):
     return (
-        type(padding) is keras.layers.ZeroPadding2D
-        and _is_plain_conv(conv)
+        is_plain(padding, layers.ZeroPadding2D)
+        and _is_convolution(conv)
         and conv.padding == "valid"
         and conv.data_format == padding.data_format
         and getattr(conv, "groups", 1) == 1
@@ -301,7 +310,7 @@ def _pads(padding, conv):
 
 
 def _folds_into(batch_norm, conv):
-    if not _is_plain_conv(conv):
+    if not _is_convolution(conv):
         return False
     axis = 3 if conv.data_format == "channels_last" else 1
     return (
@@ -312,11 +321,11 @@ def _folds_into(batch_norm, conv):
     )
 
 
-def _is_plain_conv(layer):
-    if type(layer) is keras.layers.Conv2D:
+def _is_convolution(layer):
+    if is_plain(layer, layers.Conv2D):
         return layer.padding in ("same", "valid")
     return (
-        type(layer) is keras.layers.DepthwiseConv2D
+        is_plain(layer, layers.DepthwiseConv2D)
         and len(set(layer.strides)) == 1
         and set(layer.dilation_rate) == {1}
     )

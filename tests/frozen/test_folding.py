@@ -1,4 +1,4 @@
-"""The attack's twin of a model gives the model's own logits."""
+"""The folded graph of a model gives the model's own logits."""
 
 import keras
 import numpy as np
@@ -8,8 +8,8 @@ from keras import ops
 
 import keras_adaad
 from benchmarks import networks as benchmark_networks
-from keras_adaad import backend
-from keras_adaad import folding
+from keras_adaad.frozen.folding import fold_graph
+from keras_adaad.frozen.network import FrozenNetwork
 from tests import networks
 
 
@@ -118,9 +118,7 @@ def test_same_logits(make):
     model = build(make)
     x = np.random.default_rng(0).uniform(size=(4, *model.input_shape[1:]))
     x = x.astype("float32")
-    folding.prepare(model)
-    twin = backend.compile_function(lambda x: folding.folded(model)(x), model)
-    logits = ops.convert_to_numpy(twin(x))
+    logits = FrozenNetwork(model, folded=True).logits(x)
     expected = model.predict_on_batch(x)
     np.testing.assert_allclose(logits, expected, rtol=1e-4, atol=1e-5)
 
@@ -133,7 +131,7 @@ def test_same_logits(make):
     ],
 )
 def test_what_folds(make, folds):
-    _, pairs = folding.prepare(build(make))
+    _, pairs = fold_graph(build(make))
     assert sum(norm is not None for _, norm in pairs) == folds
 
 
@@ -141,13 +139,14 @@ def test_what_folds(make, folds):
     "make, kept", [(padded, 1), (mobilenet, 0), (resnet, 0)]
 )
 def test_padding_folds(make, kept):
-    twin, _ = folding.prepare(build(make))
+    graph, _ = fold_graph(build(make))
     paddings = [
         operation
-        for operation in twin.operations
+        for operation in graph.operations
         if isinstance(
-            getattr(operation, "layer", None), keras.layers.ZeroPadding2D
+            getattr(operation, "layers", [None])[0], layers.ZeroPadding2D
         )
+        and len(operation.layers) == 1
     ]
     assert len(paddings) == kept
 
@@ -158,33 +157,23 @@ def test_model_is_left_alone(make):
     before = networks.snapshot(model)
     names = [layer.name for layer in model.layers]
     nodes = [len(layer._inbound_nodes) for layer in model.layers]
-    folding.prepare(model)
+    fold_graph(model)
     networks.assert_same(before, networks.snapshot(model))
     assert [layer.name for layer in model.layers] == names
     assert [len(layer._inbound_nodes) for layer in model.layers] == nodes
 
 
-def test_twin_follows_the_weights():
+def test_network_follows_the_weights():
     model = build(resnet)
-    x = ops.ones((2, 9, 9, 1))
-    first = folding.folded(model)(x)
+    network = FrozenNetwork(model, folded=True)
+    x = np.ones((2, 9, 9, 1), "float32")
+    first = network.logits(x)
     for w in model.weights:
         w.assign(w * 1.5)
-    expected = ops.convert_to_numpy(model(x, training=False))
-    second = ops.convert_to_numpy(ops.stop_gradient(folding.folded(model)(x)))
+    expected = model.predict_on_batch(x)
+    second = network.logits(x)
     np.testing.assert_allclose(second, expected, rtol=1e-4, atol=1e-5)
-    assert np.abs(second - ops.convert_to_numpy(ops.stop_gradient(first))).max()
-
-
-def test_twin_dies_with_its_model():
-    import gc
-
-    model = build(resnet)
-    folding.prepare(model)
-    count = len(folding._TWINS)
-    del model
-    gc.collect()
-    assert len(folding._TWINS) < count
+    assert np.abs(second - first).max()
 
 
 @pytest.mark.parametrize(
@@ -196,13 +185,10 @@ def test_lower_precision(make, policy, digits):
     keras.config.set_dtype_policy(policy)
     model = make()
     model.set_weights(exact.get_weights())
-    folds = [len(folding.prepare(m)[1]) for m in (exact, model)]
-    assert folds[0] == folds[1] > 0
+    network = FrozenNetwork(model, folded=True)
+    assert len(fold_graph(exact)[1]) == len(network.folds) > 0
     x = np.random.default_rng(0).uniform(size=(16, *model.input_shape[1:]))
-    twin = backend.compile_function(lambda x: folding.folded(model)(x), model)
-    logits = ops.convert_to_numpy(
-        ops.cast(twin(x.astype("float32")), "float32")
-    )
+    logits = network.logits(x.astype("float32"))
     expected = exact.predict_on_batch(x)
     error = np.linalg.norm(logits - expected) / np.linalg.norm(expected)
     # A few roundings to so many binary digits.
@@ -213,5 +199,5 @@ def test_what_computes_in_other_precision_does_not_fold():
     inputs = keras.Input((9, 9, 1))
     x = layers.Conv2D(4, 3, dtype="mixed_bfloat16")(inputs)
     x = layers.BatchNormalization(dtype="float32")(x)
-    _, pairs = folding.prepare(keras.Model(inputs, layers.Flatten()(x)))
+    _, pairs = fold_graph(keras.Model(inputs, layers.Flatten()(x)))
     assert [norm for _, norm in pairs] == [None]

@@ -1,0 +1,258 @@
+"""Which graph stands for a model during an attack, and the check of it.
+
+Nothing is computed with a graph that has not been compared, on real images,
+with the model itself. A model that changes is compared anew; one that no graph
+agrees with runs as it is.
+"""
+
+import warnings
+import weakref
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_adaad import backend
+from keras_adaad.frozen import folding
+from keras_adaad.frozen.fingerprint import fingerprint
+from keras_adaad.frozen.fingerprint import is_same
+from keras_adaad.frozen.fingerprint import layers_within
+from keras_adaad.frozen.gradient_scaling import with_scaled_gradient
+
+# Images that a graph is compared on.
+SAMPLE = 32
+
+# The checked network of each model, kept as long as the model lives.
+_CHECKED = weakref.WeakKeyDictionary()
+
+
+class FrozenNetwork:
+    """A model in inference mode whose weights are constants.
+
+    It has no side effects: state that the model would change is computed and
+    dropped. It is valid as long as the fingerprint of the model is the same.
+
+    Args:
+        model: A built `keras.Model`.
+        folded: Whether to run the model's folded graph. Without one the model
+            runs as it is.
+
+    Attributes:
+        variables: The model's variables. Values are matched to them by
+            identity, in this order, which `trainable` flags do not change.
+        difference: What is wrong with the logits, or `None`.
+    """
+
+    def __init__(self, model, folded):
+        # Weak, so that what is kept for a model does not keep it alive.
+        self.model = weakref.ref(model)
+        self.variables = [
+            *model.trainable_variables,
+            *model.non_trainable_variables,
+        ]
+        graph = folding.fold_graph(model) if folded else None
+        self.graph, self.folds = graph or (None, [])
+        self.difference = None
+        self._scales = folding.uses_float16(model)
+        self._fingerprint = fingerprint(model)
+        self._compiled = None
+
+    def is_valid(self):
+        """Returns whether the model is still what this was made from."""
+        return is_same(self._fingerprint, fingerprint(self.model()))
+
+    def weights(self):
+        """Returns the present values of `variables`, folded: a list."""
+        values = {}
+        for conv, batch_norm in self.folds:
+            values.update(folding.fold(conv, batch_norm))
+        # Constants, or PyTorch's compiler would compute their gradients too.
+        return [
+            ops.stop_gradient(values.get(id(v), v.value))
+            for v in self.variables
+        ]
+
+    def random_states(self):
+        """Returns the places in `weights()` that hold random state."""
+        return _random_states(self.variables)
+
+    def call(self, values, x):
+        """Returns the logits with `values`, as `weights()` gives them."""
+        mapping = list(zip(self.variables, values, strict=True))
+        network = self.graph or self.model()
+
+        def run(x):
+            with keras.StatelessScope(state_mapping=mapping):
+                return network(x, **folding.inference_mode(network))
+
+        return with_scaled_gradient(run, x) if self._scales else run(x)
+
+    def __call__(self, x):
+        return self.call(self.weights(), x)
+
+    def logits(self, x):
+        """Returns the logits of a few images, compiled, a NumPy array."""
+        if self._compiled is None:
+            # It must not keep the network, and by it the programs, alive.
+            this = weakref.ref(self)
+            self._compiled = backend.compile_function(
+                lambda x: ops.cast(this()(x), "float32"),
+                self.model(),
+            )
+        with backend.fixed_randomness():
+            return backend.to_host(self._compiled(x))
+
+
+def frozen_network(model):
+    """Returns what stands for a model, as far as it has been checked.
+
+    Args:
+        model: A built `keras.Model`.
+
+    Returns:
+        The `FrozenNetwork` that `check_network` left, or one that runs the
+        model as it is where none did or the model has changed since.
+    """
+    network = _CHECKED.get(model)
+    if network is None or not network.is_valid():
+        return FrozenNetwork(model, folded=False)
+    return network
+
+
+def check_network(model, x):
+    """Returns what stands for a model, compared with it on real images.
+
+    The logits may differ by `tolerance(model)` of the largest one. If those of
+    the folded graph differ by more, the model runs as it is, and a warning
+    names the layer where they part. If those still differ, the model does not
+    return the same logits twice, and the warning says so.
+
+    Args:
+        model: A built `keras.Model`.
+        x: Images, a NumPy array. At most 32 are looked at.
+
+    Returns:
+        A `FrozenNetwork`. Its attribute `difference` holds the warning.
+    """
+    x = np.asarray(x[:SAMPLE], "float32")
+    x = backend.to_devices(backend.batch_of_first_process(x))
+    expected = _own_logits(model, x)
+
+    def agrees(network):
+        return _agree(expected, network.logits(x), tolerance(model))
+
+    kept = _CHECKED.get(model)
+    if kept and kept.is_valid() and agrees(kept):
+        return kept
+    network = FrozenNetwork(model, folded=True)
+    if not agrees(network):
+        place = network.graph and _first_difference(network, x)
+        network = FrozenNetwork(model, folded=False)
+        network.difference = _describe(model, place, agrees(network))
+        warnings.warn(network.difference, stacklevel=2)
+    _CHECKED[model] = network
+    return network
+
+
+def tolerance(model):
+    """Returns by how much of the largest logit rounding may move a logit.
+
+    That is 1e-4 in float32, and eight roundings to the coarsest dtype that a
+    layer of the model computes in.
+    """
+    dtypes = {layer.compute_dtype for layer in layers_within(model)}
+    steps = [_ROUNDING.get(dtype, 0.0) for dtype in dtypes]
+    if backend.describe()["device"] != "cpu":
+        # Convolutions of float32 may multiply in TensorFloat-32.
+        steps.append(2.0**-10)
+    return max(1e-4, 8 * max(steps))
+
+
+_ROUNDING = {"float16": 2.0**-10, "bfloat16": 2.0**-7}
+
+
+def relative_difference(first, second, x):
+    """Returns by how much of the largest logit two models differ on images.
+
+    Random state is the same in both.
+    """
+    x = backend.to_devices(np.asarray(x, "float32"))
+    a, b = (_own_logits(model, x, random_state=0) for model in (first, second))
+    return np.abs(a - b).max() / max(np.abs(a).max(), 1e-30)
+
+
+def _own_logits(model, x, random_state=None):
+    """Returns the logits of the model, as Keras calls it: nothing moves."""
+    with _present_values(model, random_state), backend.fixed_randomness():
+        outputs = model(x, **folding.inference_mode(model))
+    return _to_numpy(outputs)
+
+
+def _present_values(model, random_state=None):
+    variables = [*model.trainable_variables, *model.non_trainable_variables]
+    values = [ops.stop_gradient(v.value) for v in variables]
+    if random_state is not None:
+        for place in _random_states(variables):
+            values[place] = ops.full_like(values[place], random_state)
+    return keras.StatelessScope(
+        state_mapping=list(zip(variables, values, strict=True))
+    )
+
+
+def _random_states(variables):
+    return [
+        place
+        for place, variable in enumerate(variables)
+        if variable.name == "seed_generator_state"
+    ]
+
+
+def _to_numpy(tensor):
+    return backend.to_host(ops.cast(ops.stop_gradient(tensor), "float32"))
+
+
+def _agree(expected, found, tolerance):
+    largest = np.abs(expected[np.isfinite(expected)]).max(initial=0.0)
+    return np.allclose(
+        found, expected, rtol=0.0, atol=tolerance * largest, equal_nan=True
+    )
+
+
+def _first_difference(network, x):
+    """Returns the name of the first layer that its stand-in differs from."""
+    model, values, differ = network.model(), network.weights(), []
+
+    def observe(stand_in, args, kwargs, outputs):
+        with _present_values(model):
+            expected = stand_in.original(*args, **kwargs)
+        pairs = zip(
+            keras.tree.flatten(expected),
+            keras.tree.flatten(outputs),
+            strict=True,
+        )
+        if not all(
+            _agree(_to_numpy(a), _to_numpy(b), tolerance(model))
+            for a, b in pairs
+        ):
+            differ.append(stand_in.name)
+
+    token = folding.observer.set(observe)
+    try:
+        network.call(values, x)
+    finally:
+        folding.observer.reset(token)
+    return differ[0] if differ else None
+
+
+def _describe(model, place, agrees):
+    if not agrees:
+        return (
+            f"the model {model.name!r} does not return the same logits twice "
+            "for the same images: it is random in a way that Keras's seed "
+            "generators do not decide, or it changes when it is called"
+        )
+    where = "as a whole" if place is None else f"at the layer {place!r}"
+    return (
+        f"the graph that stands for {model.name!r} during an attack differs "
+        f"from the model {where}. The model runs as it is: slower, and right"
+    )

@@ -1,0 +1,115 @@
+"""One way to copy a model: all of its state, and the same logits."""
+
+import keras
+import numpy as np
+from keras import layers
+from keras import ops
+
+from keras_adaad.frozen import network
+from keras_adaad.frozen.fingerprint import graph_operations
+from keras_adaad.frozen.fingerprint import layers_within
+
+
+def copy_model(model, dtype=None, compare=True):
+    """Returns a copy of the model with weights of its own.
+
+    Args:
+        model: A built `keras.Model`. One that is neither Functional nor
+            Sequential must return its arguments from `get_config`.
+        dtype: Dtype policy of the copy's layers. Defaults to those of `model`.
+        compare: Whether to compare the logits. Defaults to `True`.
+
+    Returns:
+        A `keras.Model` with the state and the logits of `model`.
+
+    Raises:
+        ValueError: If the logits differ, by more than the rounding of the
+            dtypes, on random images. A model that knows no shape of its
+            images is not compared.
+    """
+    if dtype is not None:
+        _check_not_quantized(model)
+    policy = keras.dtype_policies.get(dtype)
+
+    def copy_layer(layer):
+        config = layer.get_config()
+        if dtype is not None and isinstance(layer, layers.Layer):
+            config["dtype"] = policy
+        return type(layer).from_config(config)
+
+    if graph_operations(model):
+        copy = keras.models.clone_model(
+            model, clone_function=copy_layer, recursive=True
+        )
+    else:
+        copy = keras.models.clone_model(model)
+    if not copy.built:
+        copy.build_from_config(model.get_build_config())
+    copy_state(model, copy)
+    if compare:
+        check_copy(model, copy)
+    return copy
+
+
+def copy_state(source, target):
+    """Gives a model the state of another one of the same structure.
+
+    Args:
+        source: The `keras.Model` to copy from.
+        target: The `keras.Model` to copy to.
+    """
+    for variable, value in zip(target.weights, source.weights, strict=True):
+        # By way of the host: a compiled step may take the memory of a tensor.
+        variable.assign(np.array(ops.convert_to_numpy(value)))
+    finalize_state(target)
+
+
+def finalize_state(model):
+    """Lets layers compute what follows from their variables.
+
+    `Normalization` computes with tensors that it makes of its variables once.
+    """
+    for layer in layers_within(model):
+        if hasattr(layer, "finalize_state"):
+            layer.finalize_state()
+
+
+def check_copy(model, copy):
+    """Raises unless two models return the same logits for random images.
+
+    Args:
+        model: A built `keras.Model`.
+        copy: What was made of it.
+    """
+    shape = _input_shape(model)
+    if shape is None:
+        return
+    shape = [8, *(32 if size is None else size for size in shape[1:])]
+    images = np.random.default_rng(0).uniform(size=shape).astype("float32")
+    difference = network.relative_difference(model, copy, images)
+    allowed = max(network.tolerance(model), network.tolerance(copy))
+    if not difference <= allowed:
+        raise ValueError(
+            f"The copy of {model.name!r} does not return its logits. A layer "
+            "has state that is neither a variable nor in its `get_config()`. "
+            f"Received: logits that differ by {difference:.2g} of the largest"
+        )
+
+
+def _input_shape(model):
+    """Returns the shape of the images, or `None` for a model without one."""
+    if getattr(model, "inputs", None):
+        return model.input_shape
+    return (model.get_build_config() or {}).get("input_shape")
+
+
+def _check_not_quantized(model):
+    for layer in layers_within(model):
+        mode = getattr(layer, "quantization_mode", None)
+        if mode is not None:
+            raise ValueError(
+                "Argument `model` must not be quantized: the dtype of a "
+                "quantized layer is part of its weights. Copy the model "
+                "before `quantize`. "
+                f"Received: layer {layer.name!r} quantized to {mode}"
+            )
