@@ -131,12 +131,12 @@ def quantized(mode="int8"):
     "make, files",
     [
         (lambda: with_tensors(networks.student_net()), FILES),
-        (augmenting, FILES),
-        (of_integers, FILES),
-        (mobile, FILES),
+        (augmenting, FILES[::2]),
+        (of_integers, FILES[:2]),
+        (mobile, FILES[:2]),
         (channels_first, FILES[:2]),
         (with_lora, FILES[:1]),
-        (subclassed, FILES[:2]),
+        (subclassed, FILES[:1]),
         (of_any_size, FILES[:2]),
         (called_sequential, FILES[:1]),
         (quantized, FILES[::2]),
@@ -377,7 +377,7 @@ def test_replaces_what_it_wrote_before(tmp_path, batch):
         for weight in student.trainable_weights:
             weight.assign(1.1 * weight)
         expected = student.predict(batch[0], verbose=0)
-        for name in FILES:
+        for name in FILES[::2]:
             export_student(student, tmp_path / name)
             np.testing.assert_allclose(
                 load_exported(tmp_path / name)(batch[0]), expected, atol=1e-4
