@@ -20,7 +20,9 @@ from keras_adaad.export.samples import as_input
 from keras_adaad.export.samples import input_of
 from keras_adaad.export.samples import noise
 from keras_adaad.export.samples import of_other_size
-from keras_adaad.models import with_dtype
+from keras_adaad.frozen.fingerprint import graph_operations
+from keras_adaad.frozen.fingerprint import layers_within
+from keras_adaad.models.copying import copy_model
 
 # How far the logits of a file may be from the student's, as a share of the
 # largest: rounding in float32, a step of int8 here or there where Keras has
@@ -124,7 +126,7 @@ def export_student(
         _check_takes_quantized(student, format)
         tolerance = _QUANTIZED
     elif not _computes_in_float32(student):
-        student = with_dtype(student, "float32")
+        student = _in_float32(student)
     # Float32 as the file computes it, on a GPU too.
     with alone(), backend.full_precision():
         _export(student, path, images[:32], calibration_images, tolerance)
@@ -192,26 +194,34 @@ def check_same(expected, found, tolerance, path):
         )
 
 
-def _is_quantized(layer):
-    """Whether Keras has quantised a layer, or one inside it."""
+def _is_quantized(student):
     policy = keras.dtype_policies.QuantizedDTypePolicy
-    return any(isinstance(inner.dtype_policy, policy) for inner in _all(layer))
+    return any(
+        isinstance(layer.dtype_policy, policy)
+        for layer in layers_within(student)
+    )
 
 
-def _computes_in_float32(layer):
-    return all(inner.compute_dtype == "float32" for inner in _all(layer))
+def _computes_in_float32(student):
+    # The dtype policies of a graph and of its inputs do nothing.
+    return all(
+        layer.compute_dtype == "float32"
+        or isinstance(layer, keras.layers.InputLayer)
+        or graph_operations(layer)
+        for layer in layers_within(student)
+    )
 
 
-def _all(layer):
-    """Yields a layer and those within it, at any depth."""
-    yield layer
-    if isinstance(layer, keras.Model):
-        inner = layer.layers
-    else:
-        inner = keras.tree.flatten(list(vars(layer).values()))
-    for child in inner:
-        if isinstance(child, keras.layers.Layer):
-            yield from _all(child)
+def _in_float32(student):
+    copy = copy_model(student, "float32")
+    if not _computes_in_float32(copy):
+        raise ValueError(
+            "Argument `student` must be a Functional or Sequential model, or "
+            "compute in float32: the layers of a subclassed model cannot be "
+            f"given another dtype. Received: {student.name!r} "
+            f"({type(student).__name__}) with {student.dtype_policy.name!r}"
+        )
+    return copy
 
 
 def _check_calibrates(path, format):

@@ -14,7 +14,7 @@ import keras
 import numpy as np
 
 # Attributes that every layer has, and that decide what it computes.
-_OF_EVERY_LAYER = ("_dtype_policy", "_trainable", "autocast")
+_OF_EVERY_LAYER = ("_dtype_policy", "_layers", "_trainable", "autocast")
 # What `compile`, `fit` and `predict` leave behind.
 _OF_TRAINING = (
     "_compile_config",

@@ -178,9 +178,12 @@ def test_the_onnx_file_has_one_input_and_one_output(tmp_path):
 
 
 def test_a_student_in_lower_precision(tmp_path, batch):
-    """The file has its weights, which are float32, and computes with them."""
+    """The file has its weights, which are float32, and computes with them.
+
+    What its `Normalization` has adapted to goes along.
+    """
     keras.config.set_dtype_policy("mixed_bfloat16")
-    student = networks.student_net()
+    student = with_tensors(networks.student_net())
     expected = student.predict(batch[0], verbose=0)
     name = "student.onnx"
     if keras.config.backend() == "tensorflow":
@@ -231,11 +234,7 @@ def recurrent():
 @pytest.mark.parametrize(
     "make, name, message",
     [
-        (
-            random_student,
-            "student",
-            "does not compute what.*random",
-        ),
+        (random_student, "student", "does not compute what.*random"),
         (random_student, "student.onnx", "does not run.*operation"),
         (of_four_images, "student", "does not run.*batch size is fixed"),
         (of_four_images, "student.onnx", "does not run.*batch size is fixed"),
@@ -295,6 +294,25 @@ def distiller():
     return keras_adaad.AdaAD(networks.teacher_net(), networks.student_net())
 
 
+@keras.saving.register_keras_serializable(package="tests")
+class Small(keras.Model):
+    """A subclassed model that can be made anew."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.flatten = layers.Flatten()
+        self.dense = layers.Dense(4, dtype="mixed_bfloat16")
+
+    def call(self, x):
+        return self.dense(self.flatten(x))
+
+
+def subclassed_in_lower_precision():
+    student = Small()
+    student(IMAGES)
+    return student
+
+
 def several_inputs():
     inputs = [keras.Input((4,)), keras.Input((4,))]
     return keras.Model(inputs, layers.Dense(3)(layers.Add()(inputs)))
@@ -313,6 +331,7 @@ IMAGES = np.full((2, *networks.SHAPE), 0.5, "float32")
         (distiller, "a.onnx", {}, "distiller.student.*AdaAD"),
         (not_finite, "a.onnx", {}, "student.*80 values that are not finite"),
         (quantized, "a.tflite", {}, "calibration_images"),
+        (subclassed_in_lower_precision, "a.onnx", {}, "Small.*float32"),
         (
             networks.student_net,
             "a.onnx",
