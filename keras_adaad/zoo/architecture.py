@@ -107,7 +107,15 @@ def _sizes(arrays, architecture, data_format):
     sizes = {}
     for head in ("linear", "fc", "logits"):
         if f"{head}.weight" in arrays:
-            sizes["num_classes"] = arrays[f"{head}.weight"].shape[0]
+            num_classes, features = arrays[f"{head}.weight"].shape
+            sizes["num_classes"] = num_classes
+            if features < 64:
+                raise ValueError(
+                    "The checkpoint holds none of the networks of "
+                    "`keras_adaad.models`, which have at least 64 features. "
+                    f"Received: {head}.weight of shape "
+                    f"{(num_classes, features)}"
+                )
     if architecture in ("WideResNet", "DMWideResNet"):
         prefix, first = r"block1\.layer\.", "block1.layer.0.conv1.weight"
         if architecture == "DMWideResNet":
@@ -118,6 +126,17 @@ def _sizes(arrays, architecture, data_format):
         if first in arrays:
             sizes["depth"] = 6 * _count(arrays, prefix + r"(\d+)\.") + 4
             sizes["width"] = arrays[first].shape[0] // 16
+            # Before it is built: one wide array in a small file would have a
+            # network made that fills the memory.
+            widest = 9 * (64 * sizes["width"]) ** 2
+            held = sum(array.size for array in arrays.values())
+            if held < widest:
+                raise ValueError(
+                    f"The checkpoint has a {first} of shape "
+                    f"{arrays[first].shape}. The {architecture} of that width "
+                    f"has a layer of {widest:,} weights, and the whole "
+                    f"checkpoint holds {held:,}."
+                )
     if architecture == "PreActResNet18":
         sizes["bn_before_fc"] = "bn.weight" in arrays
         features = arrays["linear.weight"].shape[1]

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from keras_adaad.zoo import architecture
 from keras_adaad.zoo import files
 
 
@@ -118,9 +119,37 @@ def test_compressed_zeros(tmp_path):
     refused(tmp_path / "b.pt")
 
 
+def test_shapes_without_data(tmp_path):
+    """An empty array, of which a network would be built."""
+    path = tmp_path / "net.pt"
+    torch.save({"w": torch.empty(2**40, 0)}, path)
+    refused(path)
+    zipped(tmp_path / "a.npz", {"w.npy": npy((2**40, 0))})
+    refused(tmp_path / "a.npz")
+    entry = '{"dtype": "F32", "shape": [1099511627776, 0], '
+    header = f'{{"w": {entry}"data_offsets": [0, 0]}}}}'
+    size = struct.pack("<Q", len(header))
+    refused(tmp_path / "a.safetensors", size + header.encode() + bytes(8))
+
+
+@pytest.mark.parametrize(
+    "name, shape, message",
+    [
+        ("block1.layer.0.conv1.weight", (16 * 10**4, 16, 1, 1), "the whole"),
+        ("linear.weight", (10**6, 1), "at least 64 features"),
+    ],
+)
+def test_a_network_larger_than_its_file(tmp_path, name, shape, message):
+    path = tmp_path / "net.npz"
+    np.savez(path, **{name: np.zeros(shape, "float16")})
+    with pytest.raises(ValueError, match=message):
+        arrays = files.read(path)
+        architecture.infer(arrays, "WideResNet")
+
+
 def test_an_array_that_is_not_there(tmp_path):
     zipped(tmp_path / "a.npz", {"w.npy": npy((2**33,))})
-    refused(tmp_path / "a.npz", message="damaged")
+    refused(tmp_path / "a.npz")
 
 
 def test_a_size_that_is_not_declared(tmp_path):

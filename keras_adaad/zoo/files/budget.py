@@ -1,5 +1,7 @@
 """How much a file may unfold to, so that a small one cannot fill the memory."""
 
+import math
+
 
 class Refused(Exception):
     """What is wrong with a file, as the end of "The file ... "."""
@@ -30,5 +32,13 @@ class Budget:
                 "in memory: it is made to exhaust it, or stores far more "
                 "zeros or repetitions than weights have. If you trust it, "
                 "open it with the program that wrote it and save the weights "
-                "alone."
+                "alone, uncompressed."
             )
+
+    def spend_array(self, shape, itemsize):
+        """Spends the bytes of an array.
+
+        A side of 0 counts as 1: the network that is built from the shapes of
+        its weights would take the memory.
+        """
+        self.spend(itemsize * math.prod(max(n, 1) for n in shape))

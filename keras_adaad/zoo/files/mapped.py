@@ -1,6 +1,5 @@
 """Arrays over a file mapped into memory: nothing is copied until used."""
 
-import math
 import mmap
 from operator import index
 
@@ -43,7 +42,7 @@ def strided(buffer, dtype, offset, size, stride, budget):
     if 0 not in size and last >= stored.size:
         raise ValueError("a tensor is larger than its storage")
     itemsize = 4 if dtype == "bfloat16" else stored.itemsize
-    budget.spend(math.prod(size) * itemsize)
+    budget.spend_array(size, itemsize)
     view = np.lib.stride_tricks.as_strided(
         stored[offset:],
         size,

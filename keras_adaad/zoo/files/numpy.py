@@ -15,12 +15,14 @@ def read_npz(path, budget):
     """Returns the arrays of an archive by name."""
     with zipfile.ZipFile(path) as archive:
         return {
-            name.removesuffix(".npy"): _array(unpacked(archive, name, budget))
+            name.removesuffix(".npy"): _array(
+                unpacked(archive, name, budget), budget
+            )
             for name in archive.namelist()
         }
 
 
-def _array(content):
+def _array(content, budget):
     file = io.BytesIO(content)
     shape, fortran_order, dtype = _header(file)
     if dtype.hasobject:
@@ -29,6 +31,7 @@ def _array(content):
             "executed. Save the arrays alone, e.g. with "
             "`np.savez('weights.npz', **arrays)`."
         )
+    budget.spend_array(shape, dtype.itemsize)
     # Not by NumPy, which makes room for the shape before it looks for data.
     array = np.frombuffer(content, dtype, offset=file.tell())
     return array.reshape(shape, order="CF"[fortran_order])

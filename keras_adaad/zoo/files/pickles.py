@@ -59,8 +59,8 @@ class _Array(Placeholder):
         if isinstance(self.data, list):
             items = finish(tuple(self.data), budget)
             return items if self.shape else items[0]
-        budget.spend(len(self.data))
         array = np.frombuffer(self.data, self.dtype.numpy())
+        budget.spend_array(self.shape, array.itemsize)
         return array.reshape(self.shape, order="CF"[self.fortran_order])
 
 

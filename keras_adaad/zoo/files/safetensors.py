@@ -41,7 +41,5 @@ def _array(data, budget, dtype, shape, data_offsets):
         raise Refused(f"holds a tensor of dtype {dtype}. Save it as float32")
     begin, end = data_offsets
     array = np.frombuffer(data[begin:end], _DTYPES[dtype]).reshape(shape)
-    if dtype != "BF16":
-        return array
-    budget.spend(4 * array.size)
-    return mapped.widen(array)
+    budget.spend_array(shape, max(4, array.itemsize))
+    return mapped.widen(array) if dtype == "BF16" else array
