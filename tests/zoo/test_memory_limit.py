@@ -33,17 +33,15 @@ def references_in_a_key():
     return nested(b"\x86", b"}h\x3cK\x01s")
 
 
-def references_in_frozensets():
-    """Two equal towers, which are compared floor by floor."""
-    tower = [b"\x80\x04(K\x00\x91q\x00(K\x01\x91q\x01"]
-    for side in (0, 100):
-        for i in range(0, 80, 2):
-            low = bytes([max(i - 2 + side, 0) if i else 0])
-            high = bytes([low[0] + 1])
-            tower.append(b"(h" + low + b"h" + high + b"\x91q")
-            tower.append(bytes([i + side]))
-            tower.append(b"(h" + low + b"\x91q" + bytes([i + side + 1]))
-    return b"".join(tower) + b"(h\x4eh\xb2\x91."
+def references_in_frozensets(depth=50):
+    """Two equal towers, which Python compares floor by floor."""
+    content = b"\x80\x04"
+    for base in (0, 2 * depth + 2):
+        content += b"(K\x00\x91q%c(K\x01\x91q%c" % (base, base + 1)
+        for low in range(base, base + 2 * depth, 2):
+            content += b"(h%ch%c\x91q%c" % (low, low + 1, low + 2)
+            content += b"(h%c\x91q%c" % (low, low + 3)
+    return content + b"(h%ch%c\x91." % (2 * depth, 4 * depth + 2)
 
 
 def copies_of_a_list():
