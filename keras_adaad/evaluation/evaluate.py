@@ -22,6 +22,7 @@ from keras_adaad.evaluation.stages import identity
 from keras_adaad.evaluation.stages import perturbation_sizes
 from keras_adaad.evaluation.stages import plan
 from keras_adaad.evaluation.stages import run_stages
+from keras_adaad.frozen.network import tolerance
 from keras_adaad.version import __version__
 
 LOGGER = logging.getLogger("keras_adaad")
@@ -163,7 +164,7 @@ def evaluate_robustness(
             (seed, individual, keras.backend.backend(), __version__),
         ],
         logits,
-        _rounding(model),
+        1e-4 if is_function else tolerance(model),
         x,
     )
 
@@ -255,13 +256,6 @@ def _check_function(function, attacks, threat, curve):
             f"Received: curve={curve}"
         )
     return False
-
-
-def _rounding(model):
-    """Returns by how much of the largest logit another batch size moves one."""
-    if not isinstance(model, keras.Model):
-        return 1e-4
-    return 0.05 if reliability.reduced_precision(model) else 1e-3
 
 
 def _name(model):
