@@ -5,6 +5,7 @@ from keras import layers
 
 from keras_adaad.checks.models import check_model
 from keras_adaad.models.copying import copy_model
+from keras_adaad.models.copying import copy_state
 from keras_adaad.models.network import check_statistics
 
 
@@ -12,8 +13,9 @@ def logits(model):
     """Returns the model without its final softmax.
 
     Attack and loss need logits: a softmax that saturates hides the gradient.
-    All layers are shared with `model`, with one exception: a last layer that
-    has the softmax as its own activation, such as
+    The softmax may be a layer, an operation or an activation, and the last
+    layer of a model inside. All layers are shared with `model`, with one
+    exception: a last layer that has the softmax as its own activation, such as
     `Dense(10, activation="softmax")`, is copied without it.
 
     KerasHub's tasks return logits unless asked otherwise, and are returned as
@@ -36,13 +38,19 @@ def logits(model):
     ```
     """
     check_model("model", model, allow_probabilities=True)
-    last = _last_layer(model)
-    if isinstance(last, layers.Softmax):
-        outputs = last.input
+    _check_graph(model)
+    last, inputs = _last_call(model)
+    if isinstance(last, keras.Model):
+        inner = logits(last)
+        if inner is last:
+            return model
+        outputs = inner(inputs)
+    elif _is_softmax(last):
+        outputs = inputs
     elif _is_softmax(getattr(last, "activation", None)):
-        outputs = last.input
+        outputs = inputs
         if not isinstance(last, layers.Activation):
-            outputs = _without_activation(last)(outputs)
+            outputs = _without_activation(last)(inputs)
     else:
         return model
     return keras.Model(model.inputs, outputs, name=model.name)
@@ -122,36 +130,43 @@ def with_dtype(model, dtype):
     ```
     """
     check_model("model", model, allow_probabilities=True)
-    _last_layer(model)
+    _check_graph(model)
     return copy_model(model, dtype)
 
 
-def _last_layer(model):
-    if isinstance(model, keras.Sequential):
-        return model.layers[-1]
-    outputs = getattr(model, "outputs", None)
-    if not outputs:
+def _check_graph(model):
+    if not getattr(model, "outputs", None):
         raise ValueError(
             "Argument `model` must be a Functional or Sequential model: the "
             "softmax of a subclassed model cannot be seen. Remove it in its "
             f"`call`. Received: {model.name!r} ({type(model).__name__})"
         )
-    (output,) = outputs
-    # The public `output` of a model inside is that of its first call.
+
+
+def _last_call(model):
+    """Returns what computes the outputs of a model, and its input there."""
+    if isinstance(model, keras.Sequential):
+        model = keras.Model(model.inputs, model.outputs)
+    (output,) = model.outputs
+    # The public `input` of a model inside is that of its first call.
     return next(
-        operation
+        (operation, node.input_tensors[0])
         for operation in model.operations
         for node in operation._inbound_nodes
         if any(tensor is output for tensor in node.output_tensors)
     )
 
 
-def _is_softmax(activation):
-    return getattr(activation, "__name__", "") == "softmax"
+def _is_softmax(function):
+    """Returns whether a layer, an operation or an activation is a softmax."""
+    if isinstance(function, layers.Activation):
+        return False
+    name = getattr(function, "__name__", type(function).__name__)
+    return name.lower() == "softmax"
 
 
 def _without_activation(layer):
     copy = type(layer).from_config({**layer.get_config(), "activation": None})
     copy.build(layer.input.shape)
-    copy.set_weights(layer.get_weights())
+    copy_state(layer, copy)
     return copy

@@ -19,10 +19,26 @@ def head(*last):
     return keras.Model(inputs, x, name="net")
 
 
+def nested(model):
+    inputs = keras.Input(networks.SHAPE)
+    return keras.Model(inputs, model(layers.Rescaling(2.0)(inputs)))
+
+
 SOFTMAX = {
     "dense": lambda: head(layers.Dense(5, activation="softmax")),
     "activation": lambda: head(layers.Dense(5), layers.Activation("softmax")),
     "layer": lambda: head(layers.Dense(5), layers.Softmax()),
+    "operation": lambda: head(layers.Dense(5), keras.ops.softmax),
+    "layer-as-activation": lambda: head(
+        layers.Dense(5), layers.Activation(layers.Softmax())
+    ),
+    "layer-in-dense": lambda: head(layers.Dense(5, layers.Softmax())),
+    "nested": lambda: nested(head(layers.Dense(5), layers.Softmax())),
+    "nested-dense": lambda: nested(head(layers.Dense(5, "softmax"))),
+    "nested-twice": lambda: nested(nested(head(layers.Dense(5, "softmax")))),
+    "sequential-in-sequential": lambda: keras.Sequential(
+        [keras.Input(networks.SHAPE), head(layers.Dense(5, "softmax"))]
+    ),
     "sequential": lambda: keras.Sequential(
         [
             keras.Input(networks.SHAPE),
