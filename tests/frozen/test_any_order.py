@@ -227,7 +227,7 @@ class AnyOrder(RuleBasedStateMachine):
 
 TestAnyOrder = AnyOrder.TestCase
 TestAnyOrder.settings = hypothesis.settings(
-    max_examples=int(__import__("os").environ.get("EX", "6")),
+    max_examples=6,
     stateful_step_count=8,
     deadline=None,
     derandomize=True,
