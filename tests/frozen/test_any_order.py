@@ -127,12 +127,12 @@ class AnyOrder(RuleBasedStateMachine):
         self.plain = False
 
     @precondition(lambda self: self.plain)
-    @rule(place=st.integers(0, 5))
-    def enable_lora(self, place):
-        layer = self.layer(place)
-        if hasattr(layer, "enable_lora") and not layer.lora_enabled:
-            layer.enable_lora(1)
-            layer.lora_kernel_b.assign(0.5 + layer.lora_kernel_b)
+    @rule()
+    def enable_lora(self):
+        for layer in self.model.layers:
+            if hasattr(layer, "enable_lora") and not layer.lora_enabled:
+                layer.enable_lora(1)
+                layer.lora_kernel_b.assign(0.5 + layer.lora_kernel_b)
 
     @rule()
     def save_and_load(self):
