@@ -25,6 +25,7 @@ import keras_adaad
 from keras_adaad.attacks import PGD
 from keras_adaad.frozen import classifier
 from keras_adaad.frozen import network as frozen
+from keras_adaad.frozen.fingerprint import layers_within
 
 SHAPE = (4, 4, 2)
 CLASSES = 4
@@ -129,7 +130,7 @@ class AnyOrder(RuleBasedStateMachine):
     @precondition(lambda self: self.plain)
     @rule()
     def enable_lora(self):
-        for layer in self.model.layers:
+        for layer in layers_within(self.model):
             if hasattr(layer, "enable_lora") and not layer.lora_enabled:
                 layer.enable_lora(1)
                 layer.lora_kernel_b.assign(0.5 + layer.lora_kernel_b)
