@@ -147,8 +147,8 @@ class AdversarialTraining(backend.Model):
         # Whether the metrics asked for are of a batch, or of an epoch.
         self._in_batch = False
         self._compiled_perturb = (None, None)
-        # What stands for each network in the compiled functions.
-        self._frozen_networks = {}
+        # What the compiled functions are made of.
+        self._frozen_networks, self._attacks = {}, None
         self._build_if_known()
 
     # What a method states.
@@ -451,14 +451,14 @@ class AdversarialTraining(backend.Model):
 
     def train_on_batch(self, *args, **kwargs):
         arguments = _bind(super().train_on_batch, args, kwargs)
-        compare = self._networks_have_changed()
+        compare = self._has_changed()
         labels = self._check_data(arguments, "x", "y", compare)
         with self._phase(training=True, labels=labels):
             return super().train_on_batch(**arguments)
 
     def test_on_batch(self, *args, **kwargs):
         arguments = _bind(super().test_on_batch, args, kwargs)
-        compare = self._networks_have_changed()
+        compare = self._has_changed()
         labels = self._check_data(arguments, "x", "y", compare)
         with self._phase(training=False, labels=labels):
             return super().test_on_batch(**arguments)
@@ -536,14 +536,19 @@ class AdversarialTraining(backend.Model):
             name: check_network(network, x)
             for name, network in self._networks().items()
         }
-        if networks != self._frozen_networks:
-            # The compiled functions are of networks as they were before.
+        attacks = (self.attack, self.evaluation_attack)
+        if (networks, attacks) != (self._frozen_networks, self._attacks):
+            # The compiled functions are of networks or attacks from before.
             self.train_function = self.test_function = None
             self._compiled_perturb = (None, None)
-            self._frozen_networks = networks
+            self._frozen_networks, self._attacks = networks, attacks
 
-    def _networks_have_changed(self):
-        return not self._frozen_networks or not all(
+    def _has_changed(self):
+        """Returns whether compiled functions need a check before their use."""
+        return self._attacks != (
+            self.attack,
+            self.evaluation_attack,
+        ) or not all(
             network.is_valid() for network in self._frozen_networks.values()
         )
 

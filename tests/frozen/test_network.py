@@ -251,9 +251,30 @@ def test_training_uses_no_graph_that_differs(batch, monkeypatch):
         "fold",
         lambda *layers: {k: 0.0 * v for k, v in right(*layers).items()},
     )
+    # Or the functions compiled before, which are right, would be kept.
+    frozen._CHECKED.clear()
     with pytest.warns(UserWarning, match="differs from the model"):
         found = distiller.perturb(x)
     np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_another_attack_after_a_fit(batch):
+    """The compiled step is made anew, and trains on what the new one finds."""
+    x, y = batch
+
+    def loss(epsilons):
+        keras.utils.set_random_seed(0)
+        trainer = keras_adaad.PGDAT(
+            networks.dense_net(), evaluation_attack=None
+        )
+        trainer.compile(keras.optimizers.SGD(0.0))
+        for epsilon in epsilons:
+            trainer.attack = PGD(epsilon=epsilon, steps=2, start=None)
+            history = trainer.fit(x, y, verbose=0)
+        return history.history["loss"][-1]
+
+    assert loss([0.01, 0.3]) == pytest.approx(loss([0.3]))
+    assert loss([0.3]) > loss([0.01]) + 0.01
 
 
 def test_an_unchecked_model_runs_as_it_is(batch):
