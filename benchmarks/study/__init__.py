@@ -1,0 +1,1 @@
+"""The studies: what each method makes of one small student."""

@@ -1,0 +1,109 @@
+"""What a study is made of: budgets, arms, and what becomes of them."""
+
+import dataclasses
+from collections.abc import Callable
+
+
+@dataclasses.dataclass(frozen=True)
+class Budget:
+    """How much is spent.
+
+    Args:
+        images: Number of labelled training images of a student.
+        epochs: Number of epochs of a student, on these images.
+        teacher_images: Number of training images of the teacher.
+        teacher_epochs: Number of epochs of the teacher.
+        attacked: Number of test images that are attacked.
+        held_out: Number of training images left out, for the curves.
+        batch_size: Number of images in a training batch.
+        networks: Dict of names of networks that stand for others.
+    """
+
+    images: int
+    epochs: int
+    teacher_images: int
+    teacher_epochs: int
+    attacked: int
+    held_out: int
+    batch_size: int
+    networks: dict = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class Arm:
+    """One network, and how it is trained.
+
+    Args:
+        name: Its name in the tables.
+        method: A class of `keras_adaad`, or another name that
+            `methods.make_trainer` knows.
+        regime: Name of the group of arms that are compared. Defaults to none.
+        options: Dict of the class's arguments.
+        attack: Dict of what differs from the published attack: `steps`, or
+            `radius` and `step`, in units of epsilon.
+        network: Name of the network that is trained.
+        teacher: Name of the arm that trained the teacher, or `None`.
+        images: Name of the images that it is trained on.
+        length: Number of epochs, in units of the budget's.
+        optimizer: Name of the optimizer and its schedule.
+        averaging: Momentum of an exponential average of the weights, or
+            `None`. The result is then that average.
+    """
+
+    name: str
+    method: str
+    regime: str = ""
+    options: dict = dataclasses.field(default_factory=dict)
+    attack: dict = dataclasses.field(default_factory=dict)
+    network: str = "student"
+    teacher: str | None = "teacher"
+    images: str = "labelled"
+    length: float = 1.0
+    optimizer: str = "sgd, steps"
+    averaging: float | None = None
+
+    def file_name(self, seed):
+        """Returns the name of a run's files, without suffix."""
+        words = f"{self.regime} {self.name}".replace("+", " ").replace(",", " ")
+        return "-".join([*words.split(), str(seed)])
+
+
+@dataclasses.dataclass(frozen=True)
+class Study:
+    """A data set, its budgets, and the arms.
+
+    Args:
+        name: Its name on the command line.
+        epsilon: Radius within which all is attacked.
+        budgets: Dict of `Budget`s.
+        arms: Tuple of `Arm`s. Those that train teachers come first.
+        networks: Dict of functions that build a network.
+        load_data: Function of the budget and a path. Returns a dict of pairs
+            of images and labels: "labelled", "all", "held out" and "test".
+        augmentation: Dict of arguments of `keras_adaad.data.load_arrays`.
+        attacks: Dict of names of attacks, by the report that they make.
+        columns: Names of the accuracies in the tables.
+        mixed_precision: Whether a machine that is made for bfloat16 trains
+            with it.
+        keep_best: Whether the weights of the best epoch on the held-out
+            images are attacked too.
+    """
+
+    name: str
+    epsilon: float
+    budgets: dict
+    arms: tuple
+    networks: dict
+    load_data: Callable
+    augmentation: dict
+    attacks: dict
+    columns: tuple
+    mixed_precision: bool = False
+    keep_best: bool = False
+
+    def arm(self, name, regime=""):
+        """Returns an arm by its name and regime."""
+        (found,) = (
+            arm for arm in self.arms if (arm.name, arm.regime) == (name, regime)
+        )
+        return found

@@ -1,0 +1,63 @@
+"""What the machine can do, and what it is."""
+
+import os
+import pathlib
+import platform
+
+CPU_FLAGS = ("amx_bf16", "avx512_bf16")
+
+
+def training_policy():
+    """Returns the policy of Keras to train with on this machine.
+
+    Mixed bfloat16 where there is a GPU, or where the processor multiplies
+    bfloat16 numbers itself; elsewhere it would be emulated, and slower.
+    """
+    fast = has_gpu() or set(CPU_FLAGS) & processor_flags()
+    return "mixed_bfloat16" if fast else "float32"
+
+
+def has_gpu():
+    import keras
+
+    return bool(keras.distribution.list_devices("gpu"))
+
+
+def processor_flags(path="/proc/cpuinfo"):
+    """Returns the processor's features, where Linux lists them."""
+    path = pathlib.Path(path)
+    lines = path.read_text().splitlines() if path.exists() else []
+    return {
+        flag
+        for line in lines
+        if line.startswith("flags")
+        for flag in line.partition(":")[2].split()
+    }
+
+
+def environment():
+    """Returns what a run's JSON says about where it ran."""
+    import keras
+
+    import keras_adaad
+
+    return {
+        "keras_adaad": keras_adaad.__version__,
+        "keras": keras.__version__,
+        "python": platform.python_version(),
+        "cores": len(cores()),
+        "gpu": has_gpu(),
+    }
+
+
+def cores():
+    """Returns the numbers of the cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return sorted(os.sched_getaffinity(0))
+    return list(range(os.cpu_count()))
+
+
+def keep_to(numbers):
+    """Keeps this process to some cores, on systems that have such a thing."""
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, numbers)

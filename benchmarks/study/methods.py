@@ -1,0 +1,59 @@
+"""What trains a network, by the name of an arm's method."""
+
+import keras
+
+import keras_adaad
+from benchmarks import methods
+from keras_adaad.attacks import PGD
+
+
+def make_trainer(arm, epsilon, epochs, teacher, network):
+    """Returns a model whose `fit` trains a network as an arm says."""
+    if arm.method == "plain training":
+        return network
+    if arm.method == "plain distillation":
+        return plain_distillation(teacher, network)
+    cls = getattr(keras_adaad, arm.method)
+    distils = issubclass(cls, keras_adaad.Distiller)
+    options = dict(arm.options)
+    if options.pop("igdm", False):
+        options["regularizers"] = [keras_adaad.IGDM()]
+    return cls(
+        *((teacher, network) if distils else (network,)),
+        attack=make_attack(cls, epsilon, arm.attack),
+        evaluation_attack=keras_adaad.attacks.get("pgd-10", epsilon=epsilon),
+        **methods.counted_in_epochs(arm.method, epochs),
+        **options,
+    )
+
+
+def make_attack(cls, epsilon, changes):
+    """Returns a method's published attack, scaled to epsilon, with changes.
+
+    Args:
+        cls: The class of the method.
+        epsilon: Radius of the evaluation.
+        changes: Dict of `steps`, and of `radius` and `step` in units of
+            epsilon.
+    """
+    radius = epsilon * changes.get("radius", 1.0)
+    config = methods.scaled_attack(cls, radius).get_config()
+    if "steps" in changes:
+        config["steps"] = changes["steps"]
+    if "step" in changes:
+        config["step_size"] = epsilon * changes["step"]
+    return PGD(**config)
+
+
+def plain_distillation(teacher, student):
+    distiller = keras.distillation.Distiller(
+        teacher,
+        student,
+        distillation_losses=keras.distillation.LogitsDistillation(
+            loss=keras.losses.KLDivergence()
+        ),
+        student_loss_weight=0.1,
+    )
+    # `BackupAndRestore` needs its variables, and `fit` makes them too late.
+    distiller.build(student.input_shape)
+    return distiller

@@ -1,0 +1,183 @@
+"""One run: training, then the attacks, then its JSON."""
+
+import contextlib
+import dataclasses
+import json
+import shutil
+
+import keras
+
+import keras_adaad
+from benchmarks.study import machine
+from benchmarks.study import methods
+from benchmarks.study import training
+from keras_adaad.callbacks.whole_file import write_whole
+
+
+def run(study, budget, arm, seed, data, folder):
+    """Trains and attacks one network, and writes the run's JSON.
+
+    What is done is not done again: of a run that was killed, the last epoch
+    and the last attack; of one that has its JSON, all of it.
+    """
+    path = folder / f"{arm.file_name(seed)}.json"
+    config = configuration(study, budget, arm, seed)
+    work = folder / "unfinished" / path.stem
+    for known in (path, work / "run.json"):
+        if known.exists():
+            found = json.loads(known.read_text())["config"]
+            check_same(found, config, known)
+    if path.exists():
+        return
+    print(f"\n{arm.regime} {arm.name}, seed {seed}".lstrip(), flush=True)
+    work.mkdir(parents=True, exist_ok=True)
+    write_json(work / "run.json", {"config": config})
+    keras.backend.clear_session()
+    keras.utils.set_random_seed(seed)
+    policy = machine.training_policy() if study.mixed_precision else "float32"
+    with dtype_policy(policy):
+        teacher = load_teacher(study, budget, arm, folder)
+        network = build(study, budget, arm.network)
+        images = images_for(arm, data, teacher)
+        epochs = training.epochs_of(arm, images, budget)
+        trainer = methods.make_trainer(
+            arm, study.epsilon, epochs, teacher, network
+        )
+    history = training.train(
+        *(trainer, arm, images, data["held out"], budget),
+        *(study.augmentation, seed, work),
+    )
+    last = build(study, budget, arm.network)
+    last.set_weights(network.get_weights())
+    # Before the attacks, which take hours of a large teacher.
+    write_whole(path.with_suffix(".keras"), last.save)
+    reports = attack(study, last, data["test"], work)
+    result = {
+        "config": config,
+        "parameters": last.count_params(),
+        "environment": {**machine.environment(), "policy": policy},
+        "history": history,
+        "reports": reports,
+    }
+    if study.keep_best and arm.averaging is None:
+        result.update(attack_best(study, last, history, data["test"], work))
+    write_json(path, result)
+    shutil.rmtree(work)
+
+
+def configuration(study, budget, arm, seed):
+    """Returns what a run is, as plain values."""
+    spent = changed_fields(budget)
+    if arm.teacher is None:
+        # A teacher is the same whatever the students are.
+        del spent["images"], spent["epochs"]
+    return {
+        "study": study.name,
+        "seed": seed,
+        "backend": keras.config.backend(),
+        "epsilon": study.epsilon,
+        "method": arm.name,
+        "regime": arm.regime,
+        "arm": changed_fields(arm),
+        **spent,
+    }
+
+
+def changed_fields(instance):
+    """Returns the fields of a dataclass that have other values than default.
+
+    A field that is added later then leaves older runs what they are.
+    """
+    values = {}
+    for field in dataclasses.fields(instance):
+        value = getattr(instance, field.name)
+        default = field.default
+        if field.default_factory is not dataclasses.MISSING:
+            default = field.default_factory()
+        if value != default:
+            values[field.name] = value
+    return values
+
+
+def check_same(found, wanted, path):
+    """Refuses runs of another configuration in the same folder."""
+    wanted = json.loads(json.dumps(wanted))
+    other = [name for name in wanted if found.get(name) != wanted[name]]
+    if other:
+        raise SystemExit(
+            f"{path} is a run with other values of {other}. Give another "
+            "--output, or the options of that run."
+        )
+
+
+def write_json(path, value):
+    write_whole(path, lambda part: part.write_text(json.dumps(value)))
+
+
+# The networks.
+
+
+@contextlib.contextmanager
+def dtype_policy(name):
+    """Builds layers with a policy of Keras."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(name)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+def build(study, budget, name):
+    """Returns a new network, in the precision that is set."""
+    return study.networks[budget.networks.get(name, name)]()
+
+
+def load_teacher(study, budget, arm, folder):
+    """Returns an arm's teacher, in the precision that is set."""
+    if arm.teacher is None:
+        return None
+    source = study.arm(arm.teacher)
+    teacher = build(study, budget, source.network)
+    path = folder / f"{source.file_name(0)}.keras"
+    # Variables are float32 under every policy, so that nothing is lost.
+    teacher.set_weights(keras.saving.load_model(path).get_weights())
+    return teacher
+
+
+def images_for(arm, data, teacher):
+    """Returns the training images of an arm, and their labels or `None`."""
+    return data[arm.images]
+
+
+# The attacks.
+
+
+def attack(study, network, test, work, only=None, prefix=""):
+    """Returns the reports of a network under the attacks of the study."""
+    return {
+        name: keras_adaad.evaluate_robustness(
+            network,
+            *test,
+            names,
+            study.epsilon,
+            individual=name == "short",
+            reliability_checks=name == "autoattack",
+            curve=False,
+            state_path=work / f"{prefix}{name}.npz",
+            verbose=0,
+        ).to_dict()
+        for name, names in study.attacks.items()
+        if only in (None, name)
+    }
+
+
+def attack_best(study, network, history, test, work):
+    """Returns the best epoch on the held-out images, and its report."""
+    best = max(history, key=training.selecting)["epoch"]
+    result = {"best epoch": best}
+    if best != history[-1]["epoch"]:
+        network.load_weights(work / "best.weights.h5")
+        found = attack(study, network, test, work, "autoattack", "best-")
+        result["best"] = found["autoattack"]
+    return result

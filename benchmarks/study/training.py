@@ -1,0 +1,157 @@
+"""Training, resumable at the epoch."""
+
+import csv
+import math
+import time
+
+import keras
+
+import keras_adaad
+from keras_adaad import data
+from keras_adaad.callbacks.whole_file import write_whole
+
+# Each metric that may select the best epoch, the first that there is.
+SELECTING = ("val_robust_accuracy", "val_accuracy")
+
+
+def train(trainer, arm, images, held_out, budget, augmentation, seed, work):
+    """Trains, from the last epoch that was done.
+
+    Args:
+        trainer: A model whose `fit` trains the network.
+        arm: The `Arm`.
+        images: Pair of images and labels, or of images and `None`.
+        held_out: Pair of images and labels.
+        budget: The `Budget`.
+        augmentation: Dict of arguments of `keras_adaad.data.load_arrays`.
+        seed: Integer that decides order and augmentation.
+        work: Folder of the unfinished run.
+
+    Returns:
+        A list of the logs of every epoch.
+    """
+    work.mkdir(parents=True, exist_ok=True)
+    batches = data.load_arrays(
+        *images, budget.batch_size, training=True, seed=seed, **augmentation
+    )
+    epochs = epochs_of(arm, images, budget)
+    loss = {}
+    if not isinstance(trainer, keras_adaad.AdversarialTraining):
+        loss["loss"] = keras.losses.SparseCategoricalCrossentropy(
+            from_logits=True
+        )
+    trainer.compile(
+        make_optimizer(arm, epochs * len(batches)),
+        metrics=["accuracy"],
+        **loss,
+    )
+    log = work / "log.csv"
+    trainer.fit(
+        batches,
+        validation_data=held_out,
+        validation_batch_size=budget.batch_size,
+        epochs=epochs,
+        shuffle=False,
+        callbacks=[
+            data.SetEpoch(batches),
+            SecondsPerEpoch(),
+            KeepBest(work / "best.weights.h5", read_log(log)),
+            keras.callbacks.CSVLogger(log, append=True),
+            keras.callbacks.BackupAndRestore(
+                work / "backup", double_checkpoint=True, delete_checkpoint=False
+            ),
+        ],
+        verbose=2,
+    )
+    return read_log(log)
+
+
+def epochs_of(arm, images, budget):
+    """Returns the number of epochs with the budget's number of updates.
+
+    An epoch of more images than the budget's has more updates, so that there
+    are fewer epochs.
+    """
+    if arm.teacher is None and arm.network == "teacher":
+        return budget.teacher_epochs
+    steps = budget.images // budget.batch_size
+    share = steps / (len(images[0]) // budget.batch_size)
+    return max(1, round(arm.length * budget.epochs * share))
+
+
+def make_optimizer(arm, steps):
+    """Returns the optimizer of an arm, whose schedule has so many steps."""
+    schedules = keras.optimizers.schedules
+    average = {}
+    if arm.averaging is not None:
+        average = {"use_ema": True, "ema_momentum": arm.averaging}
+    if arm.optimizer == "adam, cosine":
+        schedule = schedules.CosineDecay(2e-3, steps)
+        return keras.optimizers.Adam(schedule, **average)
+    if arm.optimizer == "sgd, cosine":
+        warmup = math.ceil(0.1 * steps)
+        schedule = schedules.CosineDecay(
+            0.01, steps - warmup, warmup_target=0.1, warmup_steps=warmup
+        )
+    else:
+        drops = [math.ceil(share * steps) for share in (0.6, 0.85)]
+        schedule = schedules.PiecewiseConstantDecay(drops, [0.1, 0.01, 0.001])
+    return keras_adaad.optimizers.CoupledSGD(
+        schedule, momentum=0.9, weight_decay=5e-4, **average
+    )
+
+
+def read_log(path):
+    """Returns the epochs that a log has, each once.
+
+    Killed between log and backup, a run writes an epoch again.
+    """
+    if not path.exists():
+        return []
+    with path.open() as file:
+        rows = [
+            {name: float(value) for name, value in row.items() if value}
+            for row in csv.DictReader(file)
+        ]
+    return list({row["epoch"]: row for row in rows}.values())
+
+
+class SecondsPerEpoch(keras.callbacks.Callback):
+    """Logs the seconds of training, without those of the validation."""
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.begin = self.end = time.perf_counter()
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.end = time.perf_counter()
+
+    def on_epoch_end(self, epoch, logs=None):
+        logs["seconds"] = self.end - self.begin
+
+
+class KeepBest(keras.callbacks.Callback):
+    """Keeps the weights of the epoch that is best on the held-out images.
+
+    Args:
+        path: Where to write them.
+        rows: The logs of the epochs before, of a run that goes on.
+    """
+
+    def __init__(self, path, rows):
+        super().__init__()
+        self.path = path
+        self.best = max(map(selecting, rows), default=-1.0)
+
+    def on_epoch_end(self, epoch, logs=None):
+        if selecting(logs) > self.best:
+            self.best = selecting(logs)
+            write_whole(self.path, trained_network(self.model).save_weights)
+
+
+def selecting(row):
+    return next(row[name] for name in SELECTING if name in row)
+
+
+def trained_network(trainer):
+    """Returns the network that a trainer trains."""
+    return getattr(trainer, "student", trainer)
