@@ -48,7 +48,7 @@ autoattack: .venv/installed-dev
 	$(BIN)/python -m benchmarks.autoattack
 
 study: .venv/installed-dev
-	$(BIN)/python -m benchmarks.fashion_mnist --processes 2
+	$(BIN)/python -m benchmarks.study fashion_mnist --processes 2
 
 docs: .venv/installed-docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict

@@ -1,39 +1,70 @@
 """What each method makes of one small student.
 
-python -m benchmarks.study cifar10 --regime A --methods PGD-AT --seeds 0
+    python -m benchmarks.study fashion_mnist [--budget small] [--seeds 0 1 2]
+    python -m benchmarks.study cifar10 --regime A --methods PGD-AT --seeds 0
+    python -m benchmarks.study cifar10 --methods teacher
+    python -m benchmarks.study.report FOLDER
+
+A robust teacher is trained once; then every method trains the same student
+with the same number of updates, its own published loss and start of the attack.
+Each student meets a few short attacks and the standard AutoAttack.
+
+A run is a JSON in `results/STUDY/BUDGET`: configuration, history of the epochs
+and reports. The same command goes on after the last epoch or attack that was
+done, and what has its JSON is not run again. At the end it prints the tables,
+as the last command does for a folder of runs.
+
+A teacher that `benchmarks/published` has is taken from there.
 """
 
 import argparse
 import os
 import pathlib
 
-STUDIES = ("cifar10",)
+from benchmarks.study import schedule
+from benchmarks.study.studies import NAMES
+from benchmarks.study.studies import get
 
 
 def main():
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+        prog="python -m benchmarks.study",
+        description=__doc__,
+        formatter_class=argparse.RawTextHelpFormatter,
     )
-    parser.add_argument("study", choices=STUDIES)
+    parser.add_argument("study", choices=NAMES)
     parser.add_argument("--budget", default="small")
-    parser.add_argument("--regime", default="")
+    parser.add_argument("--regime", nargs="+", help="all if not given")
     parser.add_argument("--methods", nargs="+", help="all if not given")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--backend", help="tensorflow, jax or torch")
-    parser.add_argument("--data", help="the images; Keras downloads if not")
+    parser.add_argument(
+        "--data",
+        help="where the images are, a folder of Fashion-MNIST's files or an\n"
+        ".npz file of CIFAR-10; Keras downloads them if not given",
+    )
+    parser.add_argument(
+        "--processes",
+        type=int,
+        default=1,
+        help="runs at a time, each on its own cores: small networks leave\n"
+        "cores idle that they share",
+    )
     parser.add_argument("--output", type=pathlib.Path, default="results")
     arguments = parser.parse_args()
     if arguments.backend:
         os.environ["KERAS_BACKEND"] = arguments.backend
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    from benchmarks.study.cifar10 import STUDY
-    from benchmarks.study.run import run
-
-    budget = STUDY.budgets[arguments.budget]
-    data = STUDY.load_data(budget, arguments.data)
-    folder = arguments.output / STUDY.name / arguments.budget
-    folder.mkdir(parents=True, exist_ok=True)
-    run(STUDY, budget, STUDY.arm("teacher"), 0, data, folder)
+    schedule.run_all(
+        get(arguments.study),
+        arguments.budget,
+        regimes=arguments.regime,
+        methods=arguments.methods,
+        seeds=arguments.seeds,
+        data_path=arguments.data,
+        output=arguments.output,
+        processes=arguments.processes,
+    )
 
 
 if __name__ == "__main__":

@@ -1,6 +1,8 @@
 """What a study is made of: budgets, arms, and what becomes of them."""
 
 import dataclasses
+import pathlib
+import re
 from collections.abc import Callable
 
 
@@ -35,15 +37,18 @@ class Arm:
 
     Args:
         name: Its name in the tables.
-        method: A class of `keras_adaad`, or another name that
-            `methods.make_trainer` knows.
+        method: A class of `keras_adaad` or of `benchmarks.study.methods`, or
+            "plain training" or "plain distillation".
         regime: Name of the group of arms that are compared. Defaults to none.
         options: Dict of the class's arguments.
         attack: Dict of what differs from the published attack: `steps`, or
             `radius` and `step`, in units of epsilon.
         network: Name of the network that is trained.
-        teacher: Name of the arm that trained the teacher, or `None`.
-        images: Name of the images that it is trained on.
+        teacher: Name and regime of the arm that trained the teacher, with
+            seed 0, or `None` where there is none.
+        images: The training images: "labelled", "all" with their labels,
+            "unlabelled" for all without, and "pseudo" for all, where the
+            teacher says what is not labelled.
         length: Number of epochs, in units of the budget's.
         optimizer: Name of the optimizer and its schedule.
         averaging: Momentum of an exponential average of the weights, or
@@ -56,16 +61,29 @@ class Arm:
     options: dict = dataclasses.field(default_factory=dict)
     attack: dict = dataclasses.field(default_factory=dict)
     network: str = "student"
-    teacher: str | None = "teacher"
+    teacher: tuple | None = ("teacher", "")
     images: str = "labelled"
     length: float = 1.0
     optimizer: str = "sgd, steps"
     averaging: float | None = None
 
+    @property
+    def is_teacher(self):
+        return self.name == "teacher"
+
     def file_name(self, seed):
         """Returns the name of a run's files, without suffix."""
-        words = f"{self.regime} {self.name}".replace("+", " ").replace(",", " ")
-        return "-".join([*words.split(), str(seed)])
+        words = re.findall(r"[\w.'-]+", f"{self.regime} {self.name}")
+        return "-".join([*words, str(seed)]).replace("'", "")
+
+    def runs_in(self, folder):
+        """Returns the paths of its runs' JSONs in a folder, by seed."""
+        pattern = re.escape(self.file_name("")) + r"(\d+)\.json"
+        found = {}
+        for path in sorted(pathlib.Path(folder).iterdir()):
+            if match := re.fullmatch(pattern, path.name):
+                found[int(match[1])] = path
+        return found
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,7 +97,8 @@ class Study:
         arms: Tuple of `Arm`s. Those that train teachers come first.
         networks: Dict of functions that build a network.
         load_data: Function of the budget and a path. Returns a dict of pairs
-            of images and labels: "labelled", "all", "held out" and "test".
+            of images and labels: "labelled", "all", "held out" and "test";
+            "known" are the rows of "all" that are "labelled".
         augmentation: Dict of arguments of `keras_adaad.data.load_arrays`.
         attacks: Dict of names of attacks, by the report that they make.
         columns: Names of the accuracies in the tables.
@@ -87,6 +106,10 @@ class Study:
             with it.
         keep_best: Whether the weights of the best epoch on the held-out
             images are attacked too.
+        exact_test: Whether two runs are compared by McNemar's test, not by
+            a t-test.
+        robust_above: In percent of AutoAttack: what the second panel of the
+            picture shows.
     """
 
     name: str
@@ -100,6 +123,8 @@ class Study:
     columns: tuple
     mixed_precision: bool = False
     keep_best: bool = False
+    exact_test: bool = False
+    robust_above: float = 15.0
 
     def arm(self, name, regime=""):
         """Returns an arm by its name and regime."""

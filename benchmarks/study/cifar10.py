@@ -8,8 +8,12 @@ The regimes:
 - A: 10,000 labelled images.
 - B: the same labels, and 35,000 images without.
 - C: all 45,000 labels.
-- D: a teacher of the student's own size.
-- cost: how the attack of AdaAD may be made cheaper.
+- D: the teacher is the PGD-AT student of A.
+- cost: cheaper attacks of AdaAD, at equal epochs and, by the speeds measured on
+  two cores, at equal time.
+- levers: what trades clean for robust accuracy. One setting is to be chosen by
+  the held-out images, with one seed.
+- wide: a student that is twice as wide.
 """
 
 import numpy as np
@@ -23,7 +27,10 @@ CLASSES = 10
 
 BUDGETS = {
     # To see that all works.
-    "tiny": Budget(32, 2, 64, 1, 4, 16, 16, {"teacher": "student"}),
+    "tiny": Budget(
+        *(40, 2, 80, 1, 4, 20, 20),
+        networks=dict.fromkeys(("teacher", "student", "wide student"), "tiny"),
+    ),
     "small": Budget(10_000, 40, 45_000, 20, 1_000, 500, 128),
 }
 TEACHER = Arm(
@@ -36,6 +43,97 @@ TEACHER = Arm(
     optimizer="sgd, cosine",
     averaging=0.995,
 )
+IGDM = {"igdm": True}
+LINEAR = {"teacher_in_attack": "linear"}
+
+
+def arm(regime, name, method=None, steps=5, radius=1.0, **fields):
+    """Returns an arm whose attack takes steps of half its radius."""
+    attack = {"steps": steps, "step": 0.5 * radius, "radius": radius}
+    method = method or name
+    if method in ("PGDAT", "SmoothedPGDAT", "TRADES", "plain training"):
+        # Where the teacher labels the images, it is needed all the same.
+        if fields.get("images") != "pseudo":
+            fields["teacher"] = None
+    return Arm(name, method, regime, attack=attack, **fields)
+
+
+def few_labels():
+    return (
+        arm("A", "PGD-AT", "PGDAT"),
+        arm("A", "TRADES"),
+        arm("A", "RSLAD"),
+        arm("A", "AdaAD"),
+        arm("A", "AdaAD linear", "AdaAD", options=LINEAR),
+        arm("A", "plain training"),
+        arm("A", "PGD-AT, smoothed labels", "SmoothedPGDAT"),
+        arm("A", "ARD"),
+        arm("A", "AdaAD + IGDM", "AdaAD", options=IGDM),
+        arm("A", "SAAD"),
+    )
+
+
+def few_labels_many_images():
+    return (
+        arm("B", "PGD-AT", "PGDAT", images="pseudo"),
+        arm("B", "TRADES", images="pseudo"),
+        arm("B", "RSLAD", images="unlabelled"),
+        arm("B", "AdaAD", images="unlabelled"),
+        arm(
+            *("B", "AdaAD linear", "AdaAD"),
+            options=LINEAR,
+            images="unlabelled",
+        ),
+    )
+
+
+def all_labels():
+    return (
+        arm("C", "PGD-AT", "PGDAT", images="all"),
+        arm("C", "TRADES", images="all"),
+        arm("C", "AdaAD", images="all"),
+    )
+
+
+def small_teacher():
+    return (arm("D", "AdaAD", teacher=("PGD-AT", "A")),)
+
+
+def cost():
+    students = "AdaADWithStudentsAttack"
+    return (
+        arm("cost", "10 steps", "AdaAD", 10),
+        arm("cost", "2 steps", "AdaAD", 2),
+        arm("cost", "linear, 10 steps", "AdaAD", 10, options=LINEAR),
+        arm("cost", "student's attack", students),
+        arm("cost", "student's attack + IGDM", students, options=IGDM),
+        # Longer by as much as an epoch of exact AdaAD takes longer.
+        arm("cost", "2 steps, equal time", "AdaAD", 2, length=2.2),
+        arm(
+            *("cost", "linear, equal time", "AdaAD"),
+            options=LINEAR,
+            length=2.5,
+        ),
+        arm("cost", "student's attack, equal time", students, length=2.5),
+    )
+
+
+def levers():
+    return (
+        arm("levers", "PGD-AT, radius 1.25", "PGDAT", radius=1.25),
+        arm("levers", "TRADES, beta 3", "TRADES", options={"beta": 3.0}),
+        arm("levers", "AdaAD, radius 1.25", "AdaAD", radius=1.25),
+        arm("levers", "AdaAD, alpha 0.5", "AdaAD", options={"alpha": 0.5}),
+        arm("levers", "AdaAD, averaged", "AdaAD", averaging=0.995),
+        arm("levers", "PGD-AT, averaged", "PGDAT", averaging=0.995),
+    )
+
+
+def wide_student():
+    return (
+        arm("wide", "PGD-AT", "PGDAT", network="wide student"),
+        arm("wide", "AdaAD", network="wide student"),
+    )
 
 
 def load_data(budget, path):
@@ -61,6 +159,7 @@ def load_data(budget, path):
     everything = slice(0, budget.teacher_images)
     labelled = stratified(y[everything], budget.images)
     return {
+        "known": labelled,
         "all": (x[everything], y[everything]),
         "labelled": (x[labelled], y[labelled]),
         "held out": prepared(x, y, slice(-budget.held_out, None)),
@@ -94,16 +193,37 @@ def wide_resnet(depth, width):
     return build
 
 
+def tiny_network():
+    from benchmarks import networks
+
+    return networks.conv_net((4, 8), input_shape=(32, 32, 3), strides=(4, 2))
+
+
 STUDY = Study(
     name="cifar10",
     epsilon=EPSILON,
     budgets=BUDGETS,
-    arms=(TEACHER,),
-    networks={"teacher": wide_resnet(16, 2), "student": wide_resnet(10, 1)},
+    arms=(
+        TEACHER,
+        *few_labels(),
+        *few_labels_many_images(),
+        *cost(),
+        *all_labels(),
+        *small_teacher(),
+        *levers(),
+        *wide_student(),
+    ),
+    networks={
+        "teacher": wide_resnet(16, 2),
+        "student": wide_resnet(10, 1),
+        "wide student": wide_resnet(10, 2),
+        "tiny": tiny_network,
+    },
     load_data=load_data,
     augmentation={"padding": 4, "flip": True},
     attacks={"short": ["pgd-20-sat"], "autoattack": ["autoattack"]},
     columns=("clean", "PGD-20", "AutoAttack"),
     mixed_precision=True,
     keep_best=True,
+    exact_test=True,
 )

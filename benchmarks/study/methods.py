@@ -1,10 +1,13 @@
 """What trains a network, by the name of an arm's method."""
 
 import keras
+from keras import ops
 
 import keras_adaad
 from benchmarks import methods
 from keras_adaad.attacks import PGD
+from keras_adaad.logits import logits_function
+from keras_adaad.losses import cross_entropy_from_logits
 
 
 def make_trainer(arm, epsilon, epochs, teacher, network):
@@ -13,7 +16,7 @@ def make_trainer(arm, epsilon, epochs, teacher, network):
         return network
     if arm.method == "plain distillation":
         return plain_distillation(teacher, network)
-    cls = getattr(keras_adaad, arm.method)
+    cls = OWN.get(arm.method) or getattr(keras_adaad, arm.method)
     distils = issubclass(cls, keras_adaad.Distiller)
     options = dict(arm.options)
     if options.pop("igdm", False):
@@ -43,6 +46,30 @@ def make_attack(cls, epsilon, changes):
     if "step" in changes:
         config["step_size"] = epsilon * changes["step"]
     return PGD(**config)
+
+
+class SmoothedPGDAT(keras_adaad.PGDAT):
+    """PGD-AT with label smoothing: a tenth of the label is for all classes."""
+
+    def outer_loss(self, views, logits, y):
+        logits = logits["adversarial"]
+        everything = ops.ones_like(logits) / logits.shape[-1]
+        return 0.9 * cross_entropy_from_logits(
+            y, logits
+        ) + 0.1 * cross_entropy_from_logits(everything, logits)
+
+
+class AdaADWithStudentsAttack(keras_adaad.AdaAD):
+    """AdaAD's loss where PGD-AT's attack on the student leads."""
+
+    needs_labels = True
+
+    def inner_objective(self, x, y):
+        student = logits_function(self.student)
+        return lambda x_adv: cross_entropy_from_logits(y, student(x_adv))
+
+
+OWN = {cls.__name__: cls for cls in (SmoothedPGDAT, AdaADWithStudentsAttack)}
 
 
 def plain_distillation(teacher, student):

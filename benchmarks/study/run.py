@@ -6,6 +6,7 @@ import json
 import shutil
 
 import keras
+import numpy as np
 
 import keras_adaad
 from benchmarks.study import machine
@@ -56,6 +57,7 @@ def run(study, budget, arm, seed, data, folder):
         "config": config,
         "parameters": last.count_params(),
         "environment": {**machine.environment(), "policy": policy},
+        "updates": epochs * (len(images[0]) // budget.batch_size),
         "history": history,
         "reports": reports,
     }
@@ -68,7 +70,7 @@ def run(study, budget, arm, seed, data, folder):
 def configuration(study, budget, arm, seed):
     """Returns what a run is, as plain values."""
     spent = changed_fields(budget)
-    if arm.teacher is None:
+    if arm.is_teacher:
         # A teacher is the same whatever the students are.
         del spent["images"], spent["epochs"]
     return {
@@ -137,7 +139,7 @@ def load_teacher(study, budget, arm, folder):
     """Returns an arm's teacher, in the precision that is set."""
     if arm.teacher is None:
         return None
-    source = study.arm(arm.teacher)
+    source = study.arm(*arm.teacher)
     teacher = build(study, budget, source.network)
     path = folder / f"{source.file_name(0)}.keras"
     # Variables are float32 under every policy, so that nothing is lost.
@@ -147,7 +149,24 @@ def load_teacher(study, budget, arm, folder):
 
 def images_for(arm, data, teacher):
     """Returns the training images of an arm, and their labels or `None`."""
+    if arm.images == "unlabelled":
+        return data["all"][0], None
+    if arm.images == "pseudo":
+        return with_pseudo_labels(data, teacher)
     return data[arm.images]
+
+
+def with_pseudo_labels(data, teacher):
+    """Returns all images, and the teacher's label where there is no other."""
+    images, labels = data["all"]
+    answers = [
+        # A batch at a time, for all of them as numbers need gigabytes.
+        teacher.predict_on_batch((part / 255).astype("float32"))
+        for part in np.split(images, range(500, len(images), 500))
+    ]
+    found = np.concatenate(answers).argmax(axis=-1).astype("int32")
+    found[data["known"]] = labels[data["known"]]
+    return images, found
 
 
 # The attacks.

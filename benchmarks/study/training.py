@@ -72,7 +72,7 @@ def epochs_of(arm, images, budget):
     An epoch of more images than the budget's has more updates, so that there
     are fewer epochs.
     """
-    if arm.teacher is None and arm.network == "teacher":
+    if arm.is_teacher:
         return budget.teacher_epochs
     steps = budget.images // budget.batch_size
     share = steps / (len(images[0]) // budget.batch_size)

@@ -1,0 +1,45 @@
+"""The JSONs of the runs, and the numbers in them."""
+
+import json
+
+import numpy as np
+
+from keras_adaad import RobustnessReport
+
+OURS = "AdaAD"
+
+
+def load(study, folder, regime=""):
+    """Returns the runs of each arm of a regime, and the teacher's, by seed."""
+    runs = {}
+    for arm in study.arms:
+        if arm.regime in ("", regime):
+            found = {
+                seed: json.loads(path.read_text())
+                for seed, path in arm.runs_in(folder).items()
+            }
+            if found:
+                runs[arm.name] = found
+    return runs
+
+
+def outcomes(study, result):
+    """Returns which images are right, by column of the table."""
+    short = RobustnessReport.from_dict(result["reports"]["short"])
+    whole = RobustnessReport.from_dict(result["reports"]["autoattack"])
+    alone = [attack.individual for attack in short.results]
+    flags = (short.clean, *alone, whole.robust)
+    return dict(zip(study.columns, flags, strict=True))
+
+
+def cell(shares):
+    percent = 100 * np.array(shares)
+    text = f"{percent.mean():.1f}"
+    return text if len(shares) == 1 else f"{text} ± {percent.std(ddof=1):.1f}"
+
+
+def interval(flags):
+    """Returns the 95 % interval of the mean over images, in percent."""
+    values = 100 * np.mean(flags, axis=0)
+    margin = 1.96 * values.std(ddof=1) / len(values) ** 0.5
+    return max(0.0, values.mean() - margin), values.mean() + margin
