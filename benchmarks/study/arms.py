@@ -19,6 +19,8 @@ class Budget:
         held_out: Number of training images left out, for the curves.
         batch_size: Number of images in a training batch.
         networks: Dict of names of networks that stand for others.
+        autoattack: What stands for AutoAttack, whose thousands of steps take
+            minutes of the smallest network too.
     """
 
     images: int
@@ -29,6 +31,7 @@ class Budget:
     held_out: int
     batch_size: int
     networks: dict = dataclasses.field(default_factory=dict)
+    autoattack: str = "autoattack"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,7 +103,8 @@ class Study:
             of images and labels: "labelled", "all", "held out" and "test";
             "known" are the rows of "all" that are "labelled".
         augmentation: Dict of arguments of `keras_adaad.data.load_arrays`.
-        attacks: Dict of names of attacks, by the report that they make.
+        attacks: Tuple of names of attacks, each to be reported alone; the
+            standard AutoAttack follows.
         columns: Names of the accuracies in the tables.
         mixed_precision: Whether a machine that is made for bfloat16 trains
             with it.
@@ -119,7 +123,7 @@ class Study:
     networks: dict
     load_data: Callable
     augmentation: dict
-    attacks: dict
+    attacks: tuple
     columns: tuple
     mixed_precision: bool = False
     keep_best: bool = False

@@ -30,6 +30,7 @@ BUDGETS = {
     "tiny": Budget(
         *(40, 2, 80, 1, 4, 20, 20),
         networks=dict.fromkeys(("teacher", "student", "wide student"), "tiny"),
+        autoattack="apgd-ce",
     ),
     "small": Budget(10_000, 40, 45_000, 20, 1_000, 500, 128),
 }
@@ -221,7 +222,7 @@ STUDY = Study(
     },
     load_data=load_data,
     augmentation={"padding": 4, "flip": True},
-    attacks={"short": ["pgd-20-sat"], "autoattack": ["autoattack"]},
+    attacks=("pgd-20-sat",),
     columns=("clean", "PGD-20", "AutoAttack"),
     mixed_precision=True,
     keep_best=True,

@@ -17,7 +17,7 @@ from benchmarks.study.arms import Study
 
 BUDGETS = {
     # To see that all works.
-    "tiny": Budget(64, 2, 128, 1, 8, 32, 64),
+    "tiny": Budget(64, 2, 128, 1, 8, 32, 64, autoattack="apgd-ce"),
     "small": Budget(12_000, 6, 20_000, 6, 500, 500, 64),
     # Its teacher is that of "small": copy `teacher-0.*` to save the time.
     "longer": Budget(12_000, 18, 20_000, 6, 500, 500, 64),
@@ -99,10 +99,7 @@ STUDY = Study(
     },
     load_data=load_data,
     augmentation={"padding": 0, "flip": False},
-    attacks={
-        "short": ["fgsm", "pgd-20-sat", "cw"],
-        "autoattack": ["autoattack"],
-    },
+    attacks=("fgsm", "pgd-20-sat", "cw"),
     columns=("clean", "FGSM", "PGD-20", "CW", "AutoAttack"),
     robust_above=30.0,
 )

@@ -13,14 +13,16 @@ def training_policy():
     Mixed bfloat16 where there is a GPU, or where the processor multiplies
     bfloat16 numbers itself; elsewhere it would be emulated, and slower.
     """
-    fast = has_gpu() or set(CPU_FLAGS) & processor_flags()
+    on_gpu = device() != "cpu"
+    fast = on_gpu or set(CPU_FLAGS) & processor_flags()
     return "mixed_bfloat16" if fast else "float32"
 
 
-def has_gpu():
-    import keras
+def device():
+    """Returns the name of the GPU, or "cpu"."""
+    from keras_adaad import backend
 
-    return bool(keras.distribution.list_devices("gpu"))
+    return backend.describe()["device"]
 
 
 def processor_flags(path="/proc/cpuinfo"):
@@ -46,7 +48,8 @@ def environment():
         "keras": keras.__version__,
         "python": platform.python_version(),
         "cores": len(cores()),
-        "gpu": has_gpu(),
+        "device": device(),
+        "backend": keras.config.backend(),
     }
 
 

@@ -10,10 +10,12 @@ OURS = "AdaAD"
 
 
 def load(study, folder, regime=""):
-    """Returns the runs of each arm of a regime, and the teacher's, by seed."""
+    """Returns the runs of a regime's arms and of their teachers, by seed."""
+    shown = [arm for arm in study.arms if arm.regime in ("", regime)]
+    teachers = [arm.teacher for arm in shown]
     runs = {}
     for arm in study.arms:
-        if arm.regime in ("", regime):
+        if arm in shown or (arm.name, arm.regime) in teachers:
             found = {
                 seed: json.loads(path.read_text())
                 for seed, path in arm.runs_in(folder).items()

@@ -52,7 +52,7 @@ def run(study, budget, arm, seed, data, folder):
     last.set_weights(network.get_weights())
     # Before the attacks, which take hours of a large teacher.
     write_whole(path.with_suffix(".keras"), last.save)
-    reports = attack(study, last, data["test"], work)
+    reports = attack(study, budget, last, data["test"], work)
     result = {
         "config": config,
         "parameters": last.count_params(),
@@ -62,7 +62,9 @@ def run(study, budget, arm, seed, data, folder):
         "reports": reports,
     }
     if study.keep_best and arm.averaging is None:
-        result.update(attack_best(study, last, history, data["test"], work))
+        result.update(
+            attack_best(study, budget, last, history, data["test"], work)
+        )
     write_json(path, result)
     shutil.rmtree(work)
 
@@ -71,12 +73,13 @@ def configuration(study, budget, arm, seed):
     """Returns what a run is, as plain values."""
     spent = changed_fields(budget)
     if arm.is_teacher:
-        # A teacher is the same whatever the students are.
+        # A teacher serves any students, on any backend.
         del spent["images"], spent["epochs"]
+    else:
+        spent["backend"] = keras.config.backend()
     return {
         "study": study.name,
         "seed": seed,
-        "backend": keras.config.backend(),
         "epsilon": study.epsilon,
         "method": arm.name,
         "regime": arm.regime,
@@ -172,13 +175,14 @@ def with_pseudo_labels(data, teacher):
 # The attacks.
 
 
-def attack(study, network, test, work, only=None, prefix=""):
-    """Returns the reports of a network under the attacks of the study."""
+def attack(study, budget, network, test, work, only=None, prefix=""):
+    """Returns the reports of the short attacks and of AutoAttack."""
+    attacks = {"short": study.attacks, "autoattack": [budget.autoattack]}
     return {
         name: keras_adaad.evaluate_robustness(
             network,
             *test,
-            names,
+            list(names),
             study.epsilon,
             individual=name == "short",
             reliability_checks=name == "autoattack",
@@ -186,17 +190,19 @@ def attack(study, network, test, work, only=None, prefix=""):
             state_path=work / f"{prefix}{name}.npz",
             verbose=0,
         ).to_dict()
-        for name, names in study.attacks.items()
+        for name, names in attacks.items()
         if only in (None, name)
     }
 
 
-def attack_best(study, network, history, test, work):
+def attack_best(study, budget, network, history, test, work):
     """Returns the best epoch on the held-out images, and its report."""
     best = max(history, key=training.selecting)["epoch"]
     result = {"best epoch": best}
     if best != history[-1]["epoch"]:
         network.load_weights(work / "best.weights.h5")
-        found = attack(study, network, test, work, "autoattack", "best-")
+        found = attack(
+            study, budget, network, test, work, "autoattack", "best-"
+        )
         result["best"] = found["autoattack"]
     return result
