@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
+from benchmarks import gpu
 from benchmarks.study import cifar10
 from benchmarks.study import fashion_mnist
 from benchmarks.study import machine
@@ -298,3 +299,37 @@ def test_processor_flags(tmp_path):
     path.write_text("processor\t: 0\nflags\t\t: fpu amx_bf16 avx2\n")
     assert machine.processor_flags(path) == {"fpu", "amx_bf16", "avx2"}
     assert machine.processor_flags(tmp_path / "none") == set()
+
+
+# What waits for a GPU.
+
+
+def test_gpu_script_goes_on(tmp_path, monkeypatch, capsys):
+    """A step that failed is left, and done again; one that is done is not."""
+    ready = tmp_path / "ready"
+    marks = tmp_path / "marks"
+
+    def steps(output, data, tiny):
+        def step(name, code, minutes=1):
+            code = f"open({str(marks)!r}, 'a').write({name!r}); {code}"
+            return gpu.Step(name, [sys.executable, "-c", code], minutes)
+
+        return [
+            step("a", "pass"),
+            step("b", f"open({str(ready)!r})"),
+            step("c", "import time; time.sleep(60)", minutes=0.5 / 60),
+        ]
+
+    monkeypatch.setattr(gpu, "steps", steps)
+    monkeypatch.setattr(sys, "argv", ["gpu", "--output", str(tmp_path)])
+    gpu.main()
+    assert "Left: b, c." in capsys.readouterr().out
+    found = json.loads((tmp_path / "gpu.json").read_text())
+    assert found["a"]["done"] and found["b"]["exit code"] == 1
+    assert "FileNotFoundError" in found["b"]["log"][-1]
+    assert found["c"]["exit code"] == "out of time"
+    marks.write_text("")
+    ready.touch()
+    gpu.main()
+    assert "Left: c." in capsys.readouterr().out
+    assert marks.read_text().startswith("b")

@@ -32,6 +32,12 @@ BUDGETS = {
         networks=dict.fromkeys(("teacher", "student", "wide student"), "tiny"),
         autoattack="apgd-ce",
     ),
+    # For a GPU: networks of the papers' size. The teacher is trained as long as
+    # half an hour lasts.
+    "gpu": Budget(
+        *(10_000, 40, 45_000, 15, 1_000, 500, 128),
+        networks={"teacher": "PreActResNet-18", "student": "MobileNetV2"},
+    ),
     "small": Budget(10_000, 40, 45_000, 20, 1_000, 500, 128),
 }
 TEACHER = Arm(
@@ -194,6 +200,15 @@ def wide_resnet(depth, width):
     return build
 
 
+def large(name):
+    def build():
+        from keras_adaad import models
+
+        return getattr(models, name)()
+
+    return build
+
+
 def tiny_network():
     from benchmarks import networks
 
@@ -218,6 +233,8 @@ STUDY = Study(
         "teacher": wide_resnet(16, 2),
         "student": wide_resnet(10, 1),
         "wide student": wide_resnet(10, 2),
+        "PreActResNet-18": large("PreActResNet18"),
+        "MobileNetV2": large("MobileNetV2"),
         "tiny": tiny_network,
     },
     load_data=load_data,
