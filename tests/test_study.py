@@ -204,6 +204,7 @@ def test_cifar10(images_file, tmp_path, capsys):
     assert result["updates"] == 4 and len(result["history"]) == 1
     printed = capsys.readouterr().out
     assert "gate: teacher" in printed
+    assert "| 0.5 | 0.75 | 1 | 1.25 | 1.5 | 2 |" in printed
     assert "- A: TRADES\n" in printed and "- A: PGD-AT\n" not in printed
 
 

@@ -169,6 +169,22 @@ def hours_of(result):
     return min(seconds) * len(seconds) / 3600
 
 
+def radii(study, runs):
+    """Returns a teacher's accuracy over epsilon, as a table in Markdown."""
+    curve = runs["teacher"][0]["reports"]["short"]["curve"]
+    if curve is None:
+        return ""
+    shares = [f"{radius / study.epsilon:g}" for radius in curve["epsilons"]]
+    percent = [f"{100 * accuracy:.1f}" for accuracy in curve["accuracy"]]
+    return markdown(
+        [
+            ("epsilon, in that of the evaluation", *shares),
+            ("---",) * (len(shares) + 1),
+            (f"the teacher's accuracy, {curve['attack']}, %", *percent),
+        ]
+    )
+
+
 def gate(study, folder, images=500, points=8.0):
     """Returns whether the teacher is good enough, and a sentence of it.
 
@@ -220,6 +236,8 @@ def show(study, folder):
             print(costs(study, folder), "\n")
         for path in pictures.draw(study, runs, folder, regime):
             print(f"Drawn: {path}")
+    if 0 in load(study, folder).get("teacher", {}):
+        print(radii(study, load(study, folder)), "\n")
     if study.name == "cifar10":
         print(gate(study, folder)[1])
     print(f"\nNot run:\n{missing(study, folder)}")

@@ -14,6 +14,10 @@ from benchmarks.study import methods
 from benchmarks.study import training
 from keras_adaad.callbacks.whole_file import write_whole
 
+# In units of epsilon: a student's attack may only be as large as the radius
+# within which its teacher is robust.
+RADII = (0.5, 0.75, 1.0, 1.25, 1.5, 2.0)
+
 
 def run(study, budget, arm, seed, data, folder):
     """Trains and attacks one network, and writes the run's JSON.
@@ -52,7 +56,9 @@ def run(study, budget, arm, seed, data, folder):
     last.set_weights(network.get_weights())
     # Before the attacks, which take hours of a large teacher.
     write_whole(path.with_suffix(".keras"), last.save)
-    reports = attack(study, budget, last, data["test"], work)
+    reports = attack(
+        *(study, budget, last, data["test"], work), curve=arm.is_teacher
+    )
     result = {
         "config": config,
         "parameters": last.count_params(),
@@ -175,8 +181,14 @@ def with_pseudo_labels(data, teacher):
 # The attacks.
 
 
-def attack(study, budget, network, test, work, only=None, prefix=""):
-    """Returns the reports of the short attacks and of AutoAttack."""
+def attack(
+    study, budget, network, test, work, only=None, prefix="", curve=False
+):
+    """Returns the reports of the short attacks and of AutoAttack.
+
+    The first has the accuracy over epsilon, if it is asked for.
+    """
+    radii = [share * study.epsilon for share in RADII]
     attacks = {"short": study.attacks, "autoattack": [budget.autoattack]}
     return {
         name: keras_adaad.evaluate_robustness(
@@ -186,7 +198,7 @@ def attack(study, budget, network, test, work, only=None, prefix=""):
             study.epsilon,
             individual=name == "short",
             reliability_checks=name == "autoattack",
-            curve=False,
+            curve=radii if curve and name == "short" else False,
             state_path=work / f"{prefix}{name}.npz",
             verbose=0,
         ).to_dict()
