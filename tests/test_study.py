@@ -212,9 +212,6 @@ class Killed(Exception):
     pass
 
 
-# A process that is killed does not close its log.
-@pytest.mark.filterwarnings("ignore::ResourceWarning")
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_killed_run_goes_on_exactly(images_file, tmp_path, monkeypatch):
     """With a moving average, whose state is the optimizer's.
 
@@ -241,6 +238,15 @@ def test_a_killed_run_goes_on_exactly(images_file, tmp_path, monkeypatch):
 
     begin = training.SecondsPerEpoch.on_epoch_begin
     monkeypatch.setattr(training.SecondsPerEpoch, "on_epoch_begin", kill)
+    with pytest.raises(Killed):
+        do("killed")
+    monkeypatch.undo()
+
+    def kill_attack(*args, **kwargs):
+        raise Killed
+
+    # And again when all epochs are done.
+    monkeypatch.setattr(run, "attack", kill_attack)
     with pytest.raises(Killed):
         do("killed")
     monkeypatch.undo()

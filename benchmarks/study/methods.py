@@ -81,6 +81,6 @@ def plain_distillation(teacher, student):
         ),
         student_loss_weight=0.1,
     )
-    # `BackupAndRestore` needs its variables, and `fit` makes them too late.
+    # A run that goes on needs its variables, and `fit` makes them too late.
     distiller.build(student.input_shape)
     return distiller

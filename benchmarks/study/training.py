@@ -1,6 +1,6 @@
 """Training, resumable at the epoch."""
 
-import csv
+import json
 import math
 import time
 
@@ -45,25 +45,24 @@ def train(trainer, arm, images, held_out, budget, augmentation, seed, work):
         metrics=["accuracy"],
         **loss,
     )
-    log = work / "log.csv"
+    backup = Backup(work)
+    epochs_done = backup.restore(trainer)
     trainer.fit(
         batches,
         validation_data=held_out,
         validation_batch_size=budget.batch_size,
         epochs=epochs,
+        initial_epoch=epochs_done,
         shuffle=False,
         callbacks=[
             data.SetEpoch(batches),
             SecondsPerEpoch(),
-            KeepBest(work / "best.weights.h5", read_log(log)),
-            keras.callbacks.CSVLogger(log, append=True),
-            keras.callbacks.BackupAndRestore(
-                work / "backup", double_checkpoint=True, delete_checkpoint=False
-            ),
+            KeepBest(work / "best.weights.h5", backup.rows),
+            backup,
         ],
         verbose=2,
     )
-    return read_log(log)
+    return backup.rows
 
 
 def epochs_of(arm, images, budget):
@@ -101,19 +100,54 @@ def make_optimizer(arm, steps):
     )
 
 
-def read_log(path):
-    """Returns the epochs that a log has, each once.
+class Backup(keras.callbacks.Callback):
+    """Writes the state of the training, and the logs, after every epoch.
 
-    Killed between log and backup, a run writes an epoch again.
+    `keras.callbacks.BackupAndRestore` writes weights and epoch one after the
+    other, and a run that is killed between them does an epoch twice. Here the
+    epoch is in the name of the weights' file.
+
+    Args:
+        folder: Where to write.
+
+    Attributes:
+        rows: List of the logs of the epochs that are done.
     """
-    if not path.exists():
-        return []
-    with path.open() as file:
-        rows = [
-            {name: float(value) for name, value in row.items() if value}
-            for row in csv.DictReader(file)
+
+    def __init__(self, folder):
+        super().__init__()
+        self.folder = folder
+        self.rows = []
+
+    def restore(self, trainer):
+        """Loads what there is; returns how many epochs are done."""
+        numbers = [
+            int(path.name.partition(".")[0])
+            for path in self.folder.glob("[0-9]*.weights.h5")
         ]
-    return list({row["epoch"]: row for row in rows}.values())
+        if not numbers:
+            return 0
+        done = max(numbers)
+        # Its variables must be there before they are loaded.
+        trainer.optimizer.build(trainer.trainable_variables)
+        trainer.load_weights(self._weights(done))
+        self.rows = json.loads(self._log.read_text())[:done]
+        return done
+
+    def on_epoch_end(self, epoch, logs=None):
+        row = {name: float(value) for name, value in logs.items()}
+        self.rows = [*self.rows[:epoch], {"epoch": epoch, **row}]
+        rows = json.dumps(self.rows)
+        write_whole(self._log, lambda part: part.write_text(rows))
+        write_whole(self._weights(epoch + 1), self.model.save_weights)
+        self._weights(epoch).unlink(missing_ok=True)
+
+    @property
+    def _log(self):
+        return self.folder / "log.json"
+
+    def _weights(self, done):
+        return self.folder / f"{done}.weights.h5"
 
 
 class SecondsPerEpoch(keras.callbacks.Callback):
