@@ -16,6 +16,7 @@ are of whole epochs, in rounds over all methods after the training.
 """
 
 import argparse
+import collections
 import inspect
 import json
 import os
@@ -139,37 +140,36 @@ def _statements(doc):
     return {k: " ".join(v.split()) for k, v in statements.items()}
 
 
+# How often each network was run, by its name. An attribute of the layer would
+# be a change of the network, which has it compared anew in every step.
+_RUNS = collections.Counter()
+
+
 class _Counted(keras.layers.Layer):
     """Counts the runs of the network that it is in."""
 
-    runs = 0
-
     def call(self, x):
-        self.runs += 1
+        _RUNS[self.name] += 1
         return x
 
 
-def _counted_network():
-    counter = _Counted()
+def _counted_network(name):
     inputs = keras.Input((4, 4, 1))
-    x = keras.layers.Flatten()(counter(inputs))
-    network = keras.Model(inputs, keras.layers.Dense(3)(x))
-    counter.runs = 0
-    return network, counter
+    x = keras.layers.Flatten()(_Counted(name=name)(inputs))
+    return keras.Model(inputs, keras.layers.Dense(3)(x))
 
 
 def _passes(make):
     """Runs of student and teachers in one eager step of 10 attack steps."""
-    networks, counters = zip(*(_counted_network() for _ in "123"), strict=True)
-    trainer = make(*networks)
+    names = ("teacher", "clean_teacher", "student")
+    trainer = make(*map(_counted_network, names))
     trainer.compile("sgd", run_eagerly=True)
     x = np.random.default_rng(0).uniform(size=(2, 4, 4, 1)).astype("float32")
     y = np.array([0, 1])
     trainer.train_on_batch(x, y)
-    for counter in counters:
-        counter.runs = 0
+    _RUNS.clear()
     trainer.train_on_batch(x, y)
-    teacher, clean_teacher, student = (counter.runs for counter in counters)
+    teacher, clean_teacher, student = (_RUNS[name] for name in names)
     return student, teacher + clean_teacher
 
 

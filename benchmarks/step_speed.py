@@ -15,8 +15,8 @@ channels-last images, and ours under the policy `mixed_bfloat16`.
 Ratios are to the yardstick of the same precision. The share of the peak is that
 of the additions and multiplications that the algorithm needs per second (see
 `operations`) in those of a large matrix product. What a call of `fit` does
-before its first step, such as the check of the networks, is timed apart. Results
-go to `results/step_speed.json`.
+before its first step, such as the check of the networks, is timed apart.
+Results go to `results/step_speed.json`.
 """
 
 import argparse
