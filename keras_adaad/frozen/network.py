@@ -46,10 +46,7 @@ class FrozenNetwork:
     def __init__(self, model, folded):
         # Weak, so that what is kept for a model does not keep it alive.
         self.model = weakref.ref(model)
-        self.variables = [
-            *model.trainable_variables,
-            *model.non_trainable_variables,
-        ]
+        self.variables = _variables(model)
         graph = folding.fold_graph(model) if folded else None
         self.graph, self.folds = graph or (None, [])
         self.difference = None
@@ -189,7 +186,7 @@ def _own_logits(model, x, random_state=None):
 
 
 def _present_values(model, random_state=None):
-    variables = [*model.trainable_variables, *model.non_trainable_variables]
+    variables = _variables(model)
     values = [ops.stop_gradient(v.value) for v in variables]
     if random_state is not None:
         for place in _random_states(variables):
@@ -197,6 +194,10 @@ def _present_values(model, random_state=None):
     return keras.StatelessScope(
         state_mapping=list(zip(variables, values, strict=True))
     )
+
+
+def _variables(model):
+    return [*model.trainable_variables, *model.non_trainable_variables]
 
 
 def _random_states(variables):
