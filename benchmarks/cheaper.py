@@ -5,7 +5,7 @@
 The exact attack of ten steps against those that cost less: fewer exact steps;
 the teacher made linear at the clean images (`teacher_in_attack="linear"`); its
 target held fixed there, which is RSLAD's attack before AdaAD's loss; and more
-steps as the training goes on (`callbacks.AttackSteps`). n steps are of size
+steps as the training goes on. n steps are of size
 `min(1, 2.5 / n) * epsilon`: small steps would not reach the ball's boundary.
 
 Networks, data, epsilon and optimizer are the quickstart's. Each attack trains
@@ -29,8 +29,7 @@ import keras
 import numpy as np
 
 import keras_adaad
-from keras_adaad.callbacks import AttackSteps
-from keras_adaad.logits import logits_function
+from keras_adaad.frozen.logits import logits_function
 from keras_adaad.losses import kl_divergence_from_logits
 
 sys.path.insert(0, "examples")
@@ -82,6 +81,23 @@ ANNEALED = "exact, 3, 5, 10 steps"
 THIRDS = (3, 5, 10)
 
 
+class StepsByEpoch(keras.callbacks.Callback):
+    """Attacks in a number of steps that depends on the epoch.
+
+    Args:
+        schedule: Dict of numbers of steps by the epoch from which they hold.
+    """
+
+    def __init__(self, schedule):
+        super().__init__()
+        self.schedule = schedule
+
+    def on_epoch_begin(self, epoch, logs=None):
+        if epoch in self.schedule:
+            self.model.attack = attack(self.schedule[epoch])
+            self.model.make_train_function(force=True)
+
+
 def seconds_per_step(teacher, x, rounds=6):
     """Returns the seconds of a training step by attack, the best round."""
     trainers = {}
@@ -109,7 +125,7 @@ def train(name, teacher, data, epochs, seed):
     callbacks = []
     if name == ANNEALED:
         schedule = {epochs * i // 3: steps for i, steps in enumerate(THIRDS)}
-        callbacks.append(AttackSteps(schedule))
+        callbacks.append(StepsByEpoch(schedule))
     trainer.compile(quickstart.make_optimizer(epochs, data))
     trainer.fit(
         x_train,

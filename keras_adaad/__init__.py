@@ -1,4 +1,9 @@
-"""Adversarial robustness distillation for Keras 3."""
+"""Adversarial robustness distillation for Keras 3.
+
+What is public is exported here or in `attacks`, `callbacks`, `data`,
+`distribution`, `evaluation`, `export`, `losses`, `models`, `optimizers`,
+`recipes` and `zoo`. Everything else may change without notice.
+"""
 
 from keras_adaad import attacks as attacks
 from keras_adaad import callbacks as callbacks
@@ -11,12 +16,10 @@ from keras_adaad import models as models
 from keras_adaad import optimizers as optimizers
 from keras_adaad import recipes as recipes
 from keras_adaad import zoo as zoo
-from keras_adaad.adversarial_training import (
-    AdversarialTraining as AdversarialTraining,
-)
-from keras_adaad.distiller import Distiller as Distiller
+from keras_adaad.backend import input_gradient as input_gradient
 from keras_adaad.evaluation import RobustnessReport as RobustnessReport
 from keras_adaad.evaluation import evaluate_robustness as evaluate_robustness
+from keras_adaad.frozen.logits import logits_function as logits_function
 from keras_adaad.methods import ARD as ARD
 from keras_adaad.methods import BMTARD as BMTARD
 from keras_adaad.methods import DGAD as DGAD
@@ -30,4 +33,9 @@ from keras_adaad.methods import SAAD as SAAD
 from keras_adaad.methods import TRADES as TRADES
 from keras_adaad.methods import AdaAD as AdaAD
 from keras_adaad.methods import AdaIAD as AdaIAD
+from keras_adaad.training.adversarial_training import (
+    AdversarialTraining as AdversarialTraining,
+)
+from keras_adaad.training.distiller import Distiller as Distiller
+from keras_adaad.training.regularizer import Regularizer as Regularizer
 from keras_adaad.version import __version__ as __version__

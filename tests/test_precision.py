@@ -10,10 +10,10 @@ from keras import ops
 import keras_adaad
 from keras_adaad import backend
 from keras_adaad.attacks import PGD
-from keras_adaad.frozen.gradient_scaling import with_scaled_gradient
-from keras_adaad.logits import logits_function
+from keras_adaad.frozen.float16 import with_scaled_gradient
+from keras_adaad.frozen.logits import logits_function
 from keras_adaad.losses import kl_divergence_from_logits
-from keras_adaad.weight_perturbation import weight_offsets
+from keras_adaad.training.weight_perturbation import weight_offsets
 from tests import networks
 
 MAKES = (networks.teacher_net, networks.student_net)

@@ -13,7 +13,7 @@ from keras_adaad import methods
 from keras_adaad import models
 from keras_adaad import recipes
 from keras_adaad import zoo
-from keras_adaad.adversarial_training import AdversarialTraining
+from keras_adaad.training.adversarial_training import AdversarialTraining
 from tests import networks
 
 

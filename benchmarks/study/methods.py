@@ -6,7 +6,7 @@ from keras import ops
 import keras_adaad
 from benchmarks import methods
 from keras_adaad.attacks import PGD
-from keras_adaad.logits import logits_function
+from keras_adaad.frozen.logits import logits_function
 from keras_adaad.losses import cross_entropy_from_logits
 
 

@@ -12,7 +12,7 @@ import keras_adaad
 from benchmarks.study import machine
 from benchmarks.study import methods
 from benchmarks.study import training
-from keras_adaad.callbacks.whole_file import write_whole
+from keras_adaad.writing import write_atomically
 
 # In units of epsilon: a student's attack may only be as large as the radius
 # within which its teacher is robust.
@@ -55,7 +55,7 @@ def run(study, budget, arm, seed, data, folder):
     last = build(study, budget, arm.network)
     last.set_weights(network.get_weights())
     # Before the attacks, which take hours of a large teacher.
-    write_whole(path.with_suffix(".keras"), last.save)
+    write_atomically(path.with_suffix(".keras"), last.save)
     reports = attack(
         *(study, budget, last, data["test"], work), curve=arm.is_teacher
     )
@@ -122,7 +122,7 @@ def check_same(found, wanted, path):
 
 
 def write_json(path, value):
-    write_whole(path, lambda part: part.write_text(json.dumps(value)))
+    write_atomically(path, lambda part: part.write_text(json.dumps(value)))
 
 
 # The networks.

@@ -8,7 +8,7 @@ import keras
 
 import keras_adaad
 from keras_adaad import data
-from keras_adaad.callbacks.whole_file import write_whole
+from keras_adaad.writing import write_atomically
 
 # Each metric that may select the best epoch, the first that there is.
 SELECTING = ("val_robust_accuracy", "val_accuracy")
@@ -138,8 +138,8 @@ class Backup(keras.callbacks.Callback):
         row = {name: float(value) for name, value in logs.items()}
         self.rows = [*self.rows[:epoch], {"epoch": epoch, **row}]
         rows = json.dumps(self.rows)
-        write_whole(self._log, lambda part: part.write_text(rows))
-        write_whole(self._weights(epoch + 1), self.model.save_weights)
+        write_atomically(self._log, lambda part: part.write_text(rows))
+        write_atomically(self._weights(epoch + 1), self.model.save_weights)
         self._weights(epoch).unlink(missing_ok=True)
 
     @property
@@ -179,7 +179,9 @@ class KeepBest(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         if selecting(logs) > self.best:
             self.best = selecting(logs)
-            write_whole(self.path, trained_network(self.model).save_weights)
+            write_atomically(
+                self.path, trained_network(self.model).save_weights
+            )
 
 
 def selecting(row):

@@ -5,60 +5,16 @@ from keras import ops
 
 from keras_adaad import backend
 from keras_adaad import checks
-from keras_adaad.attacks.attack import Attack
-from keras_adaad.attacks.attack import per_image
+from keras_adaad.attacks.iterative import IterativeAttack
+from keras_adaad.attacks.iterative import per_image
 from keras_adaad.attacks.norms import NORMS
+from keras_adaad.attacks.objective import ObjectiveAttack
 from keras_adaad.attacks.targets import runner_up_classes
 from keras_adaad.losses import targeted_dlr_from_logits
 
 
-@keras.saving.register_keras_serializable(package="keras_adaad")
-class APGD(Attack):
-    """Projected gradient ascent with momentum and a step size of its own.
-
-    From a random point of the sphere, each step is (equations 2 and 3)
-
-        z   = project(x_k + step_size * direction(gradient))
-        x_+ = project(x_k + 3/4 (z - x_k) + 1/4 (x_k - x_{k-1}))
-
-    The step size starts at `2 * epsilon`. At checkpoints it is halved, and the
-    search goes back to its best point, for images whose loss rose in too few
-    of the steps since the last checkpoint (condition 1), or whose best loss
-    stands still although the step size did (condition 2).
-
-    Where the model is fooled on the way, the last such point is returned,
-    else the point with the highest loss.
-
-    Args:
-        epsilon: Radius of the ball, in the units of the model's input.
-        norm: `"linf"` or `"l2"`. Defaults to `"linf"`.
-        steps: Number of steps. Defaults to `100`.
-        restarts: Number of searches from different starts. Defaults to `1`.
-        loss: What `attack(model, x, y)` raises: `"cross_entropy"`, `"dlr"`,
-            `"margin"`, or a function `loss(labels, logits)` that returns one
-            value per sample.
-        rho: Share of the steps in which the loss must have risen for the step
-            size to stay (condition 1). Defaults to `0.75`.
-        eot_steps: Number of gradients averaged in each step, for a model that
-            is random in itself (expectation over transformation).
-            Defaults to `1`.
-        input_range: Pair `(low, high)` of the values a pixel can have.
-            Defaults to `(0.0, 1.0)`.
-        seed: Integer that decides the random starts, or `None`.
-
-    Example:
-
-    ```python
-    attack = keras_adaad.attacks.APGD(epsilon=8 / 255, loss="dlr", seed=0)
-    x_adv = attack(model, x_test, y_test)
-    ```
-
-    Reference:
-        - [Croce & Hein, 2020](https://arxiv.org/abs/2003.01690), algorithm 1;
-          `autopgd_base.py` of the authors' AutoAttack.
-    """
-
-    not_compiled = ("epsilon", "restarts", "seed", "steps")
+class AutoPGD(IterativeAttack):
+    """The search of `APGD` and `TargetedAPGD`; see `APGD`."""
 
     def __init__(
         self,
@@ -98,8 +54,8 @@ class APGD(Attack):
             for step in range(1, self.steps + 1)
         ]
 
-    def start_noise(self, shape, draws, round_=0):
-        return NORMS[self.norm].on_sphere(shape, self.epsilon, draws)
+    def start_noise(self, shape, rng, round_=0):
+        return NORMS[self.norm].on_sphere(shape, self.epsilon, rng)
 
     def begin(self, objective, x, noise, setting):
         x_adv = self._clip(x + noise)
@@ -189,17 +145,58 @@ class APGD(Attack):
         x_adv = NORMS[self.norm].project(x_adv, x, setting["epsilon"])
         return self._clip(x_adv)
 
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "steps": self.steps,
-            "rho": self.rho,
-            "eot_steps": self.eot_steps,
-        }
+
+@keras.saving.register_keras_serializable(package="keras_adaad")
+class APGD(AutoPGD, ObjectiveAttack):
+    """Projected gradient ascent with momentum and a step size of its own.
+
+    From a random point of the sphere, each step is (equations 2 and 3)
+
+        z   = project(x_k + step_size * direction(gradient))
+        x_+ = project(x_k + 3/4 (z - x_k) + 1/4 (x_k - x_{k-1}))
+
+    The step size starts at `2 * epsilon`. At checkpoints it is halved, and the
+    search goes back to its best point, for images whose loss rose in too few
+    of the steps since the last checkpoint (condition 1), or whose best loss
+    stands still although the step size did (condition 2).
+
+    Where the model is fooled on the way, the last such point is returned,
+    else the point with the highest loss.
+
+    Args:
+        epsilon: Radius of the ball, in the units of the model's input.
+        norm: `"linf"` or `"l2"`. Defaults to `"linf"`.
+        steps: Number of steps. Defaults to `100`.
+        restarts: Number of searches from different starts. Defaults to `1`.
+        loss: What `attack(model, x, y)` raises: `"cross_entropy"`, `"dlr"`,
+            `"margin"`, or a function `loss(labels, logits)` that returns one
+            value per sample.
+        rho: Share of the steps in which the loss must have risen for the step
+            size to stay (condition 1). Defaults to `0.75`.
+        eot_steps: Number of gradients averaged in each step, for a model that
+            is random in itself (expectation over transformation).
+            Defaults to `1`.
+        input_range: Pair `(low, high)` of the values a pixel can have.
+            Defaults to `(0.0, 1.0)`.
+        seed: Integer that decides the random starts, or `None`.
+
+    Example:
+
+    ```python
+    attack = keras_adaad.attacks.APGD(epsilon=8 / 255, loss="dlr", seed=0)
+    x_adv = attack(model, x_test, y_test)
+    ```
+
+    Reference:
+        - [Croce & Hein, 2020](https://arxiv.org/abs/2003.01690), algorithm 1;
+          `autopgd_base.py` of the authors' AutoAttack.
+    """
+
+    not_compiled = ("epsilon", "restarts", "seed", "steps")
 
 
 @keras.saving.register_keras_serializable(package="keras_adaad")
-class TargetedAPGD(APGD):
+class TargetedAPGD(AutoPGD):
     """`APGD` on the targeted DLR loss, towards one class after another.
 
     The targets are the runner-up classes on the clean image, the likeliest
@@ -223,7 +220,6 @@ class TargetedAPGD(APGD):
     """
 
     not_compiled = (*APGD.not_compiled, "targets")
-    needs_classifier = True
 
     def __init__(
         self,
@@ -250,27 +246,22 @@ class TargetedAPGD(APGD):
         )
         self.targets = checks.check_integer("targets", targets)
 
-    def rounds(self, num_classes):
+    def _starts(self, num_classes):
         return min(self.targets, num_classes - 1) * self.restarts
 
-    def target_classes(self, classifier, x, batch_size):
+    def _target_classes(self, classifier, x, batch_size):
         return runner_up_classes(self, classifier, x, batch_size)
 
     def values(self, labels, targets, logits):
         return targeted_dlr_from_logits(labels, targets, logits)
 
-    def check_classes(self, num_classes):
+    def _check_classes(self, num_classes):
         if num_classes < 4:
             raise ValueError(
                 "The targeted DLR loss of TargetedAPGD needs at least 4 "
                 'classes. Use `APGD(loss="margin")` or `FAB`. '
                 f"Received: a model with {num_classes} classes"
             )
-
-    def get_config(self):
-        config = {**super().get_config(), "targets": self.targets}
-        del config["loss"]
-        return config
 
 
 def checkpoints(steps):

@@ -55,7 +55,7 @@ class AutoAttack(Attack):
         version: `"standard"`, `"plus"` or `"rand"`. Defaults to `"standard"`.
         input_range: Pair `(low, high)` of the values a pixel can have.
             Defaults to `(0.0, 1.0)`.
-        seed: Integer that decides the random draws, or `None`.
+        seed: Integer that decides the random rng, or `None`.
 
     Example:
 
@@ -68,8 +68,6 @@ class AutoAttack(Attack):
         - [Croce & Hein, 2020](https://arxiv.org/abs/2003.01690);
           `autoattack.py` of the authors' code.
     """  # noqa: E501  (a table)
-
-    needs_classifier = True
 
     def __init__(
         self,
@@ -98,14 +96,14 @@ class AutoAttack(Attack):
             for name, (attack, arguments) in VERSIONS[self.version].items()
         }
 
-    def run(self, classifier, x, y, *, rows=None, **options):
+    def _run(self, classifier, x, y, *, rows=None, **options):
         rows = np.arange(len(x)) if rows is None else rows
         outcome = Outcome(x.copy(), np.zeros(len(x), bool))
         for attack in self.attacks().values():
             left = np.flatnonzero(~outcome.fooled)
             if len(left) == 0:
                 break
-            found = attack.run(
+            found = attack._run(
                 classifier, x[left], y[left], rows=rows[left], **options
             )
             outcome.x_adv[left] = found.x_adv
@@ -117,17 +115,6 @@ class AutoAttack(Attack):
         outcome.lost &= ~outcome.fooled
         return outcome
 
-    def check_classes(self, num_classes):
+    def _check_classes(self, num_classes):
         for attack in self.attacks().values():
-            attack.check_classes(num_classes)
-
-    def check_noise(self, noise, shape, rounds=None):
-        raise ValueError(
-            "AutoAttack takes no `noise`: its attacks differ in what they "
-            f"start from. Received: noise of type {type(noise).__name__}"
-        )
-
-    def get_config(self):
-        config = super().get_config()
-        del config["loss"], config["restarts"]
-        return {**config, "version": self.version}
+            attack._check_classes(num_classes)

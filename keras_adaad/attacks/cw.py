@@ -4,7 +4,7 @@ import keras
 from keras import ops
 
 from keras_adaad import backend
-from keras_adaad.attacks.attack import per_image
+from keras_adaad.attacks.iterative import per_image
 from keras_adaad.attacks.pgd import PGD
 
 
@@ -71,9 +71,3 @@ class CW(PGD):
         _, fooled, gradient = backend.value_and_input_gradient(objective, x_adv)
         moved = self._move(x, x_adv, gradient, setting)
         return {"x_adv": ops.where(per_image(fooled, x), x_adv, moved)}
-
-    def get_config(self):
-        config = super().get_config()
-        for name in ("loss", "start", "start_scale", "clip_start"):
-            del config[name]
-        return config

@@ -5,8 +5,8 @@ from keras import ops
 
 from keras_adaad import backend
 from keras_adaad import checks
-from keras_adaad.attacks.attack import Attack
-from keras_adaad.attacks.attack import per_image
+from keras_adaad.attacks.iterative import IterativeAttack
+from keras_adaad.attacks.iterative import per_image
 from keras_adaad.attacks.norms import NORMS
 from keras_adaad.attacks.targets import runner_up_classes
 from keras_adaad.losses import label_indices
@@ -14,7 +14,7 @@ from keras_adaad.losses import targeted_margin_from_logits
 
 
 @keras.saving.register_keras_serializable(package="keras_adaad")
-class FAB(Attack):
+class FAB(IterativeAttack):
     """Walks to the decision boundary, and stays close to the clean image.
 
     FAB minimises the size of the perturbation. In each step it takes the
@@ -59,7 +59,6 @@ class FAB(Attack):
     """
 
     not_compiled = ("epsilon", "restarts", "seed", "steps")
-    needs_classifier = True
 
     def __init__(
         self,
@@ -92,12 +91,12 @@ class FAB(Attack):
         self.eta = checks.check_number("eta", eta, minimum=1.0)
         self.beta = checks.check_number("beta", beta, maximum=1.0)
 
-    def rounds(self, num_classes):
+    def _starts(self, num_classes):
         if self.targets is None:
             return self.restarts
         return min(self.targets, num_classes - 1) * self.restarts
 
-    def target_classes(self, classifier, x, batch_size):
+    def _target_classes(self, classifier, x, batch_size):
         if self.targets is None:
             return None
         return runner_up_classes(self, classifier, x, batch_size)
@@ -115,10 +114,10 @@ class FAB(Attack):
     def settings(self, shape, seed, round_=0):
         return self.steps * [{"epsilon": self.epsilon}]
 
-    def start_noise(self, shape, draws, round_=0):
+    def start_noise(self, shape, rng, round_=0):
         if round_ % self.restarts == 0:
             return None
-        return NORMS[self.norm].on_sphere(shape, self.epsilon / 2, draws)
+        return NORMS[self.norm].on_sphere(shape, self.epsilon / 2, rng)
 
     def begin(self, objective, x, noise, setting):
         return {
@@ -171,18 +170,6 @@ class FAB(Attack):
 
     def _onto(self, x, slope, value):
         return onto_hyperplane(x, slope, value, self.norm, *self.input_range)
-
-    def get_config(self):
-        config = super().get_config()
-        del config["loss"]
-        return {
-            **config,
-            "steps": self.steps,
-            "targets": self.targets,
-            "alpha_max": self.alpha_max,
-            "eta": self.eta,
-            "beta": self.beta,
-        }
 
 
 def onto_hyperplane(x, slope, value, norm, low, high):

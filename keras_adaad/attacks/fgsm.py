@@ -46,10 +46,3 @@ class FGSM(PGD):
             loss=loss,
             input_range=input_range,
         )
-
-    def get_config(self):
-        config = super().get_config()
-        return {
-            name: config[name]
-            for name in ("epsilon", "norm", "loss", "input_range")
-        }

@@ -20,13 +20,13 @@ class Linf:
         """Returns the point of the ball around `x` nearest to `x_adv`."""
         return ops.minimum(ops.maximum(x_adv, x - epsilon), x + epsilon)
 
-    def uniform(self, shape, epsilon, draws):
+    def uniform(self, shape, epsilon, rng):
         """Returns a perturbation drawn uniformly from the ball."""
-        return epsilon * draws.uniform(shape)
+        return epsilon * rng.uniform(shape)
 
-    def on_sphere(self, shape, epsilon, draws):
+    def on_sphere(self, shape, epsilon, rng):
         """Returns a random perturbation of norm epsilon."""
-        return epsilon * _normalized(draws.uniform(shape), self)
+        return epsilon * _normalized(rng.uniform(shape), self)
 
 
 class L2:
@@ -49,18 +49,18 @@ class L2:
         scale = ops.minimum(1.0, epsilon / (self.size(delta) + 1e-12))
         return x + scale * delta
 
-    def uniform(self, shape, epsilon, draws):
+    def uniform(self, shape, epsilon, rng):
         """Returns a perturbation drawn uniformly from the ball."""
         # A uniform point of the sphere in d + 2 dimensions, less its last two
         # coordinates, is a uniform point of the ball in d dimensions.
         dimensions = math.prod(shape[1:])
-        point = draws.normal((shape[0], dimensions + 2))
+        point = rng.normal((shape[0], dimensions + 2))
         point = point / ops.norm(point, axis=-1, keepdims=True)
         return epsilon * ops.reshape(point[:, :dimensions], shape)
 
-    def on_sphere(self, shape, epsilon, draws):
+    def on_sphere(self, shape, epsilon, rng):
         """Returns a random perturbation of norm epsilon."""
-        return epsilon * _normalized(draws.normal(shape), self)
+        return epsilon * _normalized(rng.normal(shape), self)
 
 
 NORMS = {"linf": Linf(), "l2": L2()}

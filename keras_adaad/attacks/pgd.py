@@ -7,13 +7,13 @@ from keras import ops
 
 from keras_adaad import backend
 from keras_adaad import checks
-from keras_adaad.attacks.attack import Attack
-from keras_adaad.attacks.draws import GraphDraws
 from keras_adaad.attacks.norms import NORMS
+from keras_adaad.attacks.objective import ObjectiveAttack
+from keras_adaad.attacks.randomness import GraphRNG
 
 
 @keras.saving.register_keras_serializable(package="keras_adaad")
-class PGD(Attack):
+class PGD(ObjectiveAttack):
     """Projected gradient ascent in an L-infinity or L2 ball.
 
     From a start `x + noise`, each step moves `step_size` along the steepest
@@ -113,12 +113,12 @@ class PGD(Attack):
             {"epsilon": self.epsilon, "step_size": self.step_size}
         ]
 
-    def start_noise(self, shape, draws, round_=0):
+    def start_noise(self, shape, rng, round_=0):
         if self.start is None:
             return None
         if self.start == "normal":
-            return self.start_scale * draws.normal(shape)
-        return NORMS[self.norm].uniform(shape, self.epsilon, draws)
+            return self.start_scale * rng.normal(shape)
+        return NORMS[self.norm].uniform(shape, self.epsilon, rng)
 
     def begin(self, objective, x, noise, setting):
         if noise is None:
@@ -132,7 +132,7 @@ class PGD(Attack):
         _, _, gradient = backend.value_and_input_gradient(objective, x_adv)
         return {"x_adv": self._move(x, x_adv, gradient, setting)}
 
-    def maximize_with_state(self, objective, x, state, noise=None, seed=None):
+    def _maximize_with_state(self, objective, x, state, noise=None, seed=None):
         """Searches as `maximize` does, and lets a state follow the search.
 
         Args:
@@ -146,10 +146,10 @@ class PGD(Attack):
         Returns:
             The images found, and the state after the last step.
         """
-        self.check_usable()
+        self._check_usable()
         if noise is None:
-            draws = GraphDraws(self.seed if seed is None else seed)
-            noise = self.start_noise(ops.shape(x), draws)
+            rng = GraphRNG(self.seed if seed is None else seed)
+            noise = self.start_noise(ops.shape(x), rng)
         elif len(noise.shape) > len(x.shape):
             noise = noise[0]
         setting = self.settings(x.shape[1:], 0)[0]
@@ -168,16 +168,6 @@ class PGD(Attack):
         norm = NORMS[self.norm]
         x_adv = x_adv + setting["step_size"] * norm.direction(gradient)
         return self._clip(norm.project(x_adv, x, setting["epsilon"]))
-
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "step_size": self.step_size,
-            "steps": self.steps,
-            "start": self.start,
-            "start_scale": self.start_scale,
-            "clip_start": self.clip_start,
-        }
 
 
 def _check_step_size(step_size, epsilon):

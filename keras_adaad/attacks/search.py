@@ -7,10 +7,10 @@ import numpy as np
 from keras import ops
 
 from keras_adaad import backend
-from keras_adaad.attacks.black_box import NotFiniteError
-from keras_adaad.attacks.draws import HostDraws
+from keras_adaad.attacks.randomness import HostRNG
 from keras_adaad.frozen.classifier import batches
 from keras_adaad.frozen.classifier import pad
+from keras_adaad.frozen.function import NotFiniteError
 
 
 @dataclasses.dataclass
@@ -57,11 +57,11 @@ def search(
         classifier: The `Classifier` of the model.
         x: Images, a float32 NumPy array of shape `(num_images, ...)`.
         y: Class indices, an int32 NumPy array of shape `(num_images,)`.
-        seed: Integer that decides the random draws.
-        rows: Places of the images in the data set, which decide their draws.
+        seed: Integer that decides the random rng.
+        rows: Places of the images in the data set, which decide their rng.
             Defaults to `0, 1, ...`.
         noise: Starting perturbations in place of random ones, of shape
-            `(rounds, *x.shape)`.
+            `(starts, *x.shape)`.
         batch_size: Images per compiled call.
         stop: Function called after every step with the number of images that
             it moved. It ends the search by returning `True`.
@@ -70,18 +70,16 @@ def search(
         An `Outcome`.
     """
     rows = np.arange(len(x)) if rows is None else rows
-    targets = attack.target_classes(classifier, x, batch_size)
+    targets = attack._target_classes(classifier, x, batch_size)
     outcome = Outcome(x.copy(), np.zeros(len(x), bool))
     best = np.full(len(x), -np.inf, "float32")
     x_last = x.copy()
-    for round_ in range(attack.rounds(classifier.num_classes)):
+    for round_ in range(attack._rounds(classifier.num_classes)):
         left = np.flatnonzero(~outcome.fooled)
         for some, size in batches(left, batch_size):
-            if noise is None:
-                draws = HostDraws([seed, round_], rows[some])
-                start = attack.host_noise(x[some], x_last[some], draws, round_)
-            else:
-                start = noise[round_, some]
+            rng = HostRNG([seed, round_], rows[some])
+            given = None if noise is None else noise[:, some]
+            start = attack._start(x[some], x_last[some], rng, round_, given)
             target = None if targets is None else targets[round_, some]
             data = {"x": x[some], "y": y[some], "target": target}
             data = _to_device({**data, "noise": start}, size)
@@ -130,19 +128,19 @@ def _run(attack, classifier, data, settings, images, stop):
 
 def _programs(attack, classifier):
     """Returns the three parts of an attack, compiled."""
-    attack.check_usable()
-    key, attack = attack.program_key(), attack.compiled_part()
+    attack._check_usable()
+    key, attack = attack._program_key(), attack._compiled_part()
 
     def begin(logits, data, setting):
-        objective = attack.objective(logits, data["y"], data["target"])
+        objective = attack._objective(logits, data["y"], data["target"])
         return attack.begin(objective, data["x"], data["noise"], setting)
 
     def step(logits, data, state, setting):
-        objective = attack.objective(logits, data["y"], data["target"])
+        objective = attack._objective(logits, data["y"], data["target"])
         return attack.step(objective, data["x"], state, setting)
 
     def finish(logits, data, state, setting):
-        objective = attack.objective(logits, data["y"], data["target"])
+        objective = attack._objective(logits, data["y"], data["target"])
         x_adv = attack.result(data["x"], state, setting)
         values, fooled = objective(x_adv)
         if len(values.shape) == 2:

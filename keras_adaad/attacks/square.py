@@ -7,8 +7,8 @@ import numpy as np
 from keras import ops
 
 from keras_adaad import checks
-from keras_adaad.attacks.attack import Attack
-from keras_adaad.attacks.attack import per_image
+from keras_adaad.attacks.iterative import IterativeAttack
+from keras_adaad.attacks.iterative import per_image
 from keras_adaad.attacks.norms import NORMS
 
 # Queries per round: images that are fooled leave the search between rounds.
@@ -16,7 +16,7 @@ ROUND = 100
 
 
 @keras.saving.register_keras_serializable(package="keras_adaad")
-class Square(Attack):
+class Square(IterativeAttack):
     """Random search for the margin loss over square windows.
 
     Each query changes one window, at a random place, of the best image so far,
@@ -62,7 +62,6 @@ class Square(Attack):
     """
 
     not_compiled = ("epsilon", "restarts", "seed", "queries", "p_init")
-    needs_classifier = True
     needs_gradient = False
 
     def __init__(
@@ -89,30 +88,28 @@ class Square(Attack):
             "p_init", p_init, maximum=1.0, open_minimum=True
         )
 
-    def rounds(self, num_classes):
+    def _rounds(self, num_classes):
         return self.restarts * self._rounds_per_restart
 
     @property
     def _rounds_per_restart(self):
         return math.ceil(self.queries / ROUND)
 
-    def host_noise(self, x, x_last, draws, round_):
-        first = round_ % self._rounds_per_restart == 0
-        height, width, channels = _sizes(x.shape[1:])
+    def _start(self, x, x_last, rng, round_, noise=None):
+        restart, part = divmod(round_, self._rounds_per_restart)
+        if part:
+            start = x_last - x
+        elif noise is not None:
+            start = noise[restart]
+        elif self.norm == "linf":
+            start = self._stripes(x.shape, rng)
+        else:
+            start = self._grid(x.shape, rng)
         if self.norm == "linf":
-            if not first:
-                return x_last - x
-            stripes = _signs(draws, (len(x), 1, width, channels))
-            stripes = np.repeat(stripes, height, axis=1)
-            return self.epsilon * _as_images(stripes)
-        noise = x_last - x
-        if first:
-            noise = self._grid(x.shape, draws)
-        return {
-            "start": noise,
-            # The sign of each query's window, by image and channel.
-            "signs": _signs(draws, (len(x), ROUND, channels)),
-        }
+            return start
+        # The sign of each query's window, by image and channel.
+        channels = _sizes(x.shape[1:])[-1]
+        return {"start": start, "signs": _signs(rng, (len(x), ROUND, channels))}
 
     def settings(self, shape, seed, round_=0):
         height, width, channels = _sizes(shape)
@@ -189,7 +186,13 @@ class Square(Attack):
         delta = delta * (1.0 - source) * (1.0 - window) + shape * window
         return x + epsilon * norm.direction(delta)
 
-    def _grid(self, shape, draws):
+    def _stripes(self, shape, rng):
+        """Returns a start of vertical stripes of epsilon or -epsilon."""
+        height, width, channels = _sizes(shape[1:])
+        stripes = _signs(rng, (shape[0], 1, width, channels))
+        return self.epsilon * _as_images(np.repeat(stripes, height, axis=1))
+
+    def _grid(self, shape, rng):
         """Returns a start of five by five tiles, of norm epsilon."""
         height, width, channels = _sizes(shape[1:])
         # The pattern of a tile is the same for all images, its sign is not.
@@ -202,20 +205,9 @@ class Square(Attack):
                 place = grid[:, row : row + side, column : column + side]
                 tile = pattern(side, generator)[..., None]
                 tile = tile[: place.shape[1], : place.shape[2]]
-                place += tile * _signs(draws, (shape[0], 1, 1, channels))
+                place += tile * _signs(rng, (shape[0], 1, 1, channels))
         sizes = np.sqrt((grid**2).sum((1, 2, 3), keepdims=True))
         return _as_images(self.epsilon * grid / (sizes + 1e-12))
-
-    def check_noise(self, noise, shape, rounds=None):
-        raise ValueError(
-            "Square takes no `noise`: its start is part of its search. "
-            f"Received: noise of type {type(noise).__name__}"
-        )
-
-    def get_config(self):
-        config = super().get_config()
-        del config["loss"]
-        return {**config, "queries": self.queries, "p_init": self.p_init}
 
 
 def window_share(query):
@@ -254,8 +246,8 @@ def _window(shape, row, column, side):
     return _as_images(window)[0]
 
 
-def _signs(draws, shape):
-    return np.where(draws.uniform(shape) < 0.0, -1.0, 1.0).astype("float32")
+def _signs(rng, shape):
+    return np.where(rng.uniform(shape) < 0.0, -1.0, 1.0).astype("float32")
 
 
 def _length(delta):

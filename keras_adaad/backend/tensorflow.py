@@ -7,6 +7,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_adaad.backend import keras_private
+
 # Whether a program is compiled for each shape of its arguments.
 STATIC_SHAPES = True
 
@@ -162,7 +164,7 @@ def _in_cluster(strategy):
     )
 
 
-class Model(keras.Model):
+class Model(keras_private.SymbolicBuildHook):
     """A `keras.Model` that also trains on several devices where Keras's fails.
 
     Keras 3 does not run under `MultiWorkerMirroredStrategy`
@@ -183,9 +185,7 @@ class Model(keras.Model):
     def jit_compile(self, value):
         self.compiles_attack = value
 
-    def _maybe_symbolic_build(self, iterator=None, data_batch=None):
-        # Keras averages the parts of a batch, only to know its shapes. This is
-        # private, but nothing public comes between.
+    def before_symbolic_build(self, iterator, data_batch):
         strategy = self.distribute_strategy
         if _in_cluster(strategy) and tf.distribute.has_strategy():
             raise ValueError(
@@ -196,6 +196,7 @@ class Model(keras.Model):
             )
         several = strategy.num_replicas_in_sync > 1 or _in_cluster(strategy)
         if iterator is not None and several:
+            # To learn the shapes, Keras would average the parts of a batch.
             _, _, batches = next(iter(iterator))
             data_batch = keras.tree.map_structure(
                 lambda values: strategy.experimental_local_results(values)[0],
@@ -203,11 +204,8 @@ class Model(keras.Model):
             )
             iterator = None
         elif iterator is not None:
-            # Private too: Keras has made its data set, and no iterator of it.
-            iterator._distributed_dataset = _without_tuning(
-                iterator._distributed_dataset
-            )
-        super()._maybe_symbolic_build(iterator, data_batch)
+            keras_private.change_dataset(iterator, _without_tuning)
+        return iterator, data_batch
 
 
 def _without_tuning(dataset):
@@ -215,8 +213,8 @@ def _without_tuning(dataset):
 
     A thread tunes the pipeline, and sleeps for longer and longer, up to a
     minute. TensorFlow 2.21 wakes it at the end of an epoch before it sets what
-    the thread looks at, so as often as not an epoch ends only when the
-    thread's sleep does. Who asks for tuning has it.
+    the thread looks at, so about half of all epochs end only when the
+    thread's sleep ends. Explicitly enabled autotuning is left on.
     """
     if not isinstance(dataset, tf.data.Dataset):
         return dataset  # One of a strategy, which has no options any more.

@@ -7,6 +7,7 @@ import keras
 import numpy as np
 import torch
 
+from keras_adaad.backend import keras_private
 from keras_adaad.backend import torch_processes
 
 # Whether a program is compiled for each shape of its arguments.
@@ -43,13 +44,8 @@ def _compiled(function):
     # The images of Keras's layers have their channels last. The compiler's own
     # choice of layouts takes the second axis for them, and transposes.
     options = {"layout_optimization": False}
-    # One function serves all models, each of which has its graph.
-    config = {"recompile_limit": 64}
-    # `torch.compile` has no argument for it, nor has any public name.
-    if hasattr(torch._dynamo.config, "trace_autograd_ops"):
-        config["trace_autograd_ops"] = True
     compiled = torch.compile(function, options=options)
-    return torch._dynamo.config.patch(config)(compiled)
+    return keras_private.with_autograd_in_graph(compiled)
 
 
 def input_jacobian(function, x):

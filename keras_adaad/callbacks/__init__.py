@@ -1,6 +1,5 @@
 """Callbacks for `fit`."""
 
-from keras_adaad.callbacks.attack_steps import AttackSteps as AttackSteps
 from keras_adaad.callbacks.robust_evaluation import (
     RobustEvaluation as RobustEvaluation,
 )

@@ -5,9 +5,9 @@ import numpy as np
 
 from keras_adaad import backend
 from keras_adaad import checks
-from keras_adaad.adversarial_training import AdversarialTraining
 from keras_adaad.callbacks import tensorboard_pictures
 from keras_adaad.evaluation import evaluate_robustness
+from keras_adaad.training.adversarial_training import AdversarialTraining
 
 
 class RobustEvaluation(keras.callbacks.Callback):

@@ -5,8 +5,8 @@ import pathlib
 
 import keras
 
-from keras_adaad.callbacks.whole_file import write_whole
-from keras_adaad.distribution.writing import alone
+from keras_adaad.writing import saving_in_one_process
+from keras_adaad.writing import write_atomically
 
 
 class StudentCheckpoint(keras.callbacks.ModelCheckpoint):
@@ -78,7 +78,7 @@ class _WholeSaves:
 
     def _whole(self, save, filepath, arguments):
         save = functools.partial(save, **arguments)
-        with alone():
+        with saving_in_one_process():
             if "://" in str(filepath):  # A bucket has no such move.
                 return save(filepath)
-            write_whole(pathlib.Path(filepath), save)
+            write_atomically(pathlib.Path(filepath), save)

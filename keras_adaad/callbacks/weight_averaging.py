@@ -7,11 +7,11 @@ import numpy as np
 from keras import ops
 
 from keras_adaad import checks
-from keras_adaad.adversarial_training import AdversarialTraining
-from keras_adaad.callbacks.whole_file import write_whole
-from keras_adaad.distribution.writing import alone
 from keras_adaad.models.copying import copy_model
 from keras_adaad.models.copying import finalize_state
+from keras_adaad.training.adversarial_training import AdversarialTraining
+from keras_adaad.writing import saving_in_one_process
+from keras_adaad.writing import write_atomically
 
 
 class StochasticWeightAveraging(keras.callbacks.Callback):
@@ -97,7 +97,7 @@ class StochasticWeightAveraging(keras.callbacks.Callback):
     def on_train_begin(self, logs=None):
         # Now, and not days later, a student that can't be copied is found.
         if self.student is None:
-            with alone():
+            with saving_in_one_process():
                 keras.models.clone_model(self._trained_student())
 
     def on_epoch_begin(self, epoch, logs=None):
@@ -108,7 +108,7 @@ class StochasticWeightAveraging(keras.callbacks.Callback):
         if epoch < self.start_epoch:
             return
         self._begin()
-        with alone():
+        with saving_in_one_process():
             self._average(1.0 / (epoch - self.start_epoch + 1))
             self._estimate_statistics()
             self._save(epoch)
@@ -137,7 +137,7 @@ class StochasticWeightAveraging(keras.callbacks.Callback):
         if self.student is None:
             # The trained student may lie on processes that do not run this.
             compare = keras.distribution.distribution() is None
-            with alone():
+            with saving_in_one_process():
                 self.student = copy_model(
                     self._trained_student(), compare=compare
                 )
@@ -153,8 +153,8 @@ class StochasticWeightAveraging(keras.callbacks.Callback):
 
     def _save(self, epoch):
         state = self._state_path(epoch)
-        write_whole(state, self.student.save_weights)
-        write_whole(self.filepath, self.student.save)
+        write_atomically(state, self.student.save_weights)
+        write_atomically(self.filepath, self.student.save)
         self._state_path(epoch - 2).unlink(missing_ok=True)
 
     def _resume(self, epoch):
@@ -169,7 +169,7 @@ class StochasticWeightAveraging(keras.callbacks.Callback):
                 f"filepath={str(self.filepath)!r}"
             )
         self._begin()
-        with alone():
+        with saving_in_one_process():
             self.student.load_weights(state)
 
     def _state_path(self, epoch):

@@ -6,8 +6,8 @@ import os
 import numpy as np
 
 from keras_adaad import checks
-from keras_adaad.data.checks import check_images
-from keras_adaad.data.checks import check_labels
+from keras_adaad.data.arguments import check_images
+from keras_adaad.data.arguments import check_labels
 
 LOGGER = logging.getLogger("keras_adaad")
 

@@ -3,10 +3,10 @@
 import numpy as np
 
 from keras_adaad import checks
+from keras_adaad.data.arguments import check_images
+from keras_adaad.data.arguments import check_labels
 from keras_adaad.data.batches import Augmentation
 from keras_adaad.data.batches import Batches
-from keras_adaad.data.checks import check_images
-from keras_adaad.data.checks import check_labels
 from keras_adaad.data.extra import add_extra
 from keras_adaad.data.extra import extra_per_batch
 from keras_adaad.data.pipelines import make_dataset

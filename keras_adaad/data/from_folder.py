@@ -6,7 +6,7 @@ import pathlib
 import keras
 import numpy as np
 
-from keras_adaad.data.checks import check_labels
+from keras_adaad.data.arguments import check_labels
 from keras_adaad.data.from_arrays import load_arrays
 from keras_adaad.data.splits import parse_split
 from keras_adaad.data.splits import rows_of

@@ -35,7 +35,7 @@ def robustness_curve(
             attack = PGD(
                 epsilon=epsilon, steps=20, norm=norm, input_range=input_range
             )
-            outcome = attack.run(
+            outcome = attack._run(
                 classifier,
                 x[left],
                 y[left],

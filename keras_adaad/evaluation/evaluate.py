@@ -1,4 +1,4 @@
-"""The front door: how robust is a model, and is the number to be believed."""
+"""How robust a model is, and whether to believe the number."""
 
 import datetime
 import importlib.metadata
@@ -11,8 +11,8 @@ import numpy as np
 
 from keras_adaad import backend
 from keras_adaad import checks
-from keras_adaad.attacks import black_box
 from keras_adaad.attacks.attack import check_attackable
+from keras_adaad.attacks.attack import check_function_attacks
 from keras_adaad.evaluation import reliability
 from keras_adaad.evaluation.curve import default_epsilons
 from keras_adaad.evaluation.curve import robustness_curve
@@ -22,6 +22,7 @@ from keras_adaad.evaluation.stages import identity
 from keras_adaad.evaluation.stages import perturbation_sizes
 from keras_adaad.evaluation.stages import plan
 from keras_adaad.evaluation.stages import run_stages
+from keras_adaad.frozen import function
 from keras_adaad.frozen.network import tolerance
 from keras_adaad.version import __version__
 
@@ -150,7 +151,7 @@ def evaluate_robustness(
     stages, missing = plan(attacks, threat, num_classes, x.shape[1:])
 
     batch_size = min(batch_size, len(x))
-    classifier = black_box.classifier_of(model, num_classes, seed, x)
+    classifier = function.classifier_of(model, num_classes, seed, x)
     logits = classifier.predict(x, batch_size)
     _check_outputs(logits, allow_probabilities)
     clean = logits.argmax(-1) == y
@@ -246,7 +247,7 @@ def _check_function(function, attacks, threat, curve):
     """Returns the curve to measure of what is no Keras model, or raises."""
     # With classes enough for every attack: their number is not known yet.
     stages, _ = plan(attacks, threat, num_classes=10)
-    black_box.check_attacks(
+    check_function_attacks(
         function, {stage.name: stage.attack for stage in stages}
     )
     if not isinstance(curve, bool):

@@ -177,7 +177,7 @@ def not_converged(stages, results, classifier, x, y, **options):
     config["steps"] = 2 * config["steps"]
     config["loss"] = stage.attack.loss
     longer = PGD(**{**config, "input_range": stage.attack.input_range})
-    outcome = longer.run(classifier, x[left], y[left], rows=left, **options)
+    outcome = longer._run(classifier, x[left], y[left], rows=left, **options)
     drop = outcome.fooled.mean() * result.robust.mean()
     if drop > 0.01:
         return (

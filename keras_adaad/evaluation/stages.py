@@ -14,8 +14,8 @@ from keras_adaad.attacks import Attack
 from keras_adaad.attacks import AutoAttack
 from keras_adaad.attacks import get
 from keras_adaad.attacks.digest import digest
-from keras_adaad.evaluation import storage
 from keras_adaad.evaluation.report import AttackResult
+from keras_adaad.writing import write_atomically
 
 LOGGER = logging.getLogger("keras_adaad")
 
@@ -66,7 +66,7 @@ def plan(attacks, threat, num_classes, shape=None):
                 parts = [Stage(p.name, group, p.attack) for p in parts]
             stages += parts
         else:
-            attack.check_classes(num_classes)
+            attack._check_classes(num_classes)
             stages.append(Stage(name, None, attack))
     _number_equal_names(stages)
     for stage in stages if shape else []:
@@ -77,7 +77,7 @@ def plan(attacks, threat, num_classes, shape=None):
 def identity(stages):
     """Returns what tells these stages from others, to take the digest of."""
     return [
-        (stage.name, stage.group, type(stage.attack), stage.attack.contents())
+        (stage.name, stage.group, type(stage.attack), stage.attack._contents())
         for stage in stages
     ]
 
@@ -156,7 +156,7 @@ def run_stage(
     attacked = len(left) if complete else 0
     if attacked:
         bar = _Bar(stage, len(left), classifier, x, seed, deadline, verbose)
-        outcome = attack.run(
+        outcome = attack._run(
             classifier,
             x[left],
             y[left],
@@ -345,8 +345,12 @@ class State:
                 content[f"individual_{k}"] = individual
             saved.append(values)
         content["results"] = json.dumps(saved)
-        with storage.whole_file(self.path) as file:
-            np.savez(file, **content)
+
+        def write(part):
+            with open(part, "wb") as file:
+                np.savez(file, **content)
+
+        write_atomically(self.path, write)
 
 
 class _Bar:
@@ -355,7 +359,7 @@ class _Bar:
     def __init__(self, stage, images, classifier, x, seed, deadline, verbose):
         attack = stage.attack
         self.deadline = deadline
-        self.steps = attack.rounds(classifier.num_classes) * sum(
+        self.steps = attack._rounds(classifier.num_classes) * sum(
             1 for _ in attack.settings(x.shape[1:], seed)
         )
         self.target = images
@@ -389,7 +393,7 @@ def _resolve(attack, threat):
             "`keras_adaad.attacks.Attack`s. "
             f"Received: {attack!r} (of type {type(attack).__name__})"
         )
-    attack.check_usable()
+    attack._check_usable()
     own = {name: getattr(attack, name) for name in threat}
     if own != threat:
         raise ValueError(
@@ -405,7 +409,7 @@ def _take_apart(attack, num_classes):
     missing = []
     for name, part in list(parts.items()):
         try:
-            part.check_classes(num_classes)
+            part._check_classes(num_classes)
         except ValueError:
             del parts[name]
             missing.append(f"{name} cannot run")

@@ -1,13 +1,12 @@
 """What a report keeps in its JSON file."""
 
-import contextlib
 import dataclasses
 import json
 import math
-import os
-import uuid
 
 import numpy as np
+
+from keras_adaad.writing import write_atomically
 
 
 def make_plain(record, except_for):
@@ -105,22 +104,7 @@ def unpack(values, *names):
 def write(values, path):
     """Writes a dictionary to a JSON file, all of it or none."""
     text = json.dumps(values, indent=1)
-    with whole_file(path) as file:
-        file.write(text.encode())
-
-
-@contextlib.contextmanager
-def whole_file(path):
-    """Opens a file of bytes that takes its place once it is written."""
-    # A name that no other process has, on whatever machine it runs.
-    temporary = f"{os.fspath(path)}.{uuid.uuid4().hex}.tmp"
-    try:
-        with open(temporary, "xb") as file:
-            yield file
-        os.replace(temporary, path)
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            os.remove(temporary)
+    write_atomically(path, lambda part: part.write_text(text))
 
 
 def _plain_leaf(value):

@@ -4,16 +4,13 @@ import os
 import pathlib
 import subprocess
 import sys
-import tempfile
 
 import keras
 import numpy as np
 
 from keras_adaad import backend
 from keras_adaad import checks
-from keras_adaad.adversarial_training import AdversarialTraining
 from keras_adaad.checks.data import to_numpy
-from keras_adaad.distribution.writing import alone
 from keras_adaad.export.formats import check_destination
 from keras_adaad.export.formats import format_of
 from keras_adaad.export.samples import as_input
@@ -23,6 +20,9 @@ from keras_adaad.export.samples import of_other_size
 from keras_adaad.frozen.fingerprint import graph_operations
 from keras_adaad.frozen.fingerprint import layers_within
 from keras_adaad.models.copying import copy_model
+from keras_adaad.training.adversarial_training import AdversarialTraining
+from keras_adaad.writing import saving_in_one_process
+from keras_adaad.writing import write_atomically
 
 # How far the logits of a file may be from the student's, as a share of the
 # largest: rounding in float32, a step of int8 here or there where Keras has
@@ -128,27 +128,23 @@ def export_student(
     elif not _computes_in_float32(student):
         student = _in_float32(student)
     # Float32 as the file computes it, on a GPU too.
-    with alone(), backend.full_precision():
+    with saving_in_one_process(), backend.full_precision():
         _export(student, path, images[:32], calibration_images, tolerance)
     return path
 
 
 def _export(student, path, images, calibration_images, tolerance):
-    """Writes beside the path, compares, and moves the file in its place."""
-    with tempfile.TemporaryDirectory(
-        prefix=".export-", dir=path.parent
-    ) as folder:
-        expected = _logits(student, images)
-        part = pathlib.Path(folder, path.name)
-        write = _write
-        if keras.config.backend() != "tensorflow":
-            write = _write_in_a_process
+    """Writes the file, and compares it before it appears at the path."""
+    expected = _logits(student, images)
+    write = _write
+    if keras.config.backend() != "tensorflow":
+        write = _write_in_a_process
+
+    def write_and_compare(part):
         found = write(student, part, images, calibration_images)
         check_same(expected, found, tolerance, path)
-        if path.is_dir():
-            # A folder takes the place of an empty one only.
-            os.replace(path, pathlib.Path(folder, f"old.{path.name}"))
-        os.replace(part, path)
+
+    write_atomically(path, write_and_compare)
 
 
 def _logits(student, images):

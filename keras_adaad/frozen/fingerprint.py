@@ -13,19 +13,8 @@ import weakref
 import keras
 import numpy as np
 
-# Attributes that every layer has, and that decide what it computes.
-_OF_EVERY_LAYER = ("_dtype_policy", "_layers", "_trainable", "autocast")
-# What `compile`, `fit` and `predict` leave behind.
-_OF_TRAINING = (
-    "_compile_config",
-    "_compiled_trainable_state",
-    "_eval_epoch_iterator",
-    "history",
-    "optimizer",
-    "stop_evaluating",
-    "stop_predicting",
-    "stop_training",
-)
+from keras_adaad.backend import keras_private
+
 # Larger arrays are told apart by identity, not by content.
 _LARGEST_ARRAY = 4096
 
@@ -86,7 +75,7 @@ def _add_layer(layer, found, seen, layers=None):
         layers[id(layer)] = layer
     found.append(weakref.ref(layer))
     attributes = vars(layer)
-    for name in _OF_EVERY_LAYER:
+    for name in keras_private.LAYER_ATTRIBUTES:
         if name in attributes:
             _add(attributes[name], found, seen, layers)
     if isinstance(layer, keras.Model):
@@ -96,7 +85,9 @@ def _add_layer(layer, found, seen, layers=None):
                 _add_layer(operation, found, seen, layers)
             return
     for name, value in attributes.items():
-        if name not in _ignored() and not name.startswith("_self_"):
+        if name not in _ignored() and not name.startswith(
+            keras_private.TRACKING_PREFIX
+        ):
             found.append(name)
             _add(value, found, seen, layers)
 
@@ -107,7 +98,7 @@ def _ignored():
     return {
         *vars(keras.layers.Layer()),
         *vars(keras.Model()),
-        *_OF_TRAINING,
+        *keras_private.TRAINING_ATTRIBUTES,
     }
 
 

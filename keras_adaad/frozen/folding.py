@@ -20,6 +20,7 @@ from keras import layers
 from keras import ops
 
 from keras_adaad import backend
+from keras_adaad.backend import keras_private
 from keras_adaad.frozen.fingerprint import graph_operations
 from keras_adaad.frozen.fingerprint import layers_within
 
@@ -275,10 +276,10 @@ def _foldable(model):
     uses = collections.Counter(id(tensor) for tensor in model.outputs)
     producers = {}
     for operation in graph_operations(model):
-        # The public `input` shows the first call of an operation only.
-        for node in operation._inbound_nodes:
+        nodes = keras_private.calls_of(operation)
+        for node in nodes:
             uses.update(id(tensor) for tensor in node.input_tensors)
-        if len(operation._inbound_nodes) == 1:
+        if len(nodes) == 1:
             producers[id(operation.output)] = operation
     batch_norms, paddings = {}, {}
     for layer in producers.values():

@@ -17,7 +17,7 @@ from keras_adaad.frozen import folding
 from keras_adaad.frozen.fingerprint import fingerprint
 from keras_adaad.frozen.fingerprint import is_same
 from keras_adaad.frozen.fingerprint import layers_within
-from keras_adaad.frozen.gradient_scaling import with_scaled_gradient
+from keras_adaad.frozen.float16 import with_scaled_gradient
 
 # Images that a graph is compared on.
 SAMPLE = 32

@@ -3,18 +3,14 @@
 import keras
 
 from keras_adaad import checks
-from keras_adaad.distiller import Distiller
-from keras_adaad.linear_teacher import linear_teacher
-from keras_adaad.linear_teacher import log_odds_of_first_class
-from keras_adaad.logits import logits_function
+from keras_adaad.frozen.linear_teacher import linear_teacher
+from keras_adaad.frozen.linear_teacher import log_odds_of_first_class
+from keras_adaad.frozen.logits import logits_function
 from keras_adaad.losses import kl_divergence_from_logits
-
-
-def disagreement(teacher, student):
-    """Returns the function `x' -> KL(T(x') || S(x'))` of two functions."""
-    return lambda x_adv: kl_divergence_from_logits(
-        teacher(x_adv), student(x_adv)
-    )
+from keras_adaad.losses.reduction import check_reduction
+from keras_adaad.losses.reduction import over_classes
+from keras_adaad.methods import objectives
+from keras_adaad.training.distiller import Distiller
 
 
 @keras.saving.register_keras_serializable(package="keras_adaad")
@@ -110,7 +106,7 @@ class AdaAD(Distiller):
         temperature = checks.check_number(
             "temperature", temperature, open_minimum=True
         )
-        checks.check_choice("reduction", reduction, ("batchmean", "mean"))
+        check_reduction(reduction)
         checks.check_choice(
             "teacher_in_attack", teacher_in_attack, ("exact", "linear")
         )
@@ -124,7 +120,8 @@ class AdaAD(Distiller):
         teacher = logits_function(self.teacher)
         if self.teacher_in_attack == "linear":
             teacher = linear_teacher(teacher, x, log_odds_of_first_class)
-        return disagreement(teacher, logits_function(self.student))
+        student = logits_function(self.student)
+        return objectives.disagreement(teacher, student)
 
     def outer_loss(self, views, logits, y):
         def divergence(view):
@@ -138,7 +135,7 @@ class AdaAD(Distiller):
         if self.alpha < 1.0:
             loss += (1.0 - self.alpha) * divergence("clean")
         loss *= self.temperature**2
-        return loss / self.num_classes if self.reduction == "mean" else loss
+        return over_classes(loss, self.reduction, self.num_classes)
 
     def get_config(self):
         return {

@@ -2,9 +2,9 @@
 
 import keras
 
-from keras_adaad.logits import logits_function
+from keras_adaad.frozen.logits import logits_function
+from keras_adaad.methods import objectives
 from keras_adaad.methods.adaad import AdaAD
-from keras_adaad.methods.adaad import disagreement
 from keras_adaad.methods.iad import IAD
 
 
@@ -76,7 +76,7 @@ class AdaIAD(IAD):
         return AdaAD.published_attack(input_range)
 
     def inner_objective(self, x, y):
-        return disagreement(
+        return objectives.disagreement(
             logits_function(self.teacher), logits_function(self.student)
         )
 

@@ -4,10 +4,13 @@ import keras
 
 from keras_adaad import checks
 from keras_adaad.attacks import PGD
+from keras_adaad.frozen.logits import logits_function
 from keras_adaad.losses import cross_entropy_from_logits
 from keras_adaad.losses import kl_divergence_from_logits
-from keras_adaad.methods.pgdat import PGDAT
-from keras_adaad.reference_passes import ReferencePasses
+from keras_adaad.losses.reduction import check_reduction
+from keras_adaad.losses.reduction import over_classes
+from keras_adaad.methods import objectives
+from keras_adaad.training.reference_passes import ReferencePasses
 
 
 @keras.saving.register_keras_serializable(package="keras_adaad")
@@ -87,7 +90,7 @@ class ARD(ReferencePasses):
         temperature = checks.check_number(
             "temperature", temperature, open_minimum=True
         )
-        checks.check_choice("reduction", reduction, ("batchmean", "mean"))
+        check_reduction(reduction)
         super().__init__(teacher, student, attack, **kwargs)
         self.alpha = alpha
         self.temperature = temperature
@@ -99,7 +102,7 @@ class ARD(ReferencePasses):
         return PGD(**{**attack.get_config(), "start": "uniform"})
 
     def inner_objective(self, x, y):
-        return PGDAT.inner_objective(self, x, y)
+        return objectives.cross_entropy(logits_function(self.student), y)
 
     def outer_loss(self, views, logits, y):
         divergence = self.temperature**2 * kl_divergence_from_logits(
@@ -107,8 +110,7 @@ class ARD(ReferencePasses):
             logits["adversarial"],
             self.temperature,
         )
-        if self.reduction == "mean":
-            divergence /= self.num_classes
+        divergence = over_classes(divergence, self.reduction, self.num_classes)
         cross_entropy = cross_entropy_from_logits(y, logits["clean"])
         return self.alpha * divergence + (1.0 - self.alpha) * cross_entropy
 

@@ -4,12 +4,12 @@ import keras
 from keras import ops
 
 from keras_adaad import checks
-from keras_adaad.distiller import Distiller
-from keras_adaad.logits import logits_function
+from keras_adaad.frozen.logits import logits_function
 from keras_adaad.losses import kl_divergence_from_logits
 from keras_adaad.losses import label_indices
 from keras_adaad.losses import label_mask
-from keras_adaad.methods.adaad import disagreement
+from keras_adaad.methods import objectives
+from keras_adaad.training.distiller import Distiller
 
 
 @keras.saving.register_keras_serializable(package="keras_adaad")
@@ -79,7 +79,7 @@ class DGAD(Distiller):
         self.consistency = consistency
 
     def inner_objective(self, x, y):
-        return disagreement(
+        return objectives.disagreement(
             logits_function(self.teacher), logits_function(self.student)
         )
 

@@ -4,11 +4,12 @@ import keras
 from keras import ops
 
 from keras_adaad import checks
+from keras_adaad.frozen.logits import logits_function
 from keras_adaad.losses import cross_entropy_from_logits
 from keras_adaad.losses import kl_divergence_from_logits
+from keras_adaad.methods import objectives
 from keras_adaad.methods.ard import ARD
-from keras_adaad.methods.pgdat import PGDAT
-from keras_adaad.reference_passes import ReferencePasses
+from keras_adaad.training.reference_passes import ReferencePasses
 
 
 @keras.saving.register_keras_serializable(package="keras_adaad")
@@ -106,7 +107,7 @@ class IAD(ReferencePasses):
         return ARD.published_attack(input_range)
 
     def inner_objective(self, x, y):
-        return PGDAT.inner_objective(self, x, y)
+        return objectives.cross_entropy(logits_function(self.student), y)
 
     def views(self, x, x_adv):
         views = super().views(x, x_adv)
@@ -231,7 +232,7 @@ class IADII(IAD):
         student,
         attack=None,
         *,
-        clean_teacher=None,
+        clean_teacher,
         alpha=0.5,
         clean_alpha=0.25,
         begin_epoch=40,

@@ -4,10 +4,11 @@ import keras
 
 from keras_adaad import checks
 from keras_adaad.losses import kl_divergence_from_logits
+from keras_adaad.training.regularizer import Regularizer
 
 
 @keras.saving.register_keras_serializable(package="keras_adaad")
-class IGDM:
+class IGDM(Regularizer):
     """Indirect gradient matching: a term that any distiller can carry.
 
     Around an image, a robust network is nearly linear, so the change of its
@@ -73,17 +74,7 @@ class IGDM:
         return (*order, "opposite") if self.order is None else self.order
 
     def loss(self, distiller, views, logits, y):
-        """Returns the term of each sample.
-
-        Args:
-            distiller: The `keras_adaad.Distiller` that carries the term.
-            views: Dict of the images.
-            logits: Dict of the student's logits on them.
-            y: Labels, or `None`; not used.
-
-        Returns:
-            A tensor of shape `(batch_size,)`.
-        """
+        """Returns the term of each sample, of shape `(batch_size,)`."""
         teacher = distiller.teacher_logits
         divergence = kl_divergence_from_logits(
             teacher(views["adversarial"]) - teacher(views["opposite"]),
@@ -93,7 +84,3 @@ class IGDM:
 
     def get_config(self):
         return {"weight": self.weight, "order": self.order}
-
-    @classmethod
-    def from_config(cls, config):
-        return cls(**config)

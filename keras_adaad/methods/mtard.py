@@ -4,9 +4,12 @@ import keras
 from keras import ops
 
 from keras_adaad import checks
-from keras_adaad.distiller import Distiller
+from keras_adaad.frozen.logits import logits_function
 from keras_adaad.losses import kl_divergence_from_logits
-from keras_adaad.methods.pgdat import PGDAT
+from keras_adaad.losses.reduction import check_reduction
+from keras_adaad.losses.reduction import over_classes
+from keras_adaad.methods import objectives
+from keras_adaad.training.distiller import Distiller
 
 
 @keras.saving.register_keras_serializable(package="keras_adaad")
@@ -113,7 +116,7 @@ class MTARD(Distiller):
             checks.check_number(f"drops[{i}]", drop, maximum=1.0)
             for i, drop in enumerate(drops)
         )
-        checks.check_choice("reduction", reduction, ("batchmean", "mean"))
+        check_reduction(reduction)
         scale = checks.check_number("scale", scale, open_minimum=True)
         super().__init__(
             teacher,
@@ -129,7 +132,7 @@ class MTARD(Distiller):
         self.scale = scale
 
     def inner_objective(self, x, y):
-        return PGDAT.inner_objective(self, x, y)
+        return objectives.cross_entropy(logits_function(self.student), y)
 
     def outer_loss(self, views, logits, y):
         robust_target, clean_target = self.targets(views)
@@ -141,7 +144,7 @@ class MTARD(Distiller):
             self._balance(adversarial, clean)
         weight = self.clean_weight
         loss = self.scale * ((1.0 - weight) * adversarial + weight * clean)
-        return loss / self.num_classes if self.reduction == "mean" else loss
+        return over_classes(loss, self.reduction, self.num_classes)
 
     def targets(self, views):
         """Returns the logits of `T(x*)` and of `T_clean(x)`."""

@@ -2,10 +2,11 @@
 
 import keras
 
-from keras_adaad.adversarial_training import AdversarialTraining
 from keras_adaad.attacks import PGD
-from keras_adaad.logits import logits_function
+from keras_adaad.frozen.logits import logits_function
 from keras_adaad.losses import cross_entropy_from_logits
+from keras_adaad.methods import objectives
+from keras_adaad.training.adversarial_training import AdversarialTraining
 
 
 @keras.saving.register_keras_serializable(package="keras_adaad")
@@ -52,8 +53,7 @@ class PGDAT(AdversarialTraining):
         return PGD(**{**attack.get_config(), "clip_start": True})
 
     def inner_objective(self, x, y):
-        student = logits_function(self.student)
-        return lambda x_adv: cross_entropy_from_logits(y, student(x_adv))
+        return objectives.cross_entropy(logits_function(self.student), y)
 
     def outer_loss(self, views, logits, y):
         return cross_entropy_from_logits(y, logits["adversarial"])

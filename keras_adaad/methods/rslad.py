@@ -3,9 +3,12 @@
 import keras
 
 from keras_adaad import checks
-from keras_adaad.distiller import Distiller
-from keras_adaad.logits import logits_function
+from keras_adaad.frozen.logits import logits_function
 from keras_adaad.losses import kl_divergence_from_logits
+from keras_adaad.losses.reduction import check_reduction
+from keras_adaad.losses.reduction import over_classes
+from keras_adaad.methods import objectives
+from keras_adaad.training.distiller import Distiller
 
 
 @keras.saving.register_keras_serializable(package="keras_adaad")
@@ -78,7 +81,7 @@ class RSLAD(Distiller):
         **kwargs,
     ):
         alpha = checks.check_number("alpha", alpha, maximum=1.0)
-        checks.check_choice("reduction", reduction, ("batchmean", "mean"))
+        check_reduction(reduction)
         scale = checks.check_number("scale", scale, open_minimum=True)
         super().__init__(teacher, student, attack, **kwargs)
         self.alpha = alpha
@@ -88,7 +91,7 @@ class RSLAD(Distiller):
     def inner_objective(self, x, y):
         target = self.teacher_logits(x)
         student = logits_function(self.student)
-        return lambda x_adv: kl_divergence_from_logits(target, student(x_adv))
+        return objectives.divergence_from(target, student)
 
     def outer_loss(self, views, logits, y):
         target = self.teacher_logits(views["clean"])
@@ -96,7 +99,7 @@ class RSLAD(Distiller):
         clean = kl_divergence_from_logits(target, logits["clean"])
         loss = self.alpha * adversarial + (1.0 - self.alpha) * clean
         loss *= self.scale
-        return loss / self.num_classes if self.reduction == "mean" else loss
+        return over_classes(loss, self.reduction, self.num_classes)
 
     def get_config(self):
         return {

@@ -4,13 +4,14 @@ import keras
 from keras import ops
 
 from keras_adaad import checks
-from keras_adaad.distiller import Distiller
-from keras_adaad.linear_teacher import linear_teacher
-from keras_adaad.logits import logits_function
+from keras_adaad.frozen.linear_teacher import linear_teacher
+from keras_adaad.frozen.logits import logits_function
 from keras_adaad.losses import entropy_from_logits
 from keras_adaad.losses import kl_divergence_from_logits
 from keras_adaad.losses import label_mask
+from keras_adaad.methods import objectives
 from keras_adaad.methods.igdm import IGDM
+from keras_adaad.training.distiller import Distiller
 
 
 @keras.saving.register_keras_serializable(package="keras_adaad")
@@ -118,11 +119,7 @@ class SAAD(Distiller):
             return ops.sum(label * logits, axis=-1), self.correction * label
 
         linear = linear_teacher(teacher, x, label_logit)
-
-        def objective(x_adv):
-            return kl_divergence_from_logits(linear(x_adv), student(x_adv))
-
-        return objective
+        return objectives.disagreement(linear, student)
 
     def views(self, x, x_adv):
         return {**super().views(x, x_adv), **self.igdm.views(x, x_adv)}

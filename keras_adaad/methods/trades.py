@@ -3,11 +3,12 @@
 import keras
 
 from keras_adaad import checks
-from keras_adaad.adversarial_training import AdversarialTraining
 from keras_adaad.attacks import PGD
-from keras_adaad.logits import logits_function
+from keras_adaad.frozen.logits import logits_function
 from keras_adaad.losses import cross_entropy_from_logits
 from keras_adaad.losses import kl_divergence_from_logits
+from keras_adaad.methods import objectives
+from keras_adaad.training.adversarial_training import AdversarialTraining
 
 
 @keras.saving.register_keras_serializable(package="keras_adaad")
@@ -79,7 +80,7 @@ class TRADES(AdversarialTraining):
     def inner_objective(self, x, y):
         student = logits_function(self.student)
         target = student(x)
-        return lambda x_adv: kl_divergence_from_logits(target, student(x_adv))
+        return objectives.divergence_from(target, student)
 
     def outer_loss(self, views, logits, y):
         accuracy = cross_entropy_from_logits(y, logits["clean"])

@@ -3,6 +3,7 @@
 import keras
 from keras import layers
 
+from keras_adaad.backend import keras_private
 from keras_adaad.checks.models import check_model
 from keras_adaad.models.copying import copy_model
 from keras_adaad.models.copying import copy_state
@@ -152,7 +153,7 @@ def _last_call(model):
     return next(
         (operation, node.input_tensors[0])
         for operation in model.operations
-        for node in operation._inbound_nodes
+        for node in keras_private.calls_of(operation)
         if any(tensor is output for tensor in node.output_tensors)
     )
 

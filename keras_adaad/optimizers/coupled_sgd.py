@@ -3,6 +3,8 @@
 import keras
 from keras import ops
 
+from keras_adaad.backend import keras_private
+
 
 @keras.saving.register_keras_serializable(package="keras_adaad")
 class CoupledSGD(keras.optimizers.SGD):
@@ -69,7 +71,7 @@ class CoupledSGD(keras.optimizers.SGD):
         gradient = gradient + self.coupled_weight_decay * variable
         if self.momentum:
             # Keras finds the place of a variable's momentum in no public way.
-            m = self.momentums[self._get_variable_index(variable)]
+            m = self.momentums[keras_private.place_of(self, variable)]
             self.assign(m, self.momentum * m + gradient)
             gradient = gradient + self.momentum * m if self.nesterov else m
         self.assign_sub(variable, learning_rate * gradient)

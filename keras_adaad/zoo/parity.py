@@ -5,7 +5,7 @@ import importlib.util
 
 import numpy as np
 
-from keras_adaad.zoo.published import published_logits
+from keras_adaad.zoo.pytorch_networks import published_logits
 
 # The wrong padding moves logits by 1 to 15 % and no class on a few images.
 ABSOLUTE, RELATIVE = 1e-4, 1e-5

@@ -331,18 +331,18 @@ def _silent():
 def states(attack, model, x, y, start, seed=0):
     """Returns the state of a search after each step, the start first."""
     classifier = Classifier.of(model, model.output_shape[-1], seed)
-    targets = attack.target_classes(classifier, x, len(x))
+    targets = attack._target_classes(classifier, x, len(x))
     target = None if targets is None else targets[0]
 
     def begin(logits, x, y, target, start, setting):
-        objective = attack.objective(logits, y, target)
+        objective = attack._objective(logits, y, target)
         return attack.begin(objective, x, start, setting)
 
     def step(logits, x, y, target, state, setting):
-        objective = attack.objective(logits, y, target)
+        objective = attack._objective(logits, y, target)
         return attack.step(objective, x, state, setting)
 
-    key = ("states", attack.program_key())
+    key = ("states", attack._program_key())
     begin = classifier.program((*key, "begin"), begin)
     step = classifier.program((*key, "step"), step)
     data = [
@@ -365,7 +365,7 @@ def states(attack, model, x, y, start, seed=0):
 def steps_taken(attack, model, x, y, batch_size=None):
     """Returns the outcome of an attack and how many images each step moved."""
     moved = []
-    outcome = attack.run(
+    outcome = attack._run(
         Classifier.of(model, model.output_shape[-1]),
         x,
         y,

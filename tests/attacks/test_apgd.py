@@ -12,7 +12,7 @@ from keras_adaad import backend
 from keras_adaad.attacks import APGD
 from keras_adaad.attacks import TargetedAPGD
 from keras_adaad.attacks.apgd import checkpoints
-from keras_adaad.attacks.draws import HostDraws
+from keras_adaad.attacks.randomness import HostRNG
 from keras_adaad.frozen.classifier import Classifier
 from tests.attacks import oracles
 
@@ -247,11 +247,11 @@ def test_whole_search_on_a_script(norm):
     attack = APGD(epsilon=epsilon, norm=norm, loss="dlr")
 
     def begin(x, y, start, setting, *one_pass):
-        objective = attack.objective(script.in_keras(*one_pass), y)
+        objective = attack._objective(script.in_keras(*one_pass), y)
         return attack.begin(objective, x, start, setting)
 
     def step(x, y, state, setting, *one_pass):
-        objective = attack.objective(script.in_keras(*one_pass), y)
+        objective = attack._objective(script.in_keras(*one_pass), y)
         return attack.step(objective, x, state, setting)
 
     begin, step = map(backend.compile_function, (begin, step))
@@ -281,12 +281,12 @@ def test_targets_are_the_runners_up_on_the_clean_image():
     model, module = oracles.smooth_pair()
     x, _ = oracles.smooth_batch()
     attack = TargetedAPGD(epsilon=0.1, targets=3, restarts=2)
-    found = attack.target_classes(Classifier.of(model, 10), x, 16)
+    found = attack._target_classes(Classifier.of(model, 10), x, 16)
     ranking = np.argsort(-oracles.logits(module, x))
     expected = [ranking[:, rank] for rank in (1, 1, 2, 2, 3, 3)]
     np.testing.assert_array_equal(found, expected)
-    assert attack.rounds(10) == 6
-    assert TargetedAPGD(epsilon=0.1).rounds(10) == 9
+    assert attack._rounds(10) == 6
+    assert TargetedAPGD(epsilon=0.1)._starts(10) == 9
 
 
 def test_every_start_counts():
@@ -316,8 +316,8 @@ def test_every_start_counts():
 @pytest.mark.parametrize("norm", oracles.NORMS)
 def test_start_is_on_the_sphere(norm):
     x, _ = oracles.smooth_batch()
-    draws = HostDraws([5, 0], range(len(x)))
-    start = APGD(epsilon=0.1, norm=norm).host_noise(x, x, draws, 0)
+    draws = HostRNG([5, 0], range(len(x)))
+    start = APGD(epsilon=0.1, norm=norm)._start(x, x, draws, 0)
     np.testing.assert_allclose(oracles.size(start, norm), 0.1, rtol=1e-5)
     # Every image has its own.
     assert len(np.unique(start.reshape(len(x), -1)[:, 0])) == len(x)

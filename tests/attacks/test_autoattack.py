@@ -212,7 +212,7 @@ def test_a_stop_is_noticed_at_every_step():
         calls.append(images)
         return len(calls) == 4
 
-    outcome = attack.run(classifier, x, y, seed=0, batch_size=16, stop=stop)
+    outcome = attack._run(classifier, x, y, seed=0, batch_size=16, stop=stop)
     assert calls == 4 * [16] and not outcome.complete
     np.testing.assert_array_equal(outcome.x_adv, x)
 
@@ -335,15 +335,15 @@ def test_as_few_classes_as_there_can_be():
     )
     for num_classes in (2, 3):
         with pytest.raises(ValueError, match=f"4 classes.*{num_classes} cla"):
-            standard.check_classes(num_classes)
-    standard.check_classes(4)
+            standard._check_classes(num_classes)
+    standard._check_classes(4)
     with pytest.raises(ValueError, match="DLR.*3 classes.*2 classes"):
-        rand.check_classes(2)
-    rand.check_classes(3)
+        rand._check_classes(2)
+    rand._check_classes(3)
     with pytest.raises(ValueError, match="DLR"):
-        AutoAttack(epsilon=0.1, version="plus").check_classes(2)
+        AutoAttack(epsilon=0.1, version="plus")._check_classes(2)
     for attack in (APGD(epsilon=0.1), FAB(epsilon=0.1), Square(epsilon=0.1)):
-        attack.check_classes(2)
+        attack._check_classes(2)
 
 
 @pytest.mark.parametrize("num_classes", [2, 3])
@@ -361,9 +361,9 @@ def test_impossible_losses_are_refused_by_the_call(num_classes):
 
 def test_fewer_classes_have_fewer_targets():
     for num_classes, rounds in [(2, 1), (5, 4), (10, 9), (100, 9)]:
-        assert FAB(epsilon=0.1).rounds(num_classes) == rounds
-        assert TargetedAPGD(epsilon=0.1).rounds(num_classes) == rounds
-    assert FAB(epsilon=0.1, targets=2, restarts=3).rounds(10) == 6
+        assert FAB(epsilon=0.1)._starts(num_classes) == rounds
+        assert TargetedAPGD(epsilon=0.1)._starts(num_classes) == rounds
+    assert FAB(epsilon=0.1, targets=2, restarts=3)._starts(10) == 6
     model, module = oracles.smooth_pair(2)
     x, y = oracles.smooth_batch(16, 2)
     attack = FAB(epsilon=0.5, steps=5)
@@ -390,7 +390,7 @@ def test_invariants(name, norm):
 
     # The verdict of the search is that of the model on what it returns.
     classifier = Classifier.of(model, 10)
-    outcome = attack.run(classifier, x, y, seed=0, batch_size=16)
+    outcome = attack._run(classifier, x, y, seed=0, batch_size=16)
     np.testing.assert_array_equal(outcome.x_adv, x_adv)
     np.testing.assert_array_equal(outcome.fooled, fooled)
     assert outcome.complete

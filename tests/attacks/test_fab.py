@@ -16,8 +16,8 @@ from scipy.optimize import linprog
 
 from keras_adaad import backend
 from keras_adaad.attacks import FAB
-from keras_adaad.attacks.draws import HostDraws
 from keras_adaad.attacks.fab import onto_hyperplane
+from keras_adaad.attacks.randomness import HostRNG
 from keras_adaad.frozen.classifier import Classifier
 from tests.attacks import oracles
 
@@ -269,11 +269,11 @@ def test_first_start_is_the_clean_image_others_are_near():
     x, _ = oracles.smooth_batch()
     for norm in NORMS:
         attack = FAB(epsilon=0.2, norm=norm, targets=2, restarts=3)
-        assert attack.rounds(10) == 6
-        assert FAB(epsilon=0.2, targets=None, restarts=3).rounds(10) == 3
+        assert attack._rounds(10) == 6
+        assert FAB(epsilon=0.2, targets=None, restarts=3)._starts(10) == 3
         for round_ in range(6):
-            draws = HostDraws([0, round_], range(len(x)))
-            noise = attack.host_noise(x, x, draws, round_)
+            draws = HostRNG([0, round_], range(len(x)))
+            noise = attack._start(x, x, draws, round_)
             if round_ in (0, 3):
                 assert noise is None
             else:
@@ -285,12 +285,12 @@ def test_targets_are_the_runners_up():
     model, module = oracles.smooth_pair()
     x, _ = oracles.smooth_batch()
     attack = FAB(epsilon=0.1, targets=2)
-    found = attack.target_classes(Classifier.of(model, 10), x, 16)
+    found = attack._target_classes(Classifier.of(model, 10), x, 16)
     ranking = np.argsort(-oracles.logits(module, x))
     np.testing.assert_array_equal(found, ranking[:, 1:3].T)
-    assert FAB(epsilon=0.1).rounds(10) == 9
+    assert FAB(epsilon=0.1)._starts(10) == 9
     attack = FAB(epsilon=0.1, targets=None)
-    assert attack.target_classes(Classifier.of(model, 10), x, 16) is None
+    assert attack._target_classes(Classifier.of(model, 10), x, 16) is None
 
 
 def test_no_gradient_no_harm():

@@ -7,8 +7,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from keras import ops
 
-from keras_adaad.attacks.draws import HostDraws
 from keras_adaad.attacks.norms import NORMS
+from keras_adaad.attacks.randomness import HostRNG
 
 
 def size(delta, norm):
@@ -62,7 +62,7 @@ def test_direction_has_norm_one_and_ascends(norm):
 def test_uniform_start_fills_the_ball_uniformly(norm):
     dimensions = 4
     noise = ops.convert_to_numpy(
-        NORMS[norm].uniform((20000, 2, 2, 1), 0.5, HostDraws([0], range(20000)))
+        NORMS[norm].uniform((20000, 2, 2, 1), 0.5, HostRNG([0], range(20000)))
     )
     sizes = size(noise, norm)
     assert sizes.max() <= 0.5 + 1e-6
@@ -76,7 +76,7 @@ def test_uniform_start_fills_the_ball_uniformly(norm):
 @pytest.mark.parametrize("kind", ["normal", "uniform"])
 def test_host_draws_belong_to_the_image(kind):
     def draw(seed, rows):
-        return getattr(HostDraws(seed, rows), kind)((len(rows), 3, 3))
+        return getattr(HostRNG(seed, rows), kind)((len(rows), 3, 3))
 
     whole = draw([7], range(10))
     np.testing.assert_array_equal(whole[[8, 2]], draw([7], [8, 2]))
@@ -87,7 +87,7 @@ def test_host_draws_belong_to_the_image(kind):
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 def test_on_sphere_has_norm_epsilon(norm):
     shape = (5, 4, 4, 1)
-    noise = NORMS[norm].on_sphere(shape, 0.3, HostDraws([0], range(5)))
+    noise = NORMS[norm].on_sphere(shape, 0.3, HostRNG([0], range(5)))
     np.testing.assert_allclose(
         size(ops.convert_to_numpy(noise), norm), 0.3, rtol=1e-6
     )

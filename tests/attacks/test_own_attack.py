@@ -19,6 +19,7 @@ from keras_adaad.attacks import FAB
 from keras_adaad.attacks import FGSM
 from keras_adaad.attacks import PGD
 from keras_adaad.attacks import Attack
+from keras_adaad.attacks import ObjectiveAttack
 from keras_adaad.attacks import Square
 from keras_adaad.attacks import TargetedAPGD
 from keras_adaad.attacks.digest import digest
@@ -26,7 +27,7 @@ from keras_adaad.losses import cross_entropy_from_logits
 from tests import networks
 
 
-class Jump(Attack):
+class Jump(ObjectiveAttack):
     """One step of length epsilon, which `step` reads from the attack."""
 
     def settings(self, shape, seed, round_=0):
@@ -62,9 +63,16 @@ class Scaled(PGD):
         return {**super().get_config(), "factor": self.factor}
 
 
-class Forgetful(Scaled):
-    def get_config(self):
-        return PGD.get_config(self)
+class Forgetful(PGD):
+    def __init__(self, *, factor=1.0, **kwargs):
+        super().__init__(**kwargs)
+        self.twice = 2.0 * factor
+
+
+class Doubled(PGD):
+    def __init__(self, *, factor=1.0, **kwargs):
+        super().__init__(**kwargs)
+        self.factor = 2.0 * factor
 
 
 @pytest.fixture
@@ -124,12 +132,12 @@ def test_reading_what_is_not_compiled_says_how_to(model, batch):
     "kind", [PGD, FGSM, CW, APGD, TargetedAPGD, FAB, Square]
 )
 def test_what_is_built_in_is_compiled_once_for_every_radius(kind):
-    keys = {kind(epsilon=epsilon).program_key() for epsilon in (0.1, 0.2)}
+    keys = {kind(epsilon=epsilon)._program_key() for epsilon in (0.1, 0.2)}
     assert len(keys) == 1
     if kind is not FGSM:
-        seeds = {kind(epsilon=0.1, seed=seed).program_key() for seed in (0, 1)}
+        seeds = {kind(epsilon=0.1, seed=seed)._program_key() for seed in (0, 1)}
         assert seeds == keys
-    other = kind(epsilon=0.1, norm="l2").program_key()
+    other = kind(epsilon=0.1, norm="l2")._program_key()
     assert other not in keys
     # A subclass has to say it again.
     assert type("Mine", (kind,), {}).not_compiled == ()
@@ -137,13 +145,23 @@ def test_what_is_built_in_is_compiled_once_for_every_radius(kind):
 
 def test_an_incomplete_config_is_refused_at_the_first_use(model, batch):
     attack = Forgetful(epsilon=0.1, factor=2.0)
-    message = r'Forgetful.get_config.*"factor": self.factor'
+    message = "Forgetful.get_config.*`self.factor`"
     with pytest.raises(ValueError, match=message):
         attack(model, *batch)
     with pytest.raises(ValueError, match=message):
         keras_adaad.evaluate_robustness(model, *batch, ["pgd", attack], 0.1)
     with pytest.raises(ValueError, match=message):
         attack.maximize(lambda x: x[:, 0, 0, 0], batch[0])
+
+
+def test_a_config_with_other_values_is_refused_at_the_first_use(model, batch):
+    with pytest.raises(ValueError, match="Doubled.get_config.*factor"):
+        Doubled(epsilon=0.1, factor=3.0)(model, *batch)
+
+
+def test_a_search_in_steps_has_its_base_class():
+    with pytest.raises(TypeError, match="subclass of.*ObjectiveAttack"):
+        type("Mine", (Attack,), {"step": Jump.step})
 
 
 def test_what_has_been_used_cannot_be_changed(model, batch):

@@ -7,7 +7,7 @@ import torch
 from keras import ops
 
 from keras_adaad.attacks import Square
-from keras_adaad.attacks.draws import HostDraws
+from keras_adaad.attacks.randomness import HostRNG
 from keras_adaad.attacks.square import pattern
 from keras_adaad.attacks.square import window_share
 from tests.attacks import oracles
@@ -18,7 +18,7 @@ SHAPE = (9, 7, 3)
 
 
 def all_settings(attack, shape, seed=0):
-    rounds = attack.rounds(10)
+    rounds = attack._rounds(10)
     return [s for r in range(rounds) for s in attack.settings(shape, seed, r)]
 
 
@@ -129,7 +129,7 @@ def test_linf_start_is_stripes():
     generator = np.random.default_rng(0)
     x = generator.uniform(size=(20, *SHAPE)).astype("float32")
     attack = Square(epsilon=0.1, queries=250)
-    noise = attack.host_noise(x, x, HostDraws([0, 0], range(20)), 0)
+    noise = attack._start(x, x, HostRNG([0, 0], range(20)), 0)
     assert noise.shape == x.shape
     np.testing.assert_allclose(np.abs(noise), 0.1, rtol=1e-6)
     # The same all the way down; by image, column and channel, either.
@@ -140,7 +140,7 @@ def test_linf_start_is_stripes():
         assert 0.2 < (signs != other).mean() < 0.8
     # The next round goes on from the best point.
     best = np.clip(x + 0.05, 0, 1)
-    noise = attack.host_noise(x, best, HostDraws([0, 1], range(20)), 1)
+    noise = attack._start(x, best, HostRNG([0, 1], range(20)), 1)
     np.testing.assert_array_equal(noise, best - x)
 
 
@@ -149,7 +149,7 @@ def test_l2_start_is_a_grid_of_tiles(shape):
     height, width, channels = shape
     x = np.full((6, *shape), 0.5, "float32")
     attack = Square(epsilon=0.3, norm="l2", queries=100)
-    noise = attack.host_noise(x, x, HostDraws([0, 0], range(6)), 0)
+    noise = attack._start(x, x, HostRNG([0, 0], range(6)), 0)
     start, signs = noise["start"], noise["signs"]
     assert signs.shape == (6, 100, channels)
     assert set(np.unique(signs)) == {-1.0, 1.0}
@@ -248,7 +248,7 @@ def test_steps_are_the_published_ones(norm):
     x = generator.uniform(size=(4, *SHAPE)).astype("float32")
     epsilon = {"linf": 0.3, "l2": 1.5}[norm]
     attack = Square(epsilon=epsilon, norm=norm, queries=100)
-    noise = attack.host_noise(x, x, HostDraws([0, 0], range(4)), 0)
+    noise = attack._start(x, x, HostRNG([0, 0], range(4)), 0)
     signs = noise["signs"] if norm == "l2" else None
     objective, seen = oracles.scripted(-1.0 / np.arange(1.0, 102.0))
     settings = list(attack.settings(SHAPE, 0))
@@ -277,7 +277,7 @@ def test_margin_never_falls_and_who_is_fooled_stays(norm):
     generator = np.random.default_rng(0)
     x = generator.uniform(size=(6, *SHAPE)).astype("float32")
     attack = Square(epsilon=0.3, norm=norm, queries=30)
-    noise = attack.host_noise(x, x, HostDraws([0, 0], range(6)), 0)
+    noise = attack._start(x, x, HostRNG([0, 0], range(6)), 0)
     values = generator.normal(-1.0, 0.6, (31, 6)).astype("float32")
     values[0] = -2.0
     values[1:3, 3] = -1.9  # the second is no better: the first is kept
@@ -321,7 +321,7 @@ def test_a_tie_that_is_still_right_is_searched_on():
             ops.convert_to_tensor(next(verdicts), "bool"),
         )
 
-    noise = attack.host_noise(x, x, HostDraws([0, 0], range(2)), 0)
+    noise = attack._start(x, x, HostRNG([0, 0], range(2)), 0)
     settings = list(attack.settings(SHAPE, 0))
     state = attack.begin(objective, tensor, tensors(noise), settings[0])
     for setting in settings:
@@ -443,13 +443,13 @@ def test_a_restart_is_a_search_of_its_own():
     x, _ = oracles.smooth_batch()
     y = np.zeros(len(x), "int32")
     attack = Square(epsilon=0.1, queries=200, restarts=2, seed=0)
-    host_noise, starts = attack.host_noise, []
+    host_noise, starts = attack._start, []
 
     def spy(*arguments):
         starts.append(host_noise(*arguments))
         return starts[-1]
 
-    attack.host_noise = spy
+    attack._start = spy
     # A constant accepts no window: a search ends where it starts.
     attack(oracles.constant_model(), x, y)
     first, on, second, on_2 = (np.clip(x + start, 0, 1) for start in starts)

@@ -195,11 +195,11 @@ class Killed(PGD):
     alive = False
     runs = 0
 
-    def run(self, *args, **options):
+    def _run(self, *args, **options):
         if not Killed.alive:
             raise KeyboardInterrupt
         Killed.runs += 1
-        return super().run(*args, **options)
+        return super()._run(*args, **options)
 
 
 def test_a_killed_evaluation_resumes(model, data, tmp_path, monkeypatch):
@@ -381,7 +381,7 @@ def test_progress(model, data, capsys):
 
 
 class Unused(PGD):
-    def run(self, *args, **options):
+    def _run(self, *args, **options):
         raise AssertionError("an attack ran")
 
 

@@ -168,7 +168,7 @@ def test_an_attack_that_cannot_run_is_noticed_before_the_first():
     seen = []
 
     class Seen(PGD):
-        def run(self, *args, **options):
+        def _run(self, *args, **options):
             seen.append(0)
 
     with pytest.raises(ValueError, match="Square needs images"):
@@ -206,7 +206,7 @@ def test_a_loss_without_a_gradient_is_flagged(model, data):
 def test_noise_of_nan_is_refused(model, data, kind):
     noise = np.full_like(data[0], np.nan)
     attack = kind(epsilon=EPSILON, steps=1)
-    rounds = attack.rounds(10)
+    rounds = attack._rounds(10)
     with pytest.raises(ValueError, match="`noise` must hold finite"):
         attack(model, *data, noise=np.stack(rounds * [noise]))
 

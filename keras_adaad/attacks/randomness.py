@@ -21,7 +21,7 @@ class SeedGenerator(keras.random.SeedGenerator):
         return seed + ops.stack([1_000_003 * replica, 0 * replica])
 
 
-class GraphDraws:
+class GraphRNG:
     """Draws inside a compiled step, from Keras's own generator.
 
     Args:
@@ -48,7 +48,7 @@ class GraphDraws:
         return seed
 
 
-class HostDraws:
+class HostRNG:
     """Draws outside any compiled step, from one stream per image.
 
     What an image gets depends on the seed and on its place in the data set:

@@ -1,22 +1,23 @@
-"""The part of a data set that one of several processes takes."""
+"""What one of several processes does of `fit` and of `evaluate`."""
 
 import keras
 import numpy as np
 
+from keras_adaad import backend
 from keras_adaad import checks
 from keras_adaad.checks.data import to_numpy
 
 
-def part_of(data, name, count, index, training):
+def share_of(data, name, count, index, training):
     """Returns every `count`-th image, or batch, from number `index` on.
 
-    In training the parts have the same size: the first images come twice where
-    the number of them does not divide, and the last batches are left out. In
-    evaluation every image is in one part.
+    In training all shares have the same size: the first images come twice
+    where the number of images does not divide, and the last batches are left
+    out. In evaluation every image is in exactly one share.
 
     Args:
         data: An array, `keras.utils.PyDataset`, `tf.data.Dataset`, or a
-            PyTorch `DataLoader` that has the part already.
+            PyTorch `DataLoader` whose sampler divides it already.
         name: Name of the argument, for the message.
         count: Number of processes.
         index: Which of them this is.
@@ -29,10 +30,10 @@ def part_of(data, name, count, index, training):
             rows = np.arange(index, size * count, count) % len(data)
         return to_numpy(data)[rows]
     if isinstance(data, keras.utils.PyDataset):
-        return _Part(data, name, count, index, training)
+        return _Share(data, name, count, index, training)
     if hasattr(data, "cardinality"):
-        return _part_of_tf_dataset(data, name, count, index, training)
-    # Named, for PyTorch is not imported here.
+        return _share_of_tf_dataset(data, name, count, index, training)
+    # Recognised by name, because PyTorch is not imported here.
     sampler = getattr(data, "sampler", None)
     if type(sampler).__name__ == "DistributedSampler":
         return data
@@ -44,7 +45,7 @@ def part_of(data, name, count, index, training):
     )
 
 
-class _Part(keras.utils.PyDataset):
+class _Share(keras.utils.PyDataset):
     """Every n-th batch of a `PyDataset`."""
 
     def __init__(self, whole, name, count, index, training):
@@ -79,11 +80,11 @@ class _Part(keras.utils.PyDataset):
         self.whole.on_epoch_end()
 
 
-def _part_of_tf_dataset(data, name, count, index, training):
+def _share_of_tf_dataset(data, name, count, index, training):
     total = int(data.cardinality())
-    part = data.shard(count, index)
+    share = data.shard(count, index)
     if total == -1:  # Infinite.
-        return part
+        return share
     if total < 0:
         raise ValueError(
             f"Argument `{name}` is a `tf.data.Dataset` of unknown length, and "
@@ -92,7 +93,7 @@ def _part_of_tf_dataset(data, name, count, index, training):
             f"Received: {name}={data!r}"
         )
     _enough(total, name, count)
-    return part.take(total // count) if training else part
+    return share.take(total // count) if training else share
 
 
 def _enough(size, name, count):
@@ -102,3 +103,48 @@ def _enough(size, name, count):
             f"the {count} processes. Received: {name} with {size}"
         )
     return size
+
+
+def share_state(model):
+    """Gives a model and its optimizer the values of the first process."""
+    optimizer = getattr(model, "optimizer", None)
+    backend.processes.broadcast(
+        [*model.variables, *(optimizer.variables if optimizer else ())]
+    )
+
+
+def without_writers(callbacks):
+    """Returns the callbacks that every process runs: those that don't write.
+
+    A callback of ours that writes has the attribute `writes_files`.
+    """
+    return [
+        _Restore(callback)
+        if isinstance(callback, keras.callbacks.BackupAndRestore)
+        else callback
+        for callback in callbacks
+        if not _writes(callback)
+    ]
+
+
+def _writes(callback):
+    writers = (
+        keras.callbacks.CSVLogger,
+        keras.callbacks.ModelCheckpoint,
+        keras.callbacks.TensorBoard,
+    )
+    return isinstance(callback, writers) or getattr(
+        callback, "writes_files", False
+    )
+
+
+class _Restore(keras.callbacks.Callback):
+    """The half of `BackupAndRestore` that only reads."""
+
+    def __init__(self, backup):
+        super().__init__()
+        self.backup = backup
+
+    def on_train_begin(self, logs=None):
+        self.backup.set_model(self.model)
+        self.backup.on_train_begin(logs)

@@ -4,8 +4,9 @@ import keras
 from keras import ops
 
 from keras_adaad import checks
-from keras_adaad.adversarial_training import AdversarialTraining
-from keras_adaad.logits import logits_function
+from keras_adaad.frozen.logits import logits_function
+from keras_adaad.training.adversarial_training import AdversarialTraining
+from keras_adaad.training.regularizer import check_regularizers
 
 
 class Distiller(AdversarialTraining):
@@ -43,20 +44,16 @@ class Distiller(AdversarialTraining):
         **kwargs,
     ):
         teachers = {"teacher": teacher, **(other_teachers or {})}
-        for name, network in {**teachers, "student": student}.items():
-            checks.check_model(name, network)
+        checks.check_model("student", student)
         for name, network in teachers.items():
+            checks.check_model(name, network)
             checks.check_pair(network, student, name)
-        _check_regularizers(regularizers)
-        super().__init__(student, attack, **kwargs)
-        self.regularizers = tuple(regularizers)
+        regularizers = check_regularizers(regularizers)
+        super().__init__(student, attack, other_networks=teachers, **kwargs)
+        _freeze(teachers)
+        self.regularizers = regularizers
         for regularizer in self.regularizers:
             self.forward_order = regularizer.forward_order(self.forward_order)
-        for name, network in teachers.items():
-            network.trainable = False
-            setattr(self, name, network)
-        self._teacher_names = tuple(teachers)
-        self._build_if_known()
 
     def teacher_logits(self, x, teacher=None):
         """Returns a teacher's logits as a target of the outer loss.
@@ -93,26 +90,12 @@ class Distiller(AdversarialTraining):
                 views = {**views, **more}
         return keras.utils.pack_x_y_sample_weight(views, y, sample_weight)
 
-    def build(self, input_shape):
-        for name, teacher in self._teachers().items():
-            checks.check_same_classes(
-                checks.output_shape(teacher, input_shape),
-                checks.output_shape(self.student, input_shape),
-                name,
-            )
-        super().build(input_shape)
-
     def _teachers(self):
-        names = getattr(self, "_teacher_names", ("teacher",))
-        return {name: getattr(self, name, None) for name in names}
-
-    def _networks(self):
-        return {**self._teachers(), **super()._networks()}
+        return {k: v for k, v in self._networks().items() if k != "student"}
 
     def _check_data(self, *args, **kwargs):
-        # Whatever was done to their `trainable` flags since.
-        for teacher in self._teachers().values():
-            teacher.trainable = False
+        # Somebody may have set their `trainable` flags since.
+        _freeze(self._teachers())
         return super()._check_data(*args, **kwargs)
 
     def get_config(self):
@@ -125,10 +108,6 @@ class Distiller(AdversarialTraining):
         }
 
 
-def _check_regularizers(regularizers):
-    fits = isinstance(regularizers, (list, tuple))
-    if not fits or not all(hasattr(r, "loss") for r in regularizers):
-        raise TypeError(
-            "Argument `regularizers` must be a list of terms of the loss, e.g. "
-            f"`[keras_adaad.IGDM()]`. Received: regularizers={regularizers!r}"
-        )
+def _freeze(teachers):
+    for teacher in teachers.values():
+        teacher.trainable = False

@@ -5,12 +5,10 @@ strategy of `tf.distribute` each replica must get an image.
 """
 
 import contextlib
-import math
 
 import keras
 
 from keras_adaad import backend
-from keras_adaad import checks
 
 _FIX = (
     "Choose a batch size and a number of images that leave no such batch, or "
@@ -20,45 +18,14 @@ _FIX = (
 )
 
 
-def check_fit(arguments):
-    """Raises if arrays given to `fit` end in a batch that does not divide."""
-    size = arguments.get("batch_size")
-    validation_size = arguments.get("validation_batch_size") or size
-    x, split = arguments["x"], arguments.get("validation_split") or 0.0
-    if checks.is_array(x):
-        training = math.floor(len(x) * (1.0 - split))
-        _check("x", training, size)
-        _check("x", len(x) - training, validation_size)
-    if arguments.get("validation_data") is not None:
-        x, _, _ = keras.utils.unpack_x_y_sample_weight(
-            arguments["validation_data"]
-        )
-        if checks.is_array(x):
-            _check("validation_data", len(x), validation_size)
+def check(name, images, batch_size):
+    """Raises if an array ends in a batch that does not divide.
 
-
-def check_evaluate(arguments):
-    """Raises if arrays given to `evaluate` end in such a batch."""
-    if checks.is_array(arguments["x"]):
-        _check("x", len(arguments["x"]), arguments.get("batch_size"))
-
-
-@contextlib.contextmanager
-def explained():
-    """Adds the fix to JAX's error for a data set with such a batch."""
-    try:
-        yield
-    except ValueError as error:
-        # Named, for JAX is not imported here.
-        if type(error).__name__ != "IndivisibleError":
-            raise
-        raise ValueError(
-            "A batch of the data does not divide between the "
-            f"{_devices()} devices. {_FIX} {error}"
-        ) from error
-
-
-def _check(name, images, batch_size):
+    Args:
+        name: Name of the argument, for the message.
+        images: Number of images.
+        batch_size: The batch size that the user passed, or `None`.
+    """
     batch_size = batch_size or 32
     for size in (min(batch_size, images), images % batch_size):
         if size % _devices():
@@ -73,6 +40,21 @@ def _check(name, images, batch_size):
                 f"the {backend.replica_count()} replicas. {_FIX} "
                 f"Received: {images} images, batch_size={batch_size}"
             )
+
+
+@contextlib.contextmanager
+def explained():
+    """Adds the fix to JAX's error for a data set with such a batch."""
+    try:
+        yield
+    except ValueError as error:
+        # Recognised by name, because JAX is not imported here.
+        if type(error).__name__ != "IndivisibleError":
+            raise
+        raise ValueError(
+            "A batch of the data does not divide between the "
+            f"{_devices()} devices. {_FIX} {error}"
+        ) from error
 
 
 def _devices():

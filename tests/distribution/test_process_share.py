@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 
 import keras_adaad
-from keras_adaad.distribution.parts import part_of
+from keras_adaad.training.process_share import share_of
 
 
 def parts(data, training, count=3):
-    return [part_of(data, "x", count, i, training) for i in range(count)]
+    return [share_of(data, "x", count, i, training) for i in range(count)]
 
 
 def test_arrays():
@@ -50,7 +50,7 @@ def test_training_order_is_one_for_all():
         for _ in range(2)
     ]
     halves = [
-        part_of(dataset, "x", 2, i, training=True)
+        share_of(dataset, "x", 2, i, training=True)
         for i, dataset in enumerate(datasets)
     ]
     orders = []
@@ -77,4 +77,4 @@ def test_what_cannot_be_divided_is_refused():
         parts(DataLoader(images), training=True)
     sampler = DistributedSampler(images, num_replicas=3, rank=0)
     loader = DataLoader(images, sampler=sampler)
-    assert part_of(loader, "x", 3, 0, training=True) is loader
+    assert share_of(loader, "x", 3, 0, training=True) is loader

@@ -3,10 +3,10 @@
 from keras import ops
 
 from keras_adaad.attacks import PGD
-from keras_adaad.distiller import Distiller
+from keras_adaad.frozen.float16 import with_scaled_gradient
 from keras_adaad.frozen.folding import uses_float16
-from keras_adaad.frozen.gradient_scaling import with_scaled_gradient
 from keras_adaad.losses import cross_entropy_from_logits
+from keras_adaad.training.distiller import Distiller
 
 
 class ReferencePasses(Distiller):
@@ -82,7 +82,7 @@ class ReferencePasses(Distiller):
                 logits = ops.cast(run(x_adv), "float32")
             return cross_entropy_from_logits(y, logits), moved
 
-        return self.attack.maximize_with_state(
+        return self.attack._maximize_with_state(
             objective,
             x,
             [ops.copy(v.value) for v in student.non_trainable_variables],

@@ -33,7 +33,7 @@ class NotFiniteError(ValueError):
         return NotFiniteError(np.unique(rows[places]))
 
 
-class BlackBox:
+class FunctionClassifier:
     """Stands where a `Classifier` stands, for what is no Keras model.
 
     The search around the function runs step by step: it cannot be compiled
@@ -78,7 +78,7 @@ def classifier_of(model, num_classes, seed=0, images=None):
     """Returns a Keras model, or a function, as the attacks see it."""
     if isinstance(model, keras.Model):
         return Classifier.of(model, num_classes, seed, images)
-    return BlackBox(model, num_classes)
+    return FunctionClassifier(model, num_classes)
 
 
 def _as_tensor(value):
@@ -105,28 +105,3 @@ def call(function, x, num_classes=None):
     if not finite.all():
         raise NotFiniteError(np.flatnonzero(~finite))
     return logits
-
-
-def check_attacks(function, attacks):
-    """Raises unless each of `attacks` can attack `function`, no Keras model.
-
-    Args:
-        function: What was given in the place of a `keras.Model`.
-        attacks: Dict of `Attack`s by their names.
-    """
-    if not callable(function):
-        raise TypeError(
-            "Argument `model` must be a `keras.Model`, or a function from "
-            "NumPy images to logits for an attack without gradients. "
-            f"Received: model={function!r} (of type {type(function).__name__})"
-        )
-    need = [name for name, attack in attacks.items() if attack.needs_gradient]
-    if need:
-        raise TypeError(
-            "Argument `model` must be a `keras.Model` for an attack that "
-            "follows its gradient. A function has none: attack it with "
-            "`Square`, or attack the Keras model that it was made of and "
-            "show the function those images. "
-            f"Received: a model of type {type(function).__name__}, and "
-            f"{', '.join(need)}"
-        )

@@ -1,0 +1,296 @@
+"""Attacks that search in steps."""
+
+import copy
+
+import numpy as np
+from keras import ops
+
+from keras_adaad import checks
+from keras_adaad.attacks.attack import Attack
+from keras_adaad.attacks.digest import digest
+from keras_adaad.attacks.search import search
+from keras_adaad.losses import cross_entropy_from_logits
+from keras_adaad.losses import dlr_from_logits
+from keras_adaad.losses import label_indices
+from keras_adaad.losses import margin_from_logits
+
+LOSSES = {
+    "cross_entropy": cross_entropy_from_logits,
+    "dlr": dlr_from_logits,
+    "margin": margin_from_logits,
+}
+
+
+class IterativeAttack(Attack):
+    """Base class of the attacks that search in steps.
+
+    A subclass states how its search begins, moves and ends:
+
+    - `settings(shape, seed, round_)` returns the numbers of each step (the
+      radius, a step size): a list of dicts;
+    - `start_noise(shape, rng, round_)` returns a random starting perturbation;
+    - `begin(objective, x, noise, setting)` returns the state of the search, a
+      dict of tensors;
+    - `step(objective, x, state, setting)` returns the next state;
+    - `result(x, state, setting)` returns the point found;
+    - `values(labels, targets, logits)` returns what the attack raises.
+
+    There, `objective(x_adv)` returns a pair: one value per sample, and one
+    bool per sample that is true where the model is fooled.
+
+    `begin`, `step` and `result` are compiled, once for all attacks of a class
+    whose attributes are the same; `values` and the loss are part of them. Two
+    attacks that differ in an attribute share no compiled program. To compile
+    once for every radius, say, a class names the attribute in `not_compiled`
+    and takes the value from `setting`. Subclasses do not inherit
+    `not_compiled`, because their `step` may read other attributes.
+
+    Args:
+        epsilon: Radius of the ball, in the units of the model's input.
+        norm: `"linf"` or `"l2"`. Defaults to `"linf"`.
+        restarts: Number of searches from different starts. Per image, the
+            first point that fools the model is kept or, failing that, the
+            point with the highest loss. Defaults to `1`.
+        loss: What `attack(model, x, y)` raises: `"cross_entropy"`,
+            `"margin"`, `"dlr"`, or a function `loss(labels, logits)` that
+            returns one value per sample.
+        input_range: Pair `(low, high)` of the values a pixel can have.
+            Defaults to `(0.0, 1.0)`.
+        seed: Integer that decides the random draws, or `None` for a new one
+            (which `keras.utils.set_random_seed` decides).
+    """
+
+    # Attributes that the compiled search does not read: `settings` and the
+    # random start do, outside of it. Reading one in the compiled search
+    # raises an error. Each class states its own.
+    not_compiled = ()
+
+    def __init__(
+        self,
+        *,
+        epsilon,
+        norm="linf",
+        restarts=1,
+        loss="cross_entropy",
+        input_range=(0.0, 1.0),
+        seed=None,
+    ):
+        super().__init__(
+            epsilon=epsilon, norm=norm, input_range=input_range, seed=seed
+        )
+        self.restarts = checks.check_integer("restarts", restarts)
+        if not callable(loss):
+            checks.check_choice("loss", loss, tuple(LOSSES))
+        self.loss = loss
+
+    def __init_subclass__(cls, **kwargs):
+        super().__init_subclass__(**kwargs)
+        if "not_compiled" not in vars(cls):
+            cls.not_compiled = ()
+
+    # What a subclass states.
+
+    def settings(self, shape, seed, round_=0):
+        """Returns the numbers of each step, a list (or iterator) of dicts.
+
+        Args:
+            shape: Shape of an image.
+            seed: Integer, for numbers that are drawn.
+            round_: Index of the round.
+        """
+        raise NotImplementedError(
+            f"{type(self).__name__} must implement `settings`."
+        )
+
+    def start_noise(self, shape, rng, round_=0):
+        """Returns a random starting perturbation, or `None` to start at `x`.
+
+        Args:
+            shape: Shape of the batch of images.
+            rng: Source of random numbers: `rng.normal(shape)`, and
+                `rng.uniform(shape)` in [-1, 1].
+            round_: Index of the round.
+        """
+        return None
+
+    def begin(self, objective, x, noise, setting):
+        """Returns the state from which the search starts, a dict of tensors."""
+        return {"x_adv": x if noise is None else self._clip(x + noise)}
+
+    def step(self, objective, x, state, setting):
+        """Returns the state after one more step."""
+        raise NotImplementedError(
+            f"{type(self).__name__} must implement `step`."
+        )
+
+    def result(self, x, state, setting):
+        """Returns the point found, inside ball and range."""
+        return state["x_adv"]
+
+    def values(self, labels, targets, logits):
+        """Returns what the attack raises, one value per sample.
+
+        Args:
+            labels: Class indices or one-hot labels.
+            targets: The class that the round aims at, or `None`.
+            logits: Float32 logits of shape `(batch_size, num_classes)`.
+        """
+        return LOSSES.get(self.loss, self.loss)(labels, logits)
+
+    # The search on arrays.
+
+    def __call__(self, model, x, y, noise=None, batch_size=256):
+        """Attacks a model on arrays.
+
+        Args:
+            model: See `Attack`.
+            x: Images, of shape `(num_images, ...)`, within `input_range`.
+            y: Labels: class indices or one-hot.
+            noise: Starting perturbation in place of a random one, of the
+                shape of `x`, or of shape `(starts, *x.shape)`; there is a
+                start for each restart and target class.
+            batch_size: Images per compiled call; the last batch is padded.
+                It does not change the result. Defaults to `256`.
+
+        Returns:
+            The adversarial images, a float32 NumPy array of the shape of `x`.
+
+        Raises:
+            TypeError: See `Attack`.
+            ValueError: See `Attack`.
+
+        Example:
+
+        ```python
+        attack = keras_adaad.attacks.PGD(epsilon=8 / 255, steps=20)
+        x_adv = attack(model, x_test, y_test)
+        ```
+        """
+        return self._attack_arrays(model, x, y, batch_size, noise=noise)
+
+    def _run(self, classifier, x, y, *, noise=None, **options):
+        if noise is not None:
+            noise = self._check_noise(
+                noise, x.shape, self._starts(classifier.num_classes)
+            )
+        return search(self, classifier, x, y, noise=noise, **options)
+
+    def _starts(self, num_classes):
+        """Returns the number of searches per image."""
+        return self.restarts
+
+    def _rounds(self, num_classes):
+        """Returns the number of rounds: parts of a search, or searches."""
+        return self._starts(num_classes)
+
+    def _target_classes(self, classifier, x, batch_size):
+        """Returns the class each round aims at, of shape `(rounds, images)`."""
+        return None
+
+    def _start(self, x, x_last, rng, round_, noise=None):
+        """Returns what `begin` gets as `noise`, for a search on arrays.
+
+        Args:
+            x: Images, a NumPy array.
+            x_last: The points that the round before found.
+            rng: Source of random numbers.
+            round_: Index of the round.
+            noise: The starting perturbations that the user passed, of shape
+                `(starts, *x.shape)`, or `None`.
+        """
+        if noise is not None:
+            return noise[round_]
+        start = self.start_noise(x.shape, rng, round_)
+        return None if start is None else ops.convert_to_numpy(start)
+
+    def _objective(self, logits, y, target=None):
+        """Returns the function from images to values and verdicts."""
+
+        def objective(x_adv):
+            predicted = logits(x_adv)
+            fooled = ops.cast(
+                ops.argmax(predicted, axis=-1), "int32"
+            ) != label_indices(y, predicted)
+            values = self.values(y, target, predicted)
+            if not _is_per_sample(values, predicted):
+                raise not_per_sample(values)
+            return values, fooled
+
+        return objective
+
+    def _clip(self, x):
+        return ops.clip(x, *self.input_range)
+
+    def _check_noise(self, noise, shape, starts):
+        """Returns `noise` with its axis of starts, or raises."""
+        noise = np.asarray(noise, "float32")
+        if not np.isfinite(noise).all():
+            raise ValueError(
+                "Argument `noise` must hold finite numbers. Received: "
+                f"{(~np.isfinite(noise)).sum()} values of NaN or infinity"
+            )
+        if noise.shape == shape:
+            noise = noise[None]
+        if noise.shape != (starts, *shape):
+            raise ValueError(
+                "Argument `noise` must have the shape of `x`, or that shape "
+                f"after an axis of {starts} restarts. "
+                f"Received: noise.shape={noise.shape}, x.shape={shape}"
+            )
+        return noise
+
+    def _check_classes(self, num_classes):
+        if self.loss == "dlr" and num_classes < 3:
+            raise ValueError(
+                f"The DLR loss of {type(self).__name__} needs at least 3 "
+                'classes. Use `loss="margin"`. '
+                f"Received: a model with {num_classes} classes"
+            )
+
+    # What the compiled search depends on.
+
+    def _compiled_part(self):
+        """Returns the attack without what its class names in `not_compiled`."""
+        part = copy.copy(self)
+        for name in self.not_compiled:
+            vars(part).pop(name, None)
+        return part
+
+    def _program_key(self):
+        """Returns what the compiled search depends on, hashable."""
+        contents = self._compiled_part()._contents()
+        return type(self), digest([type(self), contents], in_process=True)
+
+    def __getattr__(self, name):
+        # Python calls this for attributes that the instance does not have.
+        kind = type(self).__name__
+        if name in self.not_compiled and "_fixed" in vars(self):
+            raise RuntimeError(
+                f"`{kind}.{name}` is not part of the compiled search, which "
+                f"reads it: `{kind}.not_compiled` names it. Let `settings` "
+                f'return it, and read `setting["{name}"]`; or take it out of '
+                f"`not_compiled`. Received: `self.{name}` in `begin`, `step`, "
+                "`result` or `values`"
+            )
+        raise AttributeError(f"{kind!r} object has no attribute {name!r}")
+
+
+def per_image(values, x):
+    """Returns one value per image with the axes to broadcast against `x`."""
+    return ops.reshape(values, (-1,) + (1,) * (len(x.shape) - 1))
+
+
+def _is_per_sample(values, logits):
+    if len(values.shape) == 0:
+        return False
+    # A dimension that a program leaves open may have any size.
+    return len({values.shape[0], logits.shape[0]} - {None}) < 2
+
+
+def not_per_sample(values):
+    """Returns the error for an objective that was averaged over the batch."""
+    return ValueError(
+        "The objective of an attack must return one value per sample, of shape "
+        "`(batch_size,)`: do not average over the batch. "
+        f"Received: objective of shape {tuple(values.shape)}"
+    )

@@ -1,0 +1,128 @@
+"""Attacks that can raise any objective inside a compiled training step."""
+
+import itertools
+
+from keras import ops
+
+from keras_adaad import backend
+from keras_adaad.attacks.iterative import IterativeAttack
+from keras_adaad.attacks.iterative import not_per_sample
+from keras_adaad.attacks.iterative import per_image
+from keras_adaad.attacks.randomness import GraphRNG
+from keras_adaad.frozen.logits import logits_function
+
+
+class ObjectiveAttack(IterativeAttack):
+    """Base class of the attacks that can raise any objective.
+
+    `attack.maximize(objective, x)` raises a per-sample objective inside a
+    compiled training step. The distillers call it. The subclass states its
+    search as an `IterativeAttack` does.
+
+    Args:
+        epsilon: Radius of the ball, in the units of the model's input.
+        norm: `"linf"` or `"l2"`. Defaults to `"linf"`.
+        restarts: See `IterativeAttack`. Defaults to `1`.
+        loss: What `attack(model, x, y)` raises; see `IterativeAttack`.
+        input_range: Pair `(low, high)` of the values a pixel can have.
+            Defaults to `(0.0, 1.0)`.
+        seed: Integer that decides the random draws, or `None`.
+    """
+
+    def maximize(self, objective, x, noise=None, seed=None):
+        """Searches the ball around `x` for the highest objective.
+
+        Args:
+            objective: Function from images to one value per sample, or to a
+                pair: the values, and one bool per sample. With several
+                restarts, a point where the bool holds beats any other.
+            x: Images, a float32 tensor of shape `(batch_size, ...)`.
+            noise: The starting perturbation, in place of a random one: a
+                tensor of the shape of `x`, or of shape `(restarts, *x.shape)`.
+            seed: Source of the random starts: a `keras.random.SeedGenerator`
+                or an int. Defaults to the attack's own seed.
+
+        Returns:
+            A float32 tensor of the shape of `x`, inside ball and range.
+        """
+        self._check_usable()
+        rng = GraphRNG(self.seed if seed is None else seed)
+        objective = _with_verdicts(objective)
+        if noise is not None and len(noise.shape) == len(x.shape):
+            noise = noise[None]
+
+        def search_once(restart):
+            if noise is None:
+                start = self.start_noise(ops.shape(x), rng, restart)
+            else:
+                start = noise[restart]
+            return self._search_once(objective, x, start)
+
+        best = search_once(0)
+        if self.restarts == 1:
+            return best
+        best_score = objective(best)
+        for restart in range(1, self.restarts):
+            new = search_once(restart)
+            new_score = objective(new)
+            better = _better(new_score, best_score)
+            best = ops.where(per_image(better, x), new, best)
+            best_score = [
+                ops.where(better, a, b)
+                for a, b in zip(new_score, best_score, strict=True)
+            ]
+        return best
+
+    def _maximize_loss(self, model, x, y, noise=None):
+        """Attacks a model on one batch, inside a compiled function.
+
+        Args:
+            model: A built `keras.Model` that returns logits.
+            x: Images, a float32 tensor of shape `(batch_size, ...)`.
+            y: Labels: class indices or one-hot.
+            noise: Starting perturbation, as in `maximize`.
+
+        Returns:
+            A float32 tensor of the shape of `x`.
+        """
+        return self.maximize(
+            self._compiled_part()._objective(logits_function(model), y),
+            x,
+            noise=noise,
+            # A fixed seed needs no state: the same start for every batch.
+            seed=self.seed or 0,
+        )
+
+    def _search_once(self, objective, x, noise):
+        settings = list(self.settings(tuple(x.shape[1:]), 0))
+        compiled = self._compiled_part()
+        state = compiled.begin(objective, x, noise, settings[0])
+        for setting, equal in itertools.groupby(settings):
+
+            def step(state, setting=setting):
+                return compiled.step(objective, x, state, setting)
+
+            state = backend.repeat(len(list(equal)), step, state)
+        return compiled.result(x, state, settings[-1])
+
+
+def _with_verdicts(objective):
+    """Returns an objective of values and verdicts; by default all false."""
+
+    def values_and_verdicts(x):
+        found = objective(x)
+        values, fooled = found if isinstance(found, tuple) else (found, None)
+        if len(values.shape) != 1:
+            raise not_per_sample(values)
+        if fooled is None:
+            fooled = ops.zeros_like(values, dtype="bool")
+        return values, fooled
+
+    return values_and_verdicts
+
+
+def _better(new, old):
+    """Returns where a new score beats the old one: fooled first, then value."""
+    (new_value, new_fooled), (old_value, old_fooled) = new, old
+    higher = ops.logical_or(new_fooled, new_value > old_value)
+    return ops.logical_and(higher, ops.logical_not(old_fooled))

@@ -1,0 +1,324 @@
+"""The min-max step: perturb the batch, then train on its views."""
+
+import keras
+from keras import ops
+
+from keras_adaad import backend
+from keras_adaad import checks
+from keras_adaad.attacks import PGD
+from keras_adaad.frozen.folding import uses_float16
+from keras_adaad.losses import BatchMean
+from keras_adaad.training import attack_arguments
+from keras_adaad.training.checked_calls import CheckedCalls
+from keras_adaad.training.weight_perturbation import weight_offsets
+
+
+class AdversarialTraining(CheckedCalls):
+    """Base class of the methods that train a student on adversarial images.
+
+    Each step solves, approximately,
+
+        x* = argmax_{||x' - x|| <= epsilon}  inner objective(x')
+        minimise over the student's weights  mean_i outer loss_i(clean x, x*)
+
+    A method states three things:
+
+    - `inner_objective(x, y)`: the function of `x'` that the attack raises;
+    - `forward_order`: the views (`"clean"`, `"adversarial"`) in the order in
+      which the student is run on them in training mode. Each run updates the
+      student's BatchNorm statistics, so the order is part of the method, and
+      a view may be in it twice. `views(x, x_adv)` makes other views;
+    - `outer_loss(views, logits, y)`: one value per sample.
+
+    What changes while a method trains is in scalar variables, saved, resumed,
+    and part of the compiled step: `states` has their names, which become
+    attributes, and first values. To move one, assign to it in `outer_loss`
+    where `self.learning` is true. `fit` moves `self.epoch`, counted from 0, and
+    `self.epochs`; `self.progress()` is the share of the training that the
+    present epoch completes.
+
+    The penalties of the student's layers are added to the mean of the outer
+    loss, by Keras's rules for a network that is called several times:
+    `add_loss` and `activity_regularizer` count for every run, and the
+    regularizers of weights count once.
+
+    Everything else is here. The attack runs before and outside Keras's own
+    `train_step`, which then sees the views as its input; so optimizers, loss
+    scaling, gradient accumulation, mixed precision, distribution and callbacks
+    are Keras's own. `compile()` takes no `loss`: the method defines it.
+
+    `fit` logs `loss`, the compiled metrics on clean images, and
+    `adversarial_accuracy` on x*. `evaluate` and validation log
+    `robust_accuracy` under `evaluation_attack` in its place.
+
+    Arrays are checked whole before the training starts, and so is the first
+    batch of a data set. A later batch is checked within the step, which can't
+    raise: an image with NaN or values outside `input_range`, or a label that
+    is no class, makes the loss NaN. `fit` raises a `ValueError` at the end of
+    an epoch whose loss is not finite, `evaluate` at its end. A training that
+    diverges ends in the same way, unless a callback such as
+    `keras.callbacks.TerminateOnNaN` has stopped it before. The values of
+    one-hot labels are not checked.
+
+    Args:
+        student: The `keras.Model` to train; it returns logits.
+        attack: The inner maximisation, e.g. a `keras_adaad.attacks.PGD`.
+            Defaults to the method's published attack, scaled to `input_range`.
+        evaluation_attack: The attack behind `robust_accuracy`. `"pgd"`, the
+            default, is PGD-10 on the cross-entropy at the training epsilon,
+            with steps of `epsilon / 4` from a uniform start. `None` turns
+            robust evaluation off.
+        input_range: Pair `(low, high)` of the values a pixel can have.
+            Defaults to `(0.0, 1.0)`, or to the range of `attack`.
+        seed: Integer that decides the random starts during training. Defaults
+            to the attack's seed.
+        weight_perturbation: Size of the adversarial weight perturbation,
+            relative to the norm of each layer's weights: the step is taken at
+            the weights that raise the loss most nearby (AWP,
+            [Wu et al. 2020](https://arxiv.org/abs/2004.05884), whose code has
+            0.01 for PGD-AT and 0.005 for TRADES). It costs one more forward
+            and backward pass. Defaults to `0.0`: none.
+        forward_order: Overrides the class's `forward_order`. For subclasses;
+            not serialized.
+        other_networks: Dict of the networks besides the student, by the names
+            of the subclass's arguments. They become attributes of these names.
+            For subclasses. Defaults to none.
+        name: Name of the model.
+    """
+
+    forward_order = ("clean", "adversarial")
+    needs_labels = False
+
+    def __init__(
+        self,
+        student,
+        attack=None,
+        *,
+        evaluation_attack="pgd",
+        input_range=None,
+        seed=None,
+        weight_perturbation=0.0,
+        forward_order=None,
+        other_networks=None,
+        name=None,
+        **kwargs,
+    ):
+        checks.check_model("student", student)
+        weight_perturbation = checks.check_number(
+            "weight_perturbation", weight_perturbation
+        )
+        # Keras uses this policy for one decision: whether to scale the loss.
+        # It depends on the student's layers, because a loaded model has lost
+        # its own policy. Without autocast the attack sees float32 images.
+        half = uses_float16(student)
+        kwargs.setdefault("dtype", "mixed_float16" if half else "float32")
+        networks = {"student": student, **(other_networks or {})}
+        super().__init__(networks, name=name, autocast=False, **kwargs)
+        self.weight_perturbation = weight_perturbation
+        if forward_order is not None:
+            self.forward_order = forward_order
+        self.attack, self.input_range = attack_arguments.training_attack(
+            attack, input_range, self.published_attack
+        )
+        self.evaluation_attack = attack_arguments.evaluation_attack(
+            evaluation_attack, self.attack, self.input_range
+        )
+        self._add_state(self.attack.seed if seed is None else seed)
+        self._batch_mean = BatchMean()
+        # Whether the present call of `outer_loss` is of a training step.
+        self.learning = False
+        self._build_if_known()
+
+    # What a method states.
+
+    @classmethod
+    def published_attack(cls, input_range):
+        """Returns the attack of the method's paper for the given range."""
+        width = input_range[1] - input_range[0]
+        return PGD(
+            epsilon=8 / 255 * width,
+            step_size=2 / 255 * width,
+            steps=10,
+            start="normal",
+            start_scale=0.001 * width,
+            clip_start=False,
+            input_range=input_range,
+        )
+
+    def inner_objective(self, x, y):
+        """Returns the function of `x_adv` that the attack raises.
+
+        Args:
+            x: Clean images, a float32 tensor of shape `(batch_size, ...)`.
+            y: Labels, or `None`.
+
+        Returns:
+            A function from images to values of shape `(batch_size,)`. Call the
+            networks through `logits_function`, so that no state moves.
+        """
+        raise NotImplementedError(
+            f"{type(self).__name__} must implement `inner_objective(x, y)`."
+        )
+
+    def views(self, x, x_adv):
+        """Returns the images that the student is run on, by name.
+
+        Args:
+            x: Clean images, a float32 tensor of shape `(batch_size, ...)`.
+            x_adv: What the attack found, of the same shape.
+
+        Returns:
+            A dict of tensors, `"clean"` and `"adversarial"` among them.
+        """
+        return {"clean": x, "adversarial": x_adv}
+
+    def moves_statistics(self, view):
+        """Returns whether a run on a view moves the BatchNorm statistics.
+
+        Args:
+            view: Name of the view.
+
+        Returns:
+            `True`, or a boolean tensor that may depend on `self.epoch`.
+        """
+        return True
+
+    def outer_loss(self, views, logits, y):
+        """Returns the loss of each sample.
+
+        Args:
+            views: Dict of the images, as `views` returned it.
+            logits: Dict of the student's float32 logits on them, of shape
+                `(batch_size, num_classes)`, in training mode.
+            y: Labels, or `None`.
+
+        Returns:
+            A tensor of shape `(batch_size,)`.
+        """
+        raise NotImplementedError(
+            f"{type(self).__name__} must implement "
+            "`outer_loss(views, logits, y)`."
+        )
+
+    def total_loss(self, views, logits, y):
+        """Returns `outer_loss`, and what a base class adds to it."""
+        return self.outer_loss(views, logits, y)
+
+    # The step.
+
+    def train_step(self, *state_and_data):
+        return backend.views_then_step(
+            super().train_step,
+            self._training_views,
+            self,
+            *state_and_data,
+            make_offsets=self._weight_offsets
+            if self.weight_perturbation
+            else None,
+        )
+
+    def test_step(self, *state_and_data):
+        return backend.views_then_step(
+            super().test_step, self._evaluation_views, self, *state_and_data
+        )
+
+    def call(self, x, training=False):
+        if not isinstance(x, dict):
+            return self.student(x, training=training)
+        order = [view for view in self.forward_order if view in x]
+        if not training:
+            order = dict.fromkeys(order)
+        # A view that comes twice keeps the logits of its last run.
+        return {view: self._run(x, view, training) for view in order}
+
+    def _run(self, x, view, training):
+        moves = self.moves_statistics(view)
+        if not training or moves is True:
+            return self.student(x[view], training=training)
+        variables = self.student.non_trainable_variables
+        before = [ops.copy(variable.value) for variable in variables]
+        logits = self.student(x[view], training=True)
+        for variable, value in zip(variables, before, strict=True):
+            variable.assign(ops.where(moves, variable.value, value))
+        return logits
+
+    def compute_loss(
+        self, x=None, y=None, y_pred=None, sample_weight=None, training=True
+    ):
+        # First, because calling a network below clears what it had added.
+        penalties = [ops.sum(penalty) for penalty in self.losses]
+        logits = {view: ops.cast(y_pred[view], "float32") for view in y_pred}
+        for view in self.forward_order:
+            if view not in x:
+                # Evaluation without an attack: the loss at the clean images.
+                x = {**x, view: x["clean"]}
+                logits[view] = logits["clean"]
+        self.learning = training
+        per_sample = self.total_loss(x, logits, y)
+        valid = checks.are_valid(
+            x["clean"], y, self.input_range, self.num_classes
+        )
+        per_sample = ops.where(valid, per_sample, float("nan"))
+        loss = self._batch_mean.of(per_sample, sample_weight)
+        for penalty in penalties:
+            loss += self._batch_mean.of(ops.reshape(penalty, (1,)))
+        if training:
+            loss = backend.processes.averaged_gradient(
+                loss, self.trainable_variables
+            )
+        return loss
+
+    def _training_views(self, data):
+        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        x = ops.cast(x, "float32")
+        views = self.views(x, self._attack_in_training(x, y))
+        return keras.utils.pack_x_y_sample_weight(views, y, sample_weight)
+
+    def _weight_offsets(self, data):
+        views, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        self.learning = False
+        return weight_offsets(self, views, y, sample_weight)
+
+    def _evaluation_views(self, data):
+        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        x = ops.cast(x, "float32")
+        views = {"clean": x}
+        if self.evaluation_attack is not None and y is not None:
+            x_adv = self.evaluation_attack._maximize_loss(self.student, x, y)
+            views = self.views(x, x_adv)
+        return keras.utils.pack_x_y_sample_weight(views, y, sample_weight)
+
+    def _attack_in_training(self, x, y):
+        """Returns x*. Here a method may move what its attack moves."""
+        return self._maximize(x, y)
+
+    def _maximize(self, x, y, noise=None):
+        return self.attack.maximize(
+            self.inner_objective(x, y),
+            x,
+            noise=noise,
+            seed=self.seed_generator,
+        )
+
+    # Saving.
+
+    def get_config(self):
+        serialize = keras.saving.serialize_keras_object
+        return {
+            "name": self.name,
+            "dtype": serialize(self.dtype_policy),
+            "student": serialize(self.student),
+            "attack": serialize(self.attack),
+            "evaluation_attack": serialize(self.evaluation_attack),
+            "input_range": list(self.input_range),
+            "seed": self.seed_generator.get_config()["seed"],
+            "weight_perturbation": self.weight_perturbation,
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        config = {
+            name: keras.saving.deserialize_keras_object(value)
+            for name, value in config.items()
+        }
+        return cls(**config)

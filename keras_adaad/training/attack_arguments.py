@@ -1,0 +1,79 @@
+"""The attacks that a method is given: checked, or the defaults."""
+
+from keras_adaad import checks
+from keras_adaad.attacks import PGD
+from keras_adaad.attacks import Attack
+from keras_adaad.attacks import ObjectiveAttack
+
+
+def training_attack(attack, input_range, published_attack):
+    """Returns the attack of the training step and the range of the images.
+
+    Args:
+        attack: The user's `keras_adaad.attacks.ObjectiveAttack`, or `None`.
+        input_range: The user's pair `(low, high)`, or `None`.
+        published_attack: Function of a range that returns the default attack.
+    """
+    if attack is None:
+        input_range = checks.check_input_range(
+            (0.0, 1.0) if input_range is None else input_range
+        )
+        return published_attack(input_range), input_range
+    if not isinstance(attack, Attack):
+        raise TypeError(
+            "Argument `attack` must be a `keras_adaad.attacks.Attack`, "
+            "e.g. `keras_adaad.attacks.PGD(epsilon=8 / 255)`, or `None` "
+            "for the published one. "
+            f"Received: attack={attack!r} (of type {type(attack).__name__})"
+        )
+    _check_raises_any_objective("attack", attack)
+    if input_range is None:
+        return attack, attack.input_range
+    input_range = checks.check_input_range(input_range)
+    if input_range != attack.input_range:
+        raise ValueError(
+            "Arguments `input_range` and `attack.input_range` differ. "
+            "Give the range to the attack alone. "
+            f"Received: input_range={input_range}, "
+            f"attack.input_range={attack.input_range}"
+        )
+    return attack, input_range
+
+
+def evaluation_attack(attack, of_training, input_range):
+    """Returns the attack behind `robust_accuracy`, or `None`.
+
+    Args:
+        attack: The user's attack, `"pgd"`, or `None`.
+        of_training: The attack of the training step.
+        input_range: The pair `(low, high)` that pixels lie in.
+    """
+    if attack == "pgd":
+        return PGD(
+            epsilon=of_training.epsilon,
+            steps=10,
+            norm=of_training.norm,
+            input_range=input_range,
+            seed=0,
+        )
+    if attack is None:
+        return None
+    if not isinstance(attack, Attack):
+        raise TypeError(
+            'Argument `evaluation_attack` must be "pgd", a '
+            "`keras_adaad.attacks.Attack`, or `None` for no robust "
+            f"evaluation. Received: evaluation_attack={attack!r}"
+        )
+    _check_raises_any_objective("evaluation_attack", attack)
+    return attack
+
+
+def _check_raises_any_objective(name, attack):
+    if not isinstance(attack, ObjectiveAttack):
+        raise ValueError(
+            f"Argument `{name}` must be an attack that raises any objective "
+            "inside a compiled step, such as `PGD` or `APGD`. To evaluate "
+            f"with {type(attack).__name__}, use "
+            "`keras_adaad.callbacks.RobustEvaluation`. "
+            f"Received: {name}={attack!r}"
+        )

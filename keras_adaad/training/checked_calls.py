@@ -1,0 +1,229 @@
+"""`fit`, `evaluate` and `perturb`, checked before any work starts."""
+
+import functools
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_adaad import backend
+from keras_adaad import checks
+from keras_adaad.backend import keras_private
+from keras_adaad.frozen.network import check_network
+from keras_adaad.training import batch_division
+from keras_adaad.training.fit_arguments import EvaluateArguments
+from keras_adaad.training.fit_arguments import FitArguments
+from keras_adaad.training.state import TrainingState
+
+
+class CheckedCalls(TrainingState):
+    """A model with networks and attacks that every call checks first.
+
+    Args:
+        networks: Dict of the networks, by the names of the arguments that they
+            were passed as. They become attributes of these names. `student`
+            is one.
+        **kwargs: Arguments of `keras.Model`.
+    """
+
+    needs_labels = False
+
+    def __init__(self, networks, **kwargs):
+        super().__init__(**kwargs)
+        for name, network in networks.items():
+            setattr(self, name, network)
+        self._network_names = tuple(networks)
+        self._compiled_perturb = (None, None)
+        # What the compiled functions were made from.
+        self._frozen_networks, self._attacks = {}, None
+        self._validation_has_labels = True
+
+    def _networks(self):
+        """Returns the networks by the names of their arguments."""
+        return {name: getattr(self, name) for name in self._network_names}
+
+    # What a user calls.
+
+    @functools.wraps(keras.Model.fit)
+    def fit(self, *args, **kwargs):
+        call = FitArguments(super().fit, args, kwargs)
+        labels = self._validation_has_labels = self._check_data(call.data)
+        if call.validation is not None:
+            self._validation_has_labels = self._check_data(
+                call.validation, compare=False
+            )
+        with backend.building_scope(self):
+            call.divide_between_processes(self)
+            call.check_batches()
+        with self._phase(True, labels), batch_division.explained():
+            return super().fit(**call.keywords())
+
+    @functools.wraps(keras.Model.evaluate)
+    def evaluate(self, *args, **kwargs):
+        if keras_private.is_validation(kwargs):
+            return self._validate(*args, **kwargs)
+        call = EvaluateArguments(super().evaluate, args, kwargs)
+        labels = self._check_data(call.data)
+        with backend.building_scope(self):
+            call.divide_between_processes()
+            call.check_batches()
+        with self._evaluation_phase(labels), batch_division.explained():
+            results = super().evaluate(**call.keywords())
+        by_name = isinstance(results, dict)
+        loss = results["loss"] if by_name else np.ravel(results)[0]
+        self.check_loss("loss", loss)
+        return results
+
+    def _validate(self, *args, **kwargs):
+        """Evaluates at the end of an epoch of `fit`, which checked the data."""
+        labels = self._validation_has_labels
+        with self._evaluation_phase(labels), batch_division.explained():
+            return super().evaluate(*args, **kwargs)
+
+    @functools.wraps(keras.Model.train_on_batch)
+    def train_on_batch(self, *args, **kwargs):
+        call = EvaluateArguments(super().train_on_batch, args, kwargs)
+        labels = self._check_data(call.data, self._has_changed())
+        with self._phase(True, labels), batch_division.explained():
+            return super().train_on_batch(**call.keywords())
+
+    @functools.wraps(keras.Model.test_on_batch)
+    def test_on_batch(self, *args, **kwargs):
+        call = EvaluateArguments(super().test_on_batch, args, kwargs)
+        labels = self._check_data(call.data, self._has_changed())
+        with self._evaluation_phase(labels), batch_division.explained():
+            return super().test_on_batch(**call.keywords())
+
+    def perturb(self, x, y=None, noise=None):
+        """Returns x*, as the next training step would see it.
+
+        The inner maximisation, compiled as `fit` compiles it. Nothing moves:
+        no weight, no BatchNorm statistic, no random state, so training after
+        a call is the same as without it.
+
+        Args:
+            x: Images, of shape `(batch_size, ...)`, within `input_range`.
+            y: Labels, where the method needs them.
+            noise: The starting perturbation in place of the random one, of
+                the shape of `x`.
+
+        Returns:
+            The adversarial images, a float32 NumPy array of the shape of `x`.
+        """
+        x, y = self._check_batch(x, y)
+        self._check_networks(x)
+        x = x.astype("float32")
+        if noise is not None:
+            restarts = self.attack.restarts
+            noise = self.attack._check_noise(noise, x.shape, restarts)
+        options = (self.jit_compile, self.run_eagerly)
+        if self._compiled_perturb[0] != (self.attack, *options):
+            function = backend.compile_function(self._maximize, self, *options)
+            self._compiled_perturb = ((self.attack, *options), function)
+        state = ops.convert_to_numpy(self.seed_generator.state)
+        try:
+            x_adv = self._compiled_perturb[1](backend.to_devices(x), y, noise)
+            return backend.to_host(x_adv)
+        finally:
+            self.seed_generator.state.assign(state)
+
+    def _evaluation_phase(self, labels):
+        attacked = self.evaluation_attack is not None
+        return self._phase(False, labels, attacked)
+
+    # The checks.
+
+    def _check_data(self, data, compare=True):
+        """Checks the data of a call, and builds the networks.
+
+        Arrays are checked completely, data sets by their first batch.
+
+        Args:
+            data: The `Data`.
+            compare: Whether the networks are compared with their stand-ins.
+
+        Returns:
+            Whether the data has labels.
+        """
+        if getattr(self, "loss", None) is not None:
+            raise ValueError(
+                f"`compile()` received loss={self.loss!r}, but "
+                f"{type(self).__name__} defines its own loss. Compile without "
+                "`loss`; metrics and optimizer are yours."
+            )
+        batch = data.first_batch()
+        if batch is None:
+            return True
+        x, y = self._check_batch(*batch, data.name)
+        if compare:
+            self._check_networks(x)
+        return y is not None
+
+    def check_loss(self, name, loss):
+        """Raises if the mean loss of an epoch is not a finite number."""
+        loss = float(loss)
+        checks.check_loss(name, loss, self.input_range, self.num_classes)
+
+    def _check_networks(self, x):
+        """Compares what stands for each network with it, on real images."""
+        networks = {
+            name: check_network(network, x)
+            for name, network in self._networks().items()
+        }
+        attacks = (self.attack, self.evaluation_attack)
+        if (networks, attacks) != (self._frozen_networks, self._attacks):
+            # The compiled functions use earlier networks or attacks.
+            self.train_function = self.test_function = None
+            self._compiled_perturb = (None, None)
+            self._frozen_networks, self._attacks = networks, attacks
+
+    def _has_changed(self):
+        """Returns whether compiled functions need a check before their use."""
+        return self._attacks != (
+            self.attack,
+            self.evaluation_attack,
+        ) or not all(
+            network.is_valid() for network in self._frozen_networks.values()
+        )
+
+    def _check_batch(self, x, y, x_name="x"):
+        """Checks a batch and returns it as NumPy; builds the networks."""
+        x = checks.check_images(x_name, x, self.input_range)
+        if y is None and self.needs_labels:
+            raise ValueError(
+                f"{type(self).__name__} needs labels, and the data has none. "
+                "Pass `y`, or a data set of `(x, y)` pairs. Received: y=None"
+            )
+        if not self.built:
+            self._build_on(x[:1])
+        if y is not None:
+            y = checks.check_labels("y", y, len(x), self.num_classes)
+        return x, y
+
+    # Building.
+
+    def _build_on(self, x):
+        """Builds the networks by running them on one real image."""
+        with backend.building_scope(self):
+            x = ops.convert_to_tensor(x, dtype="float32")
+            for name, network in self._networks().items():
+                outputs = network(x)
+                checks.check_classifier(name, x.shape, tuple(outputs.shape))
+                checks.check_logits(name, ops.convert_to_numpy(outputs))
+            self.build((None, *x.shape[1:]))
+
+    def _build_if_known(self):
+        """Builds at once if the networks show what they take and return."""
+        networks = self._networks().values()
+        if all(getattr(network, "inputs", None) for network in networks):
+            self.build(self.student.input_shape)
+
+    def build(self, input_shape):
+        shapes = {
+            name: checks.output_shape(network, input_shape)
+            for name, network in self._networks().items()
+        }
+        student = shapes.pop("student")
+        for name, shape in shapes.items():
+            checks.check_same_classes(shape, student, name)
+        self.num_classes = student[-1]

@@ -1,0 +1,176 @@
+"""The arguments of one call of `fit`, `evaluate` or a call on one batch."""
+
+import dataclasses
+import inspect
+
+import keras
+import numpy as np
+
+from keras_adaad import backend
+from keras_adaad import checks
+from keras_adaad.training import batch_division
+from keras_adaad.training import process_share
+
+
+@dataclasses.dataclass
+class Data:
+    """Images, labels and sample weights, as a call takes them.
+
+    Args:
+        name: Name of the argument that holds the images, for messages.
+        x: Images, or a data set of batches.
+        y: Labels, or `None`.
+        sample_weight: Weights, or `None`.
+    """
+
+    name: str
+    x: object
+    y: object = None
+    sample_weight: object = None
+
+    def first_batch(self):
+        """Returns images and labels: whole arrays, or the first batch.
+
+        A generator loses nothing: it gets its batch back. `None` stands for
+        batches that are no arrays, such as those of a distributed data set.
+        """
+        if isinstance(self.y, (list, tuple)):
+            self.y = np.asarray(self.y)
+        whole = self.x is None or isinstance(self.x, (dict, list))
+        if whole or self.is_array():
+            return self.x, self.y
+        batch, self.x = checks.first_batch(self.name, self.x)
+        return batch
+
+    def is_array(self):
+        return checks.is_array(self.x)
+
+    def take_share(self, training):
+        """Reduces the data to the share of this process."""
+        processes = backend.processes.count(), backend.processes.index()
+        names = {"x": self.name, "y": "y", "sample_weight": "sample_weight"}
+        for attribute, name in names.items():
+            value = getattr(self, attribute)
+            if value is not None:
+                share = process_share.share_of(
+                    value, name, *processes, training
+                )
+                setattr(self, attribute, share)
+
+
+class EvaluateArguments:
+    """The arguments of a call that takes `x`, `y` and `sample_weight`.
+
+    Args:
+        function: Keras's function that is called, which has the signature.
+        args: The positional arguments.
+        kwargs: The keyword arguments.
+    """
+
+    def __init__(self, function, args, kwargs):
+        bound = inspect.signature(function).bind(*args, **kwargs)
+        self.others = dict(bound.arguments)
+        self.others.update(self.others.pop("kwargs", {}))
+        self.data = Data(
+            "x",
+            self.others.pop("x", None),
+            self.others.pop("y", None),
+            self.others.pop("sample_weight", None),
+        )
+
+    def divide_between_processes(self):
+        """Leaves this process its share of the data, and its output."""
+        if backend.processes.count() > 1:
+            self.data.take_share(training=False)
+        if backend.processes.index() > 0:
+            self.others["verbose"] = 0
+
+    def check_batches(self):
+        """Raises if a batch does not divide between the devices."""
+        if self.data.is_array():
+            size = self.others.get("batch_size")
+            batch_division.check("x", len(self.data.x), size)
+
+    def keywords(self):
+        """Returns the arguments for Keras, a dict."""
+        given = {
+            "x": self.data.x,
+            "y": self.data.y,
+            "sample_weight": self.data.sample_weight,
+        }
+        given = {k: v for k, v in given.items() if v is not None}
+        return {**self.others, **given}
+
+
+class FitArguments(EvaluateArguments):
+    """The arguments of one call of `fit`; see `EvaluateArguments`."""
+
+    def __init__(self, function, args, kwargs):
+        super().__init__(function, args, kwargs)
+        held_out = self.others.pop("validation_data", None)
+        self.validation = None
+        if held_out is not None:
+            held_out = keras.utils.unpack_x_y_sample_weight(held_out)
+            self.validation = Data("validation_data", *held_out)
+        callbacks = self.others.get("callbacks") or []
+        if isinstance(callbacks, keras.callbacks.CallbackList):
+            callbacks = callbacks.callbacks
+        self.callbacks = keras.tree.flatten(callbacks)
+
+    def divide_between_processes(self, model):
+        """Leaves this process its share of the data, and what it writes.
+
+        Args:
+            model: The built `keras_adaad.AdversarialTraining`. All processes
+                start with the state of the first.
+        """
+        if backend.processes.count() > 1:
+            process_share.share_state(model)
+            self.data.take_share(training=True)
+            if self.validation is not None:
+                self.validation.take_share(training=False)
+        if backend.processes.index() > 0:
+            self.others["verbose"] = 0
+            self.callbacks = process_share.without_writers(self.callbacks)
+
+    def check_batches(self):
+        size = self.others.get("batch_size")
+        validation_size = self.others.get("validation_batch_size") or size
+        if self.data.is_array():
+            images = len(self.data.x)
+            split = self.others.get("validation_split") or 0.0
+            training = int(images * (1.0 - split))
+            batch_division.check("x", training, size)
+            batch_division.check("x", images - training, validation_size)
+        if self.validation is not None and self.validation.is_array():
+            images = len(self.validation.x)
+            batch_division.check("validation_data", images, validation_size)
+
+    def keywords(self):
+        follower = EpochFollower(self.others.get("epochs", 1))
+        given = {"callbacks": [follower, *self.callbacks]}
+        if self.validation is not None:
+            data = self.validation
+            given["validation_data"] = keras.utils.pack_x_y_sample_weight(
+                data.x, data.y, data.sample_weight
+            )
+        return {**super().keywords(), **given}
+
+
+class EpochFollower(keras.callbacks.Callback):
+    """Sets the model's `epoch` and `epochs`, and checks the loss."""
+
+    def __init__(self, epochs):
+        super().__init__()
+        self.epochs = epochs
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.model.epoch.assign(epoch)
+        self.model.epochs.assign(self.epochs)
+
+    def on_epoch_end(self, epoch, logs=None):
+        # Before any callback that saves. If another callback has stopped the
+        # training because of NaN, no error is raised.
+        for name in ("loss", "val_loss"):
+            if name in (logs or {}) and not self.model.stop_training:
+                self.model.check_loss(name, logs[name])

@@ -1,0 +1,88 @@
+"""Which metrics a phase measures: training, or evaluation under attack."""
+
+import contextlib
+
+import keras
+from keras import ops
+
+from keras_adaad import backend
+from keras_adaad.losses import label_indices
+
+
+class PhaseMetrics(backend.Model):
+    """A model that measures accuracy on adversarial images.
+
+    Training logs `adversarial_accuracy` beside the compiled metrics, and
+    evaluation logs `robust_accuracy`. Data without labels has neither.
+    """
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.adversarial_accuracy = keras.metrics.Mean("adversarial_accuracy")
+        self.robust_accuracy = keras.metrics.Mean("robust_accuracy")
+        self._idle_metrics = ("robust_accuracy",)
+        self._had_labels = {}
+        # Whether the metrics asked for are of a batch, or of an epoch.
+        self._in_batch = False
+
+    @property
+    def metrics(self):
+        # Keras reads this during construction, when nothing is set yet.
+        idle = getattr(self, "_idle_metrics", ())
+        return [m for m in super().metrics if m.name not in idle]
+
+    @contextlib.contextmanager
+    def _phase(self, training, labels, attacked=True):
+        """Sets aside the metrics that the phase does not measure.
+
+        Args:
+            training: Whether the phase is training.
+            labels: Whether the data has labels.
+            attacked: Whether an evaluation attacks the student.
+        """
+        before = self._idle_metrics
+        idle = {"robust_accuracy" if training else "adversarial_accuracy"}
+        if not attacked:
+            idle.add("robust_accuracy")
+        if not labels:
+            idle |= {"adversarial_accuracy", "robust_accuracy"}
+            idle.add("compile_metrics")
+        self._idle_metrics = tuple(idle)
+        function = "train_function" if training else "test_function"
+        if self._had_labels.get(function, labels) != labels:
+            # JAX compiles its program for a fixed number of metrics.
+            setattr(self, function, None)
+        self._had_labels[function] = labels
+        try:
+            yield
+        finally:
+            self._idle_metrics = before
+
+    def compute_metrics(self, *args, **kwargs):
+        self._in_batch = True
+        try:
+            return self._compute_metrics(*args, **kwargs)
+        finally:
+            self._in_batch = False
+
+    def _compute_metrics(self, x, y, y_pred, sample_weight=None):
+        if y is None:
+            return self.get_metrics_result()
+        logits = y_pred if isinstance(y_pred, dict) else {"clean": y_pred}
+        if "adversarial" in logits:
+            adversarial = logits["adversarial"]
+            correct = ops.argmax(adversarial, axis=-1) == label_indices(
+                y, adversarial
+            )
+            for metric in self.metrics:
+                if metric in (self.adversarial_accuracy, self.robust_accuracy):
+                    metric.update_state(correct)
+        return super().compute_metrics(
+            x, y, logits["clean"], sample_weight=sample_weight
+        )
+
+    def get_metrics_result(self):
+        if self._in_batch:
+            return super().get_metrics_result()
+        with backend.processes.totals(self.metrics_variables):
+            return super().get_metrics_result()

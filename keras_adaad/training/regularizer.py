@@ -1,0 +1,78 @@
+"""Terms that any distiller can add to its loss."""
+
+
+class Regularizer:
+    """Base class of the terms that a distiller adds to its loss.
+
+    A subclass states `loss`, and `views` and `forward_order` if the term runs
+    the student on images of its own. `keras_adaad.IGDM` is one. Register it
+    with `keras.saving.register_keras_serializable` and give it a `get_config`,
+    so that a distiller that carries it can be saved.
+
+    Example:
+
+    ```python
+    @keras.saving.register_keras_serializable(package="my_methods")
+    class LogitNorm(keras_adaad.Regularizer):
+        def loss(self, distiller, views, logits, y):
+            return 0.01 * keras.ops.sum(logits["clean"] ** 2, axis=-1)
+
+    distiller = keras_adaad.AdaAD(teacher, student, regularizers=[LogitNorm()])
+    ```
+    """
+
+    def views(self, x, x_adv):
+        """Returns the images that the term adds to those of the distiller.
+
+        Args:
+            x: Clean images, a float32 tensor of shape `(batch_size, ...)`.
+            x_adv: What the attack found, of the same shape.
+
+        Returns:
+            A dict of tensors by the names of the views.
+        """
+        return {}
+
+    def forward_order(self, order):
+        """Returns the views in the order in which the student is run on them.
+
+        Args:
+            order: The `forward_order` of the distiller, a tuple of names.
+        """
+        return order
+
+    def loss(self, distiller, views, logits, y):
+        """Returns the term of each sample.
+
+        Args:
+            distiller: The `keras_adaad.Distiller` that carries the term.
+            views: Dict of the images.
+            logits: Dict of the student's logits on them.
+            y: Labels, or `None`.
+
+        Returns:
+            A tensor of shape `(batch_size,)`.
+        """
+        raise NotImplementedError(
+            f"{type(self).__name__} must implement "
+            "`loss(distiller, views, logits, y)`."
+        )
+
+    def get_config(self):
+        return {}
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(**config)
+
+
+def check_regularizers(regularizers):
+    """Returns the regularizers of a distiller as a tuple, or raises."""
+    fits = isinstance(regularizers, (list, tuple))
+    if not fits or not all(isinstance(r, Regularizer) for r in regularizers):
+        raise TypeError(
+            "Argument `regularizers` must be a list of "
+            "`keras_adaad.Regularizer`s, e.g. `[keras_adaad.IGDM()]`. "
+            f"Received: regularizers={regularizers!r}"
+        )
+    return tuple(regularizers)

@@ -1,0 +1,67 @@
+"""What changes while a method trains, besides weights, and how it is saved."""
+
+import keras
+from keras import ops
+
+from keras_adaad.attacks.randomness import SeedGenerator
+from keras_adaad.training.metrics import PhaseMetrics
+from keras_adaad.writing import saving_in_one_process
+
+
+class TrainingState(PhaseMetrics):
+    """A model with a random state, the epoch, and the state of its method.
+
+    All of it is part of the compiled step, saved, and resumed. `states` has
+    the first values of the method's own scalar variables, by their names.
+    """
+
+    states = {}
+
+    def progress(self):
+        """Returns `(epoch + 1) / epochs`, a float32 tensor in (0, 1]."""
+        return (self.epoch + 1.0) / self.epochs
+
+    def _add_state(self, seed):
+        """Creates the variables, which become attributes.
+
+        Args:
+            seed: Integer that decides the random starts, or `None`.
+        """
+        self.seed_generator = SeedGenerator(seed)
+        self._states = []
+        states = {"epoch": 0.0, "epochs": 200.0, **self.states}
+        for name, value in states.items():
+            variable = self.add_weight(
+                shape=(),
+                initializer=keras.initializers.Constant(value),
+                dtype="float32",
+                trainable=False,
+                # Each replica moves it by its part of the batch.
+                aggregation="mean",
+                name=name,
+            )
+            setattr(self, name, variable)
+            self._states.append(variable)
+
+    def save(self, *args, **kwargs):
+        with saving_in_one_process():
+            return super().save(*args, **kwargs)
+
+    def save_weights(self, *args, **kwargs):
+        # If another process has died, the failed step raises where its result
+        # is read. Read it here, before a whole backup is half overwritten.
+        ops.convert_to_numpy(self.seed_generator.state)
+        with saving_in_one_process():
+            return super().save_weights(*args, **kwargs)
+
+    def save_own_variables(self, store):
+        # Keras does not save seed generators, and a resumed run must continue
+        # with the random starts that the uninterrupted one would draw.
+        store["random_state"] = ops.convert_to_numpy(self.seed_generator.state)
+        for variable in self._states:
+            store[variable.name] = ops.convert_to_numpy(variable)
+
+    def load_own_variables(self, store):
+        self.seed_generator.state.assign(store["random_state"])
+        for variable in self._states:
+            variable.assign(store[variable.name])

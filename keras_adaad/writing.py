@@ -1,0 +1,46 @@
+"""How the library writes files: complete or not at all, and by one process."""
+
+import contextlib
+import os
+import pathlib
+import tempfile
+
+import keras
+
+
+def write_atomically(path, write):
+    """Writes a file or folder that appears at `path` once it is complete.
+
+    It is written to a temporary folder next to `path` and then moved. If
+    `write` fails or the process is killed, what was at `path` stays.
+
+    Args:
+        path: Where the file or folder belongs, on a local disk.
+        write: Function that takes a `pathlib.Path` and writes there. The name
+            is that of `path`.
+    """
+    path = pathlib.Path(path)
+    with tempfile.TemporaryDirectory(
+        prefix=".part-", dir=path.parent
+    ) as folder:
+        part = pathlib.Path(folder, path.name)
+        write(part)
+        if path.is_dir():
+            # A folder can only replace an empty folder.
+            os.replace(path, pathlib.Path(folder, f"old.{path.name}"))
+        os.replace(part, path)
+
+
+@contextlib.contextmanager
+def saving_in_one_process():
+    """Suspends the `keras.distribution` while one process saves.
+
+    Keras creates variables when it saves. Under a distribution they would be
+    laid out over all processes, and the others do not take part.
+    """
+    distribution = keras.distribution.distribution()
+    keras.distribution.set_distribution(None)
+    try:
+        yield
+    finally:
+        keras.distribution.set_distribution(distribution)
