@@ -121,9 +121,7 @@ def test_start_is_uniform_in_the_ball():
     # PGD with a step too small to matter returns its start.
     pgd = PGD(epsilon=0.01, step_size=1e-30, steps=1, seed=3)
     start = pgd(model, x, y)
-    np.testing.assert_allclose(
-        x_adv[frozen], start[frozen], rtol=0, atol=1e-20
-    )
+    np.testing.assert_allclose(x_adv[frozen], start[frozen], rtol=0, atol=1e-20)
 
 
 @pytest.mark.parametrize("norm", NORMS)
