@@ -38,6 +38,7 @@ FLOORS = (
 # files that TensorFlow writes and reads whatever Keras runs on.
 ELSEWHERE = {
     "data/tf_data.py",
+    "export/saved_model.py",
     "export/with_tensorflow.py",
     "zoo/pytorch_networks.py",
 }

@@ -82,6 +82,9 @@ class IterativeAttack(Attack):
         if not callable(loss):
             checks.check_choice("loss", loss, tuple(LOSSES))
         self.loss = loss
+        # The state file of an evaluation depends on the order of attributes.
+        for name in ("input_range", "seed"):
+            vars(self)[name] = vars(self).pop(name)
 
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)

@@ -7,6 +7,7 @@ import numpy as np
 from keras_adaad import checks
 from keras_adaad.checks.data import to_numpy
 from keras_adaad.export.formats import format_of
+from keras_adaad.export.samples import as_dtype
 
 
 class ExportedModel:
@@ -142,9 +143,9 @@ def _onnx(path, threads):
 
 
 def _saved_model(path, threads):
-    from keras_adaad.export import with_tensorflow
+    from keras_adaad.export import saved_model
 
-    return with_tensorflow.load_saved_model(path)
+    return saved_model.load_saved_model(path)
 
 
 def _only(path, what, tensors):
@@ -155,12 +156,3 @@ def _only(path, what, tensors):
             f"{len(tensors)} {what}s"
         )
     return tensors[0]
-
-
-def as_dtype(x, dtype):
-    """Returns images in the dtype that a file takes; integers are rounded."""
-    dtype = np.dtype(dtype)
-    if dtype.kind in "iu":
-        limits = np.iinfo(dtype)
-        x = np.round(x).clip(limits.min, limits.max)
-    return x.astype(dtype, copy=False)

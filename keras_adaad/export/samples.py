@@ -65,3 +65,12 @@ def _fits(shape, expected):
         length in (None, received)
         for length, received in zip(expected, shape, strict=True)
     )
+
+
+def as_dtype(x, dtype):
+    """Returns images in the dtype that a file takes; integers are rounded."""
+    dtype = np.dtype(dtype)
+    if dtype.kind in "iu":
+        limits = np.iinfo(dtype)
+        x = np.round(x).clip(limits.min, limits.max)
+    return x.astype(dtype, copy=False)

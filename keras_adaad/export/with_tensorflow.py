@@ -16,7 +16,6 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_adaad.export.exported import as_dtype
 from keras_adaad.export.exported import load_exported
 from keras_adaad.export.formats import format_of
 from keras_adaad.export.samples import input_of
@@ -114,26 +113,6 @@ def _write_onnx(student, path, spec):
                 constant = onnx.numpy_helper.from_array(value, tensor.name)
                 model.graph.initializer.append(constant)
     onnx.save(model, path)
-
-
-def load_saved_model(path):
-    """Returns a SavedModel's function from NumPy images to logits."""
-    loaded = tf.saved_model.load(str(path))
-    if not hasattr(loaded, "serve"):
-        raise ValueError(
-            "Argument `path` must be a SavedModel with a function `serve`, as "
-            f"Keras exports it. Received: path={str(path)!r}, with the "
-            f"signatures {list(loaded.signatures)}"
-        )
-    signature = next(iter(loaded.signatures.values()))
-    (images,) = tf.nest.flatten(signature.structured_input_signature)
-
-    def call(x):
-        return loaded.serve(as_dtype(x, images.dtype.as_numpy_dtype)).numpy()
-
-    # Without the object, its variables would go.
-    call.loaded = loaded
-    return call
 
 
 def main(path):
