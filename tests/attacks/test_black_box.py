@@ -6,7 +6,7 @@ import pytest
 
 import keras_adaad
 from keras_adaad import attacks
-from keras_adaad.frozen.function import BlackBox
+from keras_adaad.frozen.function import FunctionClassifier
 from tests.attacks import oracles
 
 NORMS = oracles.NORMS
@@ -43,7 +43,7 @@ def test_the_search_is_that_on_the_keras_model(norm):
     attack, function, moved = square(norm), Function(model), []
     expected, expected_moved = oracles.steps_taken(attack, model, x, y)
     found = attack._run(
-        BlackBox(function, 10),
+        FunctionClassifier(function, 10),
         x,
         y,
         seed=0,

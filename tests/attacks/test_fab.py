@@ -353,9 +353,3 @@ def test_untargeted_walks_to_the_nearest_boundary_of_the_norm(norm):
     state = one_step(attack, objective, x)
     moved = state["closest"].reshape(4) - 0.5
     np.testing.assert_allclose(moved, 1.01 * np.array(expected), atol=1e-5)
-
-
-def test_needs_a_classifier():
-    x = ops.convert_to_tensor(oracles.smooth_batch()[0])
-    with pytest.raises(NotImplementedError, match="PGD"):
-        FAB(epsilon=0.1).maximize(lambda x: ops.sum(x, axis=(1, 2, 3)), x)
