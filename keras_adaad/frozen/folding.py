@@ -64,7 +64,9 @@ def fold_graph(model):
     """
     if not graph_operations(model):
         return None
-    if any(_is_quantized(layer) for layer in layers_within(model)):
+    if any(
+        quantization_mode(layer) is not None for layer in layers_within(model)
+    ):
         return None
     folds = []
     return _graph(model, folds), folds
@@ -77,8 +79,9 @@ def uses_float16(model):
     )
 
 
-def _is_quantized(layer):
-    return getattr(layer, "quantization_mode", None) is not None
+def quantization_mode(layer):
+    """Returns the mode that a layer is quantized to, or `None`."""
+    return getattr(layer, "quantization_mode", None)
 
 
 def is_plain(layer, *types):
@@ -89,7 +92,7 @@ def is_plain(layer, *types):
     """
     return (
         type(layer) in types
-        and not _is_quantized(layer)
+        and quantization_mode(layer) is None
         and not getattr(layer, "lora_enabled", False)
         and "call" not in vars(layer)
     )

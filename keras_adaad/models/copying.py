@@ -8,6 +8,7 @@ from keras import ops
 from keras_adaad.frozen import network
 from keras_adaad.frozen.fingerprint import graph_operations
 from keras_adaad.frozen.fingerprint import layers_within
+from keras_adaad.frozen.folding import quantization_mode
 
 
 def copy_model(model, dtype=None, compare=True):
@@ -105,7 +106,7 @@ def _input_shape(model):
 
 def _check_not_quantized(model):
     for layer in layers_within(model):
-        mode = getattr(layer, "quantization_mode", None)
+        mode = quantization_mode(layer)
         if mode is not None:
             raise ValueError(
                 "Argument `model` must not be quantized: the dtype of a "
