@@ -176,15 +176,15 @@ def _check_same_task(name, first, second):
             f"same samples. Received: {len(first.labels)} and "
             f"{len(second.labels)} images with different labels or indices"
         )
+    ours, theirs = first.threat_model, second.threat_model
     if (
-        first.norm != second.norm
-        or first.input_range != second.input_range
-        or not math.isclose(first.epsilon, second.epsilon, rel_tol=1e-6)
+        ours.norm != theirs.norm
+        or ours.input_range != theirs.input_range
+        or not math.isclose(ours.epsilon, theirs.epsilon, rel_tol=1e-6)
     ):
         raise ValueError(
             f"Argument `{name}` must be a report of the same threat model. "
             "Evaluate both models with the same `epsilon`, `norm` and "
-            f"`input_range`. Received: {first.threat_model}, "
-            f"{first.input_range} and {second.threat_model}, "
-            f"{second.input_range}"
+            f"`input_range`. Received: {ours}, {ours.input_range} and "
+            f"{theirs}, {theirs.input_range}"
         )

@@ -4,44 +4,61 @@ import numpy as np
 
 from keras_adaad.attacks import PGD
 
+# Images that the curve, or a check of the result, looks at where it need not
+# see all.
+SAMPLE = 200
 
-def robustness_curve(
-    classifier, x, y, clean, *, epsilons, norm, input_range, seed, batch_size
-):
+
+def measure_curve(task):
+    """Measures the curve that the `Task` asks for.
+
+    Returns:
+        What `accuracy_over_epsilon` returns, or `None` if no curve was asked
+        for or the time is over.
+    """
+    if task.curve is False or not task.in_time():
+        return None
+    if task.curve is not True:
+        return accuracy_over_epsilon(task, task.curve)
+    epsilon = task.threat_model.epsilon
+    largest = task.threat_model.half_range(task.x[0].size)
+    multiples = [factor * epsilon for factor in (0.25, 0.5, 1.0, 2.0, 4.0)]
+    epsilons = [e for e in multiples if e < largest] + [largest]
+    return accuracy_over_epsilon(task, epsilons, SAMPLE)
+
+
+def accuracy_over_epsilon(task, epsilons, num_images=None):
     """Measures the accuracy under PGD-20 as epsilon grows.
 
     An image that is fooled in a small ball is fooled in every larger one, so
     only the others go on, and the curve never rises.
 
     Args:
-        classifier: The `Classifier` of the model.
-        x: Images.
-        y: Class indices.
-        clean: Booleans: which images are right without an attack.
+        task: The `Task`.
         epsilons: Radii of the balls.
-        norm: `"linf"` or `"l2"`.
-        input_range: Pair `(low, high)` of the values a pixel can have.
-        seed: Integer that decides the random starts.
-        batch_size: Images per compiled call.
+        num_images: How many of the images to attack, or `None` for all.
 
     Returns:
         A dict of `"attack"`, `"epsilons"`, `"accuracy"` and `"num_images"`.
     """
-    robust = clean.copy()
+    robust = task.clean[:num_images]
     accuracy = []
     for epsilon in sorted(epsilons):
         left = np.flatnonzero(robust)
         if len(left) and epsilon > 0.0:
             attack = PGD(
-                epsilon=epsilon, steps=20, norm=norm, input_range=input_range
+                epsilon=epsilon,
+                steps=20,
+                norm=task.threat_model.norm,
+                input_range=task.threat_model.input_range,
             )
             outcome = attack._run(
-                classifier,
-                x[left],
-                y[left],
+                task.classifier,
+                task.x[left],
+                task.y[left],
                 rows=left,
-                seed=seed,
-                batch_size=batch_size,
+                seed=task.seed,
+                batch_size=task.batch_size,
             )
             robust[left] = ~outcome.fooled
         accuracy.append(float(robust.mean()))
@@ -49,17 +66,5 @@ def robustness_curve(
         "attack": "PGD-20",
         "epsilons": [float(epsilon) for epsilon in sorted(epsilons)],
         "accuracy": accuracy,
-        "num_images": len(x),
+        "num_images": len(robust),
     }
-
-
-def default_epsilons(epsilon, norm, input_range, dimensions):
-    """Returns multiples of epsilon, and one that reaches half the range.
-
-    From there every image can be made gray, so the accuracy must be about 0.
-    """
-    largest = 0.5 * (input_range[1] - input_range[0])
-    if norm == "l2":
-        largest *= np.sqrt(dimensions)
-    multiples = [factor * epsilon for factor in (0.25, 0.5, 1.0, 2.0, 4.0)]
-    return [e for e in multiples if e < largest] + [float(largest)]

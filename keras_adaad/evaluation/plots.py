@@ -35,9 +35,9 @@ def plot_examples(report, path=None, num_images=6):
             "`plot_examples` shows images that are right until they are "
             "attacked, and no attack fooled the model on any of the "
             f"{len(report.labels)} images. Attack more images, or with a "
-            f"larger `epsilon`. Received: epsilon={report.epsilon}"
+            f"larger `epsilon`. Received: epsilon={report.threat_model.epsilon}"
         )
-    low, high = report.input_range
+    low, high = report.threat_model.input_range
     clean = _unit_range(report.images["clean"][chosen], low, high)
     adversarial = _unit_range(report.images["adversarial"][chosen], low, high)
     delta = adversarial - clean
@@ -112,8 +112,8 @@ def _curve(axis, report):
     )
     axis.fill_between(curve["epsilons"], 100 * low, 100 * high, alpha=0.2)
     axis.plot(curve["epsilons"], 100 * accuracy, marker="o", clip_on=False)
-    axis.axvline(report.epsilon, color="tab:red", linestyle="--")
-    axis.set(xlim=(0, None), xlabel=f"epsilon ({report.norm})")
+    axis.axvline(report.threat_model.epsilon, color="tab:red", linestyle="--")
+    axis.set(xlim=(0, None), xlabel=f"epsilon ({report.threat_model.norm})")
     axis.set(ylim=(0, 100), ylabel="accuracy (%)")
     axis.set_title(f"{curve['attack']}, {n} images", size=10)
 

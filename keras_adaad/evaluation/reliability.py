@@ -1,7 +1,8 @@
 """Reasons not to believe a robust accuracy, each found by a measurement.
 
-Each function returns a message, or `None` where nothing is wrong. They follow
-the checks of AutoAttack (`checks.py` of the authors' code) and go further.
+`before_attacks` and `after_attacks` run the checks. Each check returns a
+message, or `None` where nothing is wrong. They follow the checks of AutoAttack
+(`checks.py` of the authors' code) and go further.
 """
 
 import numpy as np
@@ -10,23 +11,69 @@ from keras import ops
 from keras_adaad import backend
 from keras_adaad.attacks import PGD
 from keras_adaad.attacks.digest import digest
-from keras_adaad.evaluation.curve import default_epsilons
+from keras_adaad.evaluation.curve import SAMPLE
+from keras_adaad.evaluation.curve import accuracy_over_epsilon
 from keras_adaad.losses import cross_entropy_from_logits
 from keras_adaad.losses import dlr_from_logits
 
-# Images that a check looks at, where it need not see all.
-SAMPLE = 200
+
+def before_attacks(task):
+    """Returns what is wrong before any attack, a dict of messages or `None`."""
+    flags = {}
+    if not task.is_function:
+        flags["network"] = task.classifier.network.difference
+    if not task.reliability_checks:
+        return flags
+    flags["epsilon"] = epsilon_of_another_range(
+        task.threat_model, task.x[0].size
+    )
+    flags["probabilities"] = probabilities(task.logits)
+    flags["fewer_classes"] = task.missing and (
+        f"too few classes for the full protocol: {task.missing}"
+    )
+    flags["randomness"] = randomness(task)
+    if not flags["randomness"]:
+        flags["batch_dependence"] = batch_dependence(task)
+    if not task.is_function:
+        flags["reduced_precision"] = reduced_precision(task.model)
+        flags["gradients"] = gradients(task)
+    return flags
 
 
-def epsilon_of_another_range(epsilon, norm, input_range, dimensions):
+def after_attacks(task, findings, curve):
+    """Returns what is wrong with a result, a dict of messages or `None`.
+
+    Args:
+        task: The `Task`.
+        findings: The `Findings` of its attacks.
+        curve: The accuracy over epsilon, or `None` if it was not measured.
+    """
+    results = findings.results
+    flags = {"lost_points": lost_points(results)}
+    if not task.reliability_checks:
+        return flags
+    flags["unstable"] = unstable(task, findings)
+    flags["black_box"] = black_box(results)
+    if task.is_function or not task.in_time():
+        return flags
+    # A list of the user's own need not reach as far.
+    if task.curve is not True:
+        largest = task.threat_model.half_range(task.x[0].size)
+        curve = accuracy_over_epsilon(task, [largest], SAMPLE)
+    flags["large_epsilon"] = curve and large_epsilon(curve)
+    flags["not_converged"] = not_converged(task, results)
+    return flags
+
+
+def epsilon_of_another_range(threat_model, dimensions):
     """The radius is too small, or too large, for the units of the images."""
-    low, high = input_range
+    epsilon, (low, high) = threat_model.epsilon, threat_model.input_range
     if 0.0 < epsilon < 0.5 * (high - low) / 255:
         return (
             f"epsilon {epsilon:g} is less than half a step of 8-bit images in "
             f"[{low:g}, {high:g}]: is it in the units of the images?"
         )
-    if epsilon >= default_epsilons(epsilon, norm, input_range, dimensions)[-1]:
+    if epsilon >= threat_model.half_range(dimensions):
         return (
             f"epsilon {epsilon:g} reaches half across the input range "
             f"[{low:g}, {high:g}], so every image can be made gray: is it in "
@@ -44,10 +91,11 @@ def probabilities(logits):
         )
 
 
-def randomness(classifier, x, y, batch_size):
+def randomness(task):
     """Five forward passes on the same images differ."""
-    x, y = x[:batch_size], y[:batch_size]
-    passes = [classifier.predict(x, batch_size) for _ in range(5)]
+    size = task.batch_size
+    x, y = task.x[:size], task.y[:size]
+    passes = [task.classifier.predict(x, size) for _ in range(5)]
     right = {int((logits.argmax(-1) == y).sum()) for logits in passes}
     unit = [
         logits / (np.linalg.norm(logits, axis=-1, keepdims=True) + 1e-10)
@@ -64,9 +112,9 @@ def randomness(classifier, x, y, batch_size):
         )
 
 
-def batch_dependence(classifier, x, batch_size):
+def batch_dependence(task):
     """The logits of an image depend on the images beside it."""
-    size = min(batch_size, len(x))
+    classifier, x, size = task.classifier, task.x, task.batch_size
     if size < 2:
         return None
     together = classifier.predict(x[:size], size)
@@ -83,15 +131,19 @@ def batch_dependence(classifier, x, batch_size):
         )
 
 
-def gradients(classifier, x, y, stages=()):
+def gradients(task):
     """The gradient at the clean images is zero, vanishes, or is NaN."""
+    right = np.flatnonzero(task.clean)[:SAMPLE]
+    if len(right) == 0:
+        return None
+    x, y = task.x[right], task.y[right]
     losses = {"cross-entropy": cross_entropy_from_logits}
-    if classifier.num_classes >= 3:
+    if task.classifier.num_classes >= 3:
         losses["DLR"] = dlr_from_logits
     # A loss of the user's own may have none at all.
-    own = {s.name: s.attack.loss for s in stages if callable(s.attack.loss)}
-    losses.update({f"the loss of {name}": own[name] for name in own})
-    x, y = x[:SAMPLE], y[:SAMPLE]
+    for stage in task.stages:
+        if callable(stage.attack.loss):
+            losses[f"the loss of {stage.name}"] = stage.attack.loss
     weak = []
     for name, loss in losses.items():
 
@@ -104,7 +156,7 @@ def gradients(classifier, x, y, stages=()):
             )
 
         key = ("gradients", digest(loss, in_process=True))
-        program = classifier.program(key, sizes)
+        program = task.classifier.program(key, sizes)
         found = ops.convert_to_numpy(
             program(ops.convert_to_tensor(x), ops.convert_to_tensor(y))
         )
@@ -163,9 +215,21 @@ def lost_points(results):
         )
 
 
-def not_converged(stages, results, classifier, x, y, **options):
+def unstable(task, findings):
+    """The points found are classified in another way the second time."""
+    robust = findings.results[-1].robust
+    right = findings.logits.argmax(-1) == task.y
+    changed = (right != robust).sum()
+    if changed:
+        return (
+            f"{changed} verdicts changed when the points found were classified "
+            "again: the model is random, or decides by rounding"
+        )
+
+
+def not_converged(task, results):
     """Twice the steps of PGD fool more images."""
-    pairs = zip(stages, results, strict=True)
+    pairs = zip(task.stages, results, strict=True)
     pairs = [pair for pair in pairs if type(pair[0].attack) is PGD]
     if not pairs:
         return None
@@ -177,7 +241,14 @@ def not_converged(stages, results, classifier, x, y, **options):
     config["steps"] = 2 * config["steps"]
     config["loss"] = stage.attack.loss
     longer = PGD(**{**config, "input_range": stage.attack.input_range})
-    outcome = longer._run(classifier, x[left], y[left], rows=left, **options)
+    outcome = longer._run(
+        task.classifier,
+        task.x[left],
+        task.y[left],
+        rows=left,
+        seed=task.seed,
+        batch_size=task.batch_size,
+    )
     drop = outcome.fooled.mean() * result.robust.mean()
     if drop > 0.01:
         return (

@@ -6,63 +6,13 @@ import json
 import numpy as np
 
 from keras_adaad.evaluation import comparison
+from keras_adaad.evaluation import fields
 from keras_adaad.evaluation import plots
 from keras_adaad.evaluation import storage
 from keras_adaad.evaluation import text
+from keras_adaad.evaluation.attack_result import AttackResult
 from keras_adaad.evaluation.statistics import wilson_interval
-
-FORMAT = "keras_adaad.RobustnessReport.1"
-
-
-@dataclasses.dataclass(eq=False)
-class AttackResult:
-    """What one attack did to the model.
-
-    Args:
-        name: Name of the attack, e.g. `"apgd-ce"`.
-        group: Name of the protocol that the attack is a part of, e.g.
-            `"AutoAttack (standard)"`, or `None`. The group counts as run when
-            all results that name it are `complete`: an attack that the time
-            budget left out needs a result too, with `complete=False`.
-        parameters: Class name and every parameter of the attack. What JSON
-            does not know is kept as its name or `repr`.
-        attacked: Number of images it was run on.
-        seconds: Time it took.
-        robust: Booleans of shape `(num_images,)`: still right after this
-            attack and all before it.
-        individual: Booleans of the same shape: right under this attack alone.
-            `None` if it saw only what earlier attacks had left.
-        complete: `False` if the time budget stopped it. Defaults to `True`.
-        lost: Places, among the images evaluated, where it did not fool the
-            model and met NaN, or where its point was outside of the ball or
-            the range. Defaults to none.
-    """
-
-    name: str
-    group: str | None
-    parameters: dict
-    attacked: int
-    seconds: float
-    robust: np.ndarray
-    individual: np.ndarray | None
-    complete: bool = True
-    lost: list = dataclasses.field(default_factory=list)
-
-    def __post_init__(self):
-        storage.make_plain(self, except_for=("robust", "individual"))
-        storage.check(
-            self,
-            name="a string",
-            group="a string or `None`",
-            parameters="a dictionary",
-            attacked="an integer",
-            seconds="a finite number",
-            complete="a bool",
-            lost="a list of integers",
-        )
-        self.robust = np.asarray(self.robust, bool)
-        if self.individual is not None:
-            self.individual = np.asarray(self.individual, bool)
+from keras_adaad.evaluation.threat_model import ThreatModel
 
 
 @dataclasses.dataclass(eq=False)
@@ -79,9 +29,8 @@ class RobustnessReport:
             arrays.
         clean: Booleans of the same shape: right on the clean image.
         results: List of `AttackResult`, in the order of the attacks.
-        epsilon: Radius of the ball, in the units of the model's input.
-        norm: `"linf"` or `"l2"`.
-        input_range: Pair `(low, high)` of the values a pixel can have.
+        threat_model: The `keras_adaad.evaluation.ThreatModel`: epsilon, norm
+            and input range.
         seed: Seed of the evaluation.
         batch_size: Number of images per batch.
         num_classes: Number of classes.
@@ -115,9 +64,7 @@ class RobustnessReport:
     indices: np.ndarray
     clean: np.ndarray
     results: list[AttackResult]
-    epsilon: float
-    norm: str
-    input_range: tuple
+    threat_model: ThreatModel
     seed: int
     batch_size: int
     num_classes: int
@@ -131,13 +78,11 @@ class RobustnessReport:
 
     def __post_init__(self):
         arrays = ("labels", "indices", "clean", "results", "images")
-        storage.make_plain(self, except_for=arrays)
-        storage.check(
+        fields.make_plain(self, except_for=(*arrays, "threat_model"))
+        fields.check(
             self,
             model_name="a string",
-            epsilon="a finite number",
-            norm="a string",
-            input_range="a pair of finite numbers, the smaller one first",
+            threat_model="a `ThreatModel`",
             seed="an integer",
             batch_size="an integer",
             num_classes="an integer",
@@ -148,7 +93,6 @@ class RobustnessReport:
             curve="a curve, a dictionary of lists of one length, or `None`",
             class_names="a list of strings or `None`",
         )
-        self.input_range = tuple(self.input_range)
         self.labels = _integers("labels", self.labels)
         self.indices = _integers("indices", self.indices)
         self.clean = np.asarray(self.clean, bool)
@@ -213,11 +157,6 @@ class RobustnessReport:
     def reliable(self):
         """Whether attacks were run, all finished, and nothing was flagged."""
         return bool(self.results) and self.complete and not self.flags
-
-    @property
-    def threat_model(self):
-        """The ball, in words."""
-        return text.threat_model(self)
 
     def stages(self):
         """Lists what the tables and plots have a column for.
@@ -296,45 +235,16 @@ class RobustnessReport:
 
     def to_dict(self):
         """Returns all but `images` as a dictionary that JSON can hold."""
-        values = {
-            field.name: getattr(self, field.name)
-            for field in dataclasses.fields(self)
-            if field.name != "images"
-        }
-        values["results"] = [
-            storage.pack(vars(result), "robust", "individual")
-            for result in self.results
-        ]
-        return {
-            "format": FORMAT,
-            # For whoever reads the file; `from_dict` computes them anew.
-            "clean_accuracy": self.clean_accuracy,
-            "robust_accuracy": self.robust_accuracy,
-            **storage.plain(storage.pack(values, "clean")),
-        }
+        return storage.pack_report(self)
 
     @classmethod
     def from_dict(cls, values):
-        """Returns the report that `to_dict` was called on, without images."""
-        try:
-            values = dict(values)
-            if values.pop("format") != FORMAT:
-                raise ValueError("another format")
-            del values["clean_accuracy"], values["robust_accuracy"]
-            values = storage.unpack(values, "clean")
-            if not isinstance(values["results"], list):
-                raise ValueError("results must be a list")
-            values["results"] = [
-                AttackResult(**storage.unpack(result, "robust", "individual"))
-                for result in values["results"]
-            ]
-            return cls(**values)
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise ValueError(
-                "Argument `values` must be what `RobustnessReport.to_dict` "
-                f'returns, of the format "{FORMAT}". Received something else: '
-                f"{type(error).__name__}: {error}"
-            ) from error
+        """Returns the report that `to_dict` was called on, without images.
+
+        Raises:
+            ValueError: If the dictionary is of another format.
+        """
+        return storage.unpack_report(values, cls)
 
     def save(self, path):
         """Writes the report to a JSON file, all of it or none.

@@ -1,11 +1,7 @@
-"""The attacks of an evaluation, one after another, and their state on disk."""
+"""The attacks of an evaluation, one after another."""
 
 import dataclasses
-import json
-import logging
-import os
 import time
-import uuid
 
 import keras
 import numpy as np
@@ -13,11 +9,8 @@ import numpy as np
 from keras_adaad.attacks import Attack
 from keras_adaad.attacks import AutoAttack
 from keras_adaad.attacks import get
-from keras_adaad.attacks.digest import digest
-from keras_adaad.evaluation.report import AttackResult
-from keras_adaad.writing import write_atomically
-
-LOGGER = logging.getLogger("keras_adaad")
+from keras_adaad.evaluation.attack_result import AttackResult
+from keras_adaad.evaluation.threat_model import ThreatModel
 
 
 @dataclasses.dataclass
@@ -35,12 +28,12 @@ class Stage:
     attack: Attack
 
 
-def plan(attacks, threat, num_classes, shape=None):
+def plan(attacks, threat_model, num_classes, shape=None):
     """Returns the stages of an evaluation, ensembles taken apart.
 
     Args:
         attacks: Names, `Attack`s, or a list of either.
-        threat: Dict of the `epsilon`, `norm` and `input_range` of all attacks.
+        threat_model: The `ThreatModel` of all attacks.
         num_classes: Number of classes of the model.
         shape: Shape of an image. An attack that cannot work on it raises.
 
@@ -58,7 +51,7 @@ def plan(attacks, threat, num_classes, shape=None):
         )
     stages, missing, groups = [], None, {}
     for attack in attacks:
-        name, attack = _resolve(attack, threat)
+        name, attack = _resolve(attack, threat_model)
         if isinstance(attack, AutoAttack):
             parts, missing = _take_apart(attack, num_classes)
             if parts[0].group:
@@ -82,92 +75,78 @@ def identity(stages):
     ]
 
 
-def run_stages(stages, classifier, x, y, clean, *, state, found, **options):
+@dataclasses.dataclass(frozen=True)
+class Findings:
+    """What the attacks of an evaluation found.
+
+    Args:
+        results: List of `AttackResult`.
+        x_adv: For each image the first point that fooled the model, or the
+            clean image.
+        logits: The model's logits on `x_adv`.
+    """
+
+    results: list
+    x_adv: np.ndarray
+    logits: np.ndarray
+
+
+def run_stages(task):
     """Runs attack after attack; what is done is kept in the state file.
 
     Args:
-        stages: List of `Stage`.
-        classifier: The `Classifier` of the model.
-        x: Images.
-        y: Class indices.
-        clean: Booleans: which images are right without an attack.
-        state: The `State`.
-        found: What its `begin` returned.
-        **options: As of `run_stage`.
+        task: The `Task`.
 
     Returns:
-        A tuple `(results, x_adv)`: a list of `AttackResult`, and for each
-        image the first point that fooled the model, or the clean image.
+        The `Findings`.
     """
-    results, x_adv = found
-    for stage in stages[len(results) :]:
-        robust = results[-1].robust if results else clean
-        result, points = run_stage(
-            stage, classifier, x, y, clean, robust, **options
-        )
+    results, x_adv = task.resumed
+    for stage in task.stages[len(results) :]:
+        robust = results[-1].robust if results else task.clean
+        result, points = run_stage(task, stage, robust)
         new = robust & ~result.robust
         x_adv[new] = points[new]
         results.append(result)
         if all(result.complete for result in results):
-            state.save(results, x_adv, x)
-    return results, x_adv
+            task.state.save(results, x_adv, task.x)
+    return Findings(
+        results, x_adv, task.classifier.predict(x_adv, task.batch_size)
+    )
 
 
-def run_stage(
-    stage,
-    classifier,
-    x,
-    y,
-    clean,
-    robust,
-    *,
-    seed,
-    batch_size,
-    individual,
-    deadline,
-    verbose,
-):
+def run_stage(task, stage, robust):
     """Runs one attack, each image from its clean self.
 
     Args:
+        task: The `Task`.
         stage: The `Stage`.
-        classifier: The `Classifier` of the model.
-        x: Images.
-        y: Class indices.
-        clean: Booleans: which images are right without an attack.
-        robust: Booleans: which are right after the attacks before.
-        seed: Integer that decides the draws of attacks without a seed.
-        batch_size: Images per compiled call.
-        individual: Whether the attack sees all images of `clean`, or only
-            those of `robust`.
-        deadline: Time (`time.monotonic()`) at which the attack ends, or
-            `None`.
-        verbose: Whether to show a progress bar.
+        robust: Booleans: which images are right after the attacks before.
 
     Returns:
         A tuple `(result, x_adv)`: an `AttackResult`, and a point for each
         image.
     """
+    x, clean = task.x, task.clean
     begin, attack = time.monotonic(), stage.attack
-    seed = seed if attack.seed is None else attack.seed
-    left = np.flatnonzero(clean if individual else robust)
+    seed = task.seed if attack.seed is None else attack.seed
+    left = np.flatnonzero(clean if task.individual else robust)
     fooled, x_adv, lost = np.zeros(len(x), bool), x.copy(), []
-    complete = len(left) == 0 or deadline is None or begin < deadline
+    complete = len(left) == 0 or task.in_time()
     attacked = len(left) if complete else 0
     if attacked:
-        bar = _Bar(stage, len(left), classifier, x, seed, deadline, verbose)
+        bar = _Bar(task, stage, len(left), seed)
         outcome = attack._run(
-            classifier,
+            task.classifier,
             x[left],
-            y[left],
+            task.y[left],
             rows=left,
             seed=seed,
-            batch_size=batch_size,
+            batch_size=task.batch_size,
             stop=bar.advance,
         )
         x_adv[left] = outcome.x_adv
         # A point outside the ball or the range does not count.
-        inside = within(outcome.x_adv, x[left], attack)
+        inside = task.threat_model.contains(outcome.x_adv, x[left])
         fooled[left] = outcome.fooled & inside
         lost = left[outcome.lost | ~inside].tolist()
         complete = outcome.complete
@@ -191,181 +170,19 @@ def run_stage(
     return result, x_adv
 
 
-def within(x_adv, x, attack):
-    """Returns which points lie in the ball and the range, in float64."""
-    axes = tuple(range(1, x.ndim))
-    delta = x_adv.astype("float64") - x
-    low, high = attack.input_range
-    slack = 1e-6 * (high - low)
-    sizes = perturbation_sizes(delta, attack.norm)
-    return (
-        (sizes <= attack.epsilon * (1 + 1e-5) + slack)
-        & (x_adv >= np.minimum(low, x) - slack).all(axes)
-        & (x_adv <= np.maximum(high, x) + slack).all(axes)
-    )
-
-
-def perturbation_sizes(delta, norm):
-    """Returns the norm of each perturbation, a float64 array."""
-    flat = np.abs(delta.reshape(len(delta), -1).astype("float64"))
-    return flat.max(1) if norm == "linf" else np.linalg.norm(flat, axis=1)
-
-
-class State:
-    """The results so far, in a file: a killed evaluation resumes.
-
-    Of several processes with one file, the last that began owns it. The others
-    go on without it.
-
-    Args:
-        path: Path of the file, or `None` to keep nothing.
-
-    Raises:
-        TypeError: If `path` is no path.
-        ValueError: If its folder does not exist, or it is a folder.
-    """
-
-    def __init__(self, path):
-        self.path = path
-        self._owner = uuid.uuid4().hex
-        if path is None:
-            return
-        if not isinstance(path, (str, os.PathLike)):
-            raise TypeError(
-                "Argument `state_path` must be a path, such as "
-                f'"state.npz". Received: state_path={path!r}'
-            )
-        folder = os.path.dirname(os.path.abspath(path))
-        if not os.path.isdir(folder) or os.path.isdir(path):
-            raise ValueError(
-                "Argument `state_path` must be a file in a folder that "
-                f"exists. Received: state_path={str(path)!r}"
-            )
-
-    def begin(self, task, logits, tolerance, x):
-        """Reads what was found before, and takes the file.
-
-        Args:
-            task: What the results belong to. A file of another task is
-                refused.
-            logits: The model's logits on the images. They are compared with
-                those of the file.
-            tolerance: By how much of the largest logit they may differ.
-            x: The clean images.
-
-        Returns:
-            A tuple `(results, x_adv)`.
-        """
-        results, x_adv = [], x.copy()
-        if self.path is None:
-            return results, x_adv
-        self._task, self._logits = digest(task), logits
-        if os.path.exists(self.path):
-            results, x_adv = self._read(tolerance, x)
-        self._write(results, x_adv, x)
-        return results, x_adv
-
-    def save(self, results, x_adv, x):
-        """Writes the file, all of it or none."""
-        if self.path is None:
-            return
-        if self._is_mine():
-            self._write(results, x_adv, x)
-        else:
-            LOGGER.warning(
-                "Another evaluation has taken `state_path=%s`. This one goes "
-                "on, and no longer saves its results there.",
-                self.path,
-            )
-            self.path = None
-
-    def _is_mine(self):
-        try:
-            with open(self.path, "rb") as file, np.load(file) as content:
-                return str(content["owner"]) == self._owner
-        except FileNotFoundError:
-            return True
-        except Exception:  # Something else is there now.
-            return False
-
-    def _read(self, tolerance, x):
-        try:
-            with open(self.path, "rb") as file, np.load(file) as arrays:
-                content = {name: arrays[name] for name in arrays.files}
-            task, logits = str(content["task"]), content["logits"]
-            if task == self._task:
-                results = [
-                    AttackResult(
-                        **values,
-                        robust=content[f"robust_{k}"],
-                        individual=content.get(f"individual_{k}"),
-                    )
-                    for k, values in enumerate(
-                        json.loads(str(content["results"]))
-                    )
-                ]
-                x_adv = x.copy()
-                x_adv[content["rows"]] = content["x_adv"]
-        except Exception as error:  # What is damaged fails in many ways.
-            raise ValueError(
-                "Argument `state_path` must be a file that an evaluation "
-                "wrote, or not exist yet. If it is damaged, delete it. "
-                f"Received: state_path={str(self.path)!r} "
-                f"({type(error).__name__}: {error})"
-            ) from error
-        largest = np.abs(self._logits).max()
-        if task != self._task or not np.allclose(
-            logits, self._logits, rtol=0.0, atol=tolerance * largest
-        ):
-            raise ValueError(
-                "Argument `state_path` belongs to another evaluation: the "
-                "model, its weights or its logits, the data, the attacks, the "
-                "seed or the version of keras_adaad differ. Delete the file, "
-                "or choose another path. "
-                f"Received: state_path={str(self.path)!r}"
-            )
-        return results, x_adv
-
-    def _write(self, results, x_adv, x):
-        axes = tuple(range(1, x.ndim))
-        rows = np.flatnonzero((x_adv != x).any(axes))
-        content = {
-            "owner": self._owner,
-            "task": self._task,
-            "logits": self._logits,
-            "rows": rows,
-            "x_adv": x_adv[rows],
-        }
-        saved = []
-        for k, result in enumerate(results):
-            values = dict(vars(result))
-            content[f"robust_{k}"] = values.pop("robust")
-            individual = values.pop("individual")
-            if individual is not None:
-                content[f"individual_{k}"] = individual
-            saved.append(values)
-        content["results"] = json.dumps(saved)
-
-        def write(part):
-            with open(part, "wb") as file:
-                np.savez(file, **content)
-
-        write_atomically(self.path, write)
-
-
 class _Bar:
     """A progress bar that also watches the time."""
 
-    def __init__(self, stage, images, classifier, x, seed, deadline, verbose):
+    def __init__(self, task, stage, images, seed):
         attack = stage.attack
-        self.deadline = deadline
-        self.steps = attack._rounds(classifier.num_classes) * sum(
-            1 for _ in attack.settings(x.shape[1:], seed)
+        self.task = task
+        self.steps = attack._rounds(task.classifier.num_classes) * sum(
+            1 for _ in attack.settings(task.x.shape[1:], seed)
         )
         self.target = images
         self.moved = self.done = 0
         self.bar = None
-        if verbose:
+        if task.verbose:
             print(f"{stage.name}: {images} images")
             self.bar = keras.utils.Progbar(images, unit_name="image")
 
@@ -376,7 +193,7 @@ class _Bar:
             if done > self.done:
                 self.bar.update(done, finalize=False)
                 self.done = done
-        return self.deadline is not None and time.monotonic() > self.deadline
+        return not self.task.in_time()
 
     def finish(self, robust_accuracy):
         if self.bar is not None:
@@ -384,9 +201,9 @@ class _Bar:
             self.bar.update(self.target, values, finalize=True)
 
 
-def _resolve(attack, threat):
+def _resolve(attack, threat_model):
     if isinstance(attack, str):
-        return attack, get(attack, **threat)
+        return attack, get(attack, **dataclasses.asdict(threat_model))
     if not isinstance(attack, Attack):
         raise TypeError(
             "Argument `attacks` must hold names and "
@@ -394,11 +211,11 @@ def _resolve(attack, threat):
             f"Received: {attack!r} (of type {type(attack).__name__})"
         )
     attack._check_usable()
-    own = {name: getattr(attack, name) for name in threat}
-    if own != threat:
+    own = ThreatModel(attack.epsilon, attack.norm, attack.input_range)
+    if own != threat_model:
         raise ValueError(
             "All of `attacks` must have the threat model of the evaluation. "
-            f"Received: {own} in {attack!r}, and {threat}"
+            f"Received: {own!r} in {attack!r}, and {threat_model!r}"
         )
     return type(attack).__name__.lower(), attack
 

@@ -2,93 +2,61 @@
 
 import dataclasses
 import json
-import math
 
 import numpy as np
 
+from keras_adaad.evaluation.attack_result import AttackResult
+from keras_adaad.evaluation.fields import plain
+from keras_adaad.evaluation.threat_model import ThreatModel
 from keras_adaad.writing import write_atomically
 
-
-def make_plain(record, except_for):
-    """Replaces NumPy numbers and tuples by what JSON gives back."""
-    for field in dataclasses.fields(record):
-        if field.name not in except_for:
-            value = getattr(record, field.name)
-            setattr(record, field.name, plain(value))
+FORMAT = "keras_adaad.RobustnessReport.1"
 
 
-def check(record, **kinds):
-    """Raises unless the named fields of a record are of these kinds.
-
-    Args:
-        record: The dataclass.
-        **kinds: What each field must be, in words: a key of `KINDS`.
-    """
-    for name, kind in kinds.items():
-        value = getattr(record, name)
-        if not KINDS[kind](value):
-            raise ValueError(
-                f"Argument `{name}` must be {kind}. "
-                f"Received: {name}={value!r} (of type {type(value).__name__})"
-            )
-
-
-def _is_number(value):
-    whole = isinstance(value, int) and not isinstance(value, bool)
-    return whole or (isinstance(value, float) and math.isfinite(value))
-
-
-def _is_integer(value):
-    return _is_number(value) and isinstance(value, int)
+def pack_report(report):
+    """Returns what `RobustnessReport.to_dict` describes."""
+    values = {
+        field.name: getattr(report, field.name)
+        for field in dataclasses.fields(report)
+        if field.name != "images"
+    }
+    values.update(dataclasses.asdict(values.pop("threat_model")))
+    values["results"] = [
+        pack(vars(result), "robust", "individual") for result in report.results
+    ]
+    return {
+        "format": FORMAT,
+        # For whoever reads the file; `unpack_report` computes them anew.
+        "clean_accuracy": report.clean_accuracy,
+        "robust_accuracy": report.robust_accuracy,
+        **plain(pack(values, "clean")),
+    }
 
 
-def _is_text(value):
-    return isinstance(value, str)
-
-
-def _are(kind, values):
-    return isinstance(values, list) and all(map(kind, values))
-
-
-def _is_range(value):
-    return _are(_is_number, value) and len(value) == 2 and value[0] < value[1]
-
-
-def _is_curve(value):
-    if value is None:
-        return True
-    keys = {"attack", "epsilons", "accuracy", "num_images"}
-    return (
-        isinstance(value, dict)
-        and set(value) == keys
-        and _are(_is_number, value["epsilons"])
-        and _are(_is_number, value["accuracy"])
-        and 0 < len(value["epsilons"]) == len(value["accuracy"])
-    )
-
-
-KINDS = {
-    "a string": _is_text,
-    "a string or `None`": lambda value: value is None or _is_text(value),
-    "a finite number": _is_number,
-    "an integer": _is_integer,
-    "a bool": lambda value: isinstance(value, bool),
-    "a pair of finite numbers, the smaller one first": _is_range,
-    "a dictionary": lambda value: isinstance(value, dict),
-    "a dictionary of strings": lambda value: (
-        isinstance(value, dict) and _are(_is_text, list(value.values()))
-    ),
-    "a list of integers": lambda value: _are(_is_integer, value),
-    "a list of strings or `None`": lambda value: (
-        value is None or _are(_is_text, value)
-    ),
-    "a curve, a dictionary of lists of one length, or `None`": _is_curve,
-}
-
-
-def plain(value):
-    """Returns a copy of the value, as JSON gives it back."""
-    return json.loads(json.dumps(value, default=_plain_leaf))
+def unpack_report(values, report_class):
+    """Returns what `RobustnessReport.from_dict` describes."""
+    try:
+        values = dict(values)
+        if values.pop("format") != FORMAT:
+            raise ValueError("another format")
+        del values["clean_accuracy"], values["robust_accuracy"]
+        values = unpack(values, "clean")
+        values["threat_model"] = ThreatModel(
+            *(values.pop(name) for name in ("epsilon", "norm", "input_range"))
+        )
+        if not isinstance(values["results"], list):
+            raise ValueError("results must be a list")
+        values["results"] = [
+            AttackResult(**unpack(result, "robust", "individual"))
+            for result in values["results"]
+        ]
+        return report_class(**values)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            "Argument `values` must be what `RobustnessReport.to_dict` "
+            f'returns, of the format "{FORMAT}". Received something else: '
+            f"{type(error).__name__}: {error}"
+        ) from error
 
 
 def pack(values, *names):
@@ -105,12 +73,6 @@ def write(values, path):
     """Writes a dictionary to a JSON file, all of it or none."""
     text = json.dumps(values, indent=1)
     write_atomically(path, lambda part: part.write_text(text))
-
-
-def _plain_leaf(value):
-    if hasattr(value, "tolist"):
-        return value.tolist()
-    return getattr(value, "__qualname__", repr(value))
 
 
 def _to_bits(flags):

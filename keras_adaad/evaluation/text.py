@@ -1,6 +1,5 @@
 """A report in plain text, 80 columns wide."""
 
-import math
 import textwrap
 
 import numpy as np
@@ -24,18 +23,6 @@ def render(report):
         lines += _worst_class_row(report)
     lines += ["", *_remarks(report), "", *wrap(_provenance(report))]
     return "\n".join(lines)
-
-
-def threat_model(report):
-    """Returns the ball in words, its radius in 255ths if it is some."""
-    width = report.input_range[1] - report.input_range[0]
-    steps = 255 * report.epsilon / width
-    nearest = round(steps)
-    epsilon = f"{report.epsilon:.4g}"
-    if 0 < nearest < 255 and math.isclose(steps, nearest, rel_tol=1e-5):
-        of_range = "" if width == 1 else " of the range"
-        epsilon = f"{epsilon} ({nearest}/255{of_range})"
-    return f"epsilon {epsilon}, {report.norm}"
 
 
 def groups(report):

@@ -215,7 +215,7 @@ def test_a_killed_evaluation_resumes(model, data, tmp_path, monkeypatch):
     # What is done is not done again.
     monkeypatch.setattr(
         keras_adaad.attacks.FGSM,
-        "run",
+        "_run",
         lambda *args, **options: pytest.fail("FGSM was done already"),
     )
     resumed = evaluate(model, data, attacks, state_path=path, batch_size=64)

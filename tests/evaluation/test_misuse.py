@@ -13,8 +13,10 @@ from keras_adaad.attacks import FGSM
 from keras_adaad.attacks import PGD
 from keras_adaad.attacks import Square
 from keras_adaad.attacks import TargetedAPGD
+from keras_adaad.evaluation.attack_result import AttackResult
 from keras_adaad.evaluation.reliability import epsilon_of_another_range
 from keras_adaad.evaluation.stages import plan
+from keras_adaad.evaluation.threat_model import ThreatModel
 from tests.attacks import oracles
 
 EPSILON = 0.1
@@ -153,8 +155,8 @@ def test_attacks_of_one_name(model, data):
 
 
 def test_a_protocol_twice_is_two_protocols():
-    threat = {"epsilon": 0.1, "norm": "linf", "input_range": (0.0, 1.0)}
-    stages, _ = plan(["autoattack", "pgd", "autoattack"], threat, 10)
+    attacks = ["autoattack", "pgd", "autoattack"]
+    stages, _ = plan(attacks, ThreatModel(0.1), 10)
     groups = [stage.group for stage in stages]
     name = "AutoAttack (standard)"
     assert groups == [*4 * [name], None, *4 * [f"{name} (2)"]]
@@ -230,7 +232,8 @@ def test_noise_of_nan_is_refused(model, data, kind):
     ],
 )
 def test_epsilon_in_other_units(epsilon, norm, input_range, word):
-    message = epsilon_of_another_range(epsilon, norm, input_range, 3072)
+    threat_model = ThreatModel(epsilon, norm, input_range)
+    message = epsilon_of_another_range(threat_model, 3072)
     assert message is None if word is None else word in message
 
 
@@ -263,13 +266,11 @@ def test_what_was_stopped_is_not_saved(model, data, tmp_path, monkeypatch):
     assert again.complete
 
 
-def stopped_after_all(stage, classifier, x, y, clean, robust, **options):
-    from keras_adaad.evaluation.report import AttackResult
-
+def stopped_after_all(task, stage, robust):
     first = stage.name == "pgd"
-    none = np.zeros(len(x), bool)
+    none = np.zeros(len(task.x), bool)
     parameters = {"attack": type(stage.attack).__name__}
     result = AttackResult(
         stage.name, None, parameters, 0, 0.0, none, None, complete=not first
     )
-    return result, x
+    return result, task.x

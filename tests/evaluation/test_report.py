@@ -12,8 +12,9 @@ from scipy.stats import binomtest
 
 from keras_adaad.evaluation import plots
 from keras_adaad.evaluation.comparison import robustness_table
-from keras_adaad.evaluation.report import AttackResult
+from keras_adaad.evaluation.attack_result import AttackResult
 from keras_adaad.evaluation.report import RobustnessReport
+from keras_adaad.evaluation.threat_model import ThreatModel
 
 GROUP = "AutoAttack (standard)"
 
@@ -52,9 +53,7 @@ def make_report(**kwargs):
             ),
             result("square", "1110001000", None, group=GROUP, attacked=5),
         ],
-        "epsilon": 8 / 255,
-        "norm": "linf",
-        "input_range": (0.0, 1.0),
+        "threat_model": ThreatModel(8 / 255),
         "seed": 7,
         "batch_size": 5,
         "num_classes": 3,
@@ -313,8 +312,8 @@ def test_no_line_is_wider_than_80_columns():
     ],
 )
 def test_epsilon_is_told_in_255ths(epsilon, input_range, expected):
-    report = make_report(epsilon=epsilon, input_range=input_range)
-    assert report.threat_model == f"epsilon {expected}, linf"
+    threat_model = ThreatModel(epsilon, input_range=input_range)
+    assert str(threat_model) == f"epsilon {expected}, linf"
 
 
 def test_one_image_shows_in_the_percentages():
@@ -361,7 +360,7 @@ def test_a_saved_report_comes_back(tmp_path):
     loaded = RobustnessReport.load(tmp_path / "report.json")
     assert loaded.to_dict() == report.to_dict()
     assert str(loaded) == str(report)
-    assert loaded.input_range == (0.0, 1.0)
+    assert loaded.threat_model == ThreatModel(8 / 255)
     assert loaded.images is None and report.images is not None
     for field in dataclasses.fields(report):
         if field.name not in ("images", "results"):
@@ -475,8 +474,8 @@ def test_a_result_of_another_type_is_refused(field):
 
 
 def test_a_wrong_type_is_named():
-    with pytest.raises(ValueError, match="`epsilon` .*number.*'0.1'.*str"):
-        make_report(epsilon="0.1")
+    with pytest.raises(ValueError, match="`seed` .*integer.*'0'.*str"):
+        make_report(seed="0")
 
 
 def test_a_binary_file_is_refused(tmp_path):
@@ -567,9 +566,14 @@ def test_a_loaded_report_met_the_same_attacks(tmp_path):
 DIFFERENT_TASKS = [
     ("same images", {"labels": [1] * 10}),
     ("same images", {"indices": range(10)}),
-    ("same threat model", {"epsilon": 4 / 255}),
-    ("same threat model", {"norm": "l2"}),
-    ("same threat model", {"input_range": (0.0, 255.0)}),
+    *(
+        ("same threat model", {"threat_model": threat_model})
+        for threat_model in (
+            ThreatModel(4 / 255),
+            ThreatModel(8 / 255, "l2"),
+            ThreatModel(8 / 255, input_range=(0.0, 255.0)),
+        )
+    ),
 ]
 
 
@@ -580,8 +584,8 @@ def test_compare_refuses_another_task(message, change):
 
 
 def test_epsilon_may_differ_by_rounding():
-    other = teacher(epsilon=np.float32(8 / 255))
-    assert other.epsilon != 8 / 255
+    other = teacher(threat_model=ThreatModel(np.float32(8 / 255)))
+    assert other.threat_model.epsilon != 8 / 255
     make_report().compare(other)
 
 
@@ -706,7 +710,7 @@ def test_examples_follow_the_indices_and_the_range():
     assert list(plots.fooled_examples(report, 9)) == [3, 7, 8, 5, 4]
     for name in ("clean", "adversarial"):
         report.images[name] = 255 * report.images[name]
-    report.input_range = (0.0, 255.0)
+    report.threat_model = ThreatModel(255 * 8 / 255, input_range=(0.0, 255.0))
     figure = report.plot_examples(num_images=1)
     assert "perturbation x 5" in figure._suptitle.get_text()
 

@@ -11,7 +11,7 @@ import pytest
 import keras_adaad
 from keras_adaad.attacks import FGSM
 from keras_adaad.attacks import PGD
-from keras_adaad.evaluation.stages import State
+from keras_adaad.evaluation.state import State
 from keras_adaad.losses import cross_entropy_from_logits
 from tests import networks
 

@@ -1,0 +1,91 @@
+"""The fields of a report: plain values of the right kind."""
+
+import dataclasses
+import json
+import math
+
+from keras_adaad.evaluation.threat_model import ThreatModel
+
+
+def make_plain(record, except_for):
+    """Replaces NumPy numbers and tuples by what JSON gives back."""
+    for field in dataclasses.fields(record):
+        if field.name not in except_for:
+            value = getattr(record, field.name)
+            setattr(record, field.name, plain(value))
+
+
+def check(record, **kinds):
+    """Raises unless the named fields of a record are of these kinds.
+
+    Args:
+        record: The dataclass.
+        **kinds: What each field must be, in words: a key of `KINDS`.
+    """
+    for name, kind in kinds.items():
+        value = getattr(record, name)
+        if not KINDS[kind](value):
+            raise ValueError(
+                f"Argument `{name}` must be {kind}. "
+                f"Received: {name}={value!r} (of type {type(value).__name__})"
+            )
+
+
+def _is_number(value):
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    return whole or (isinstance(value, float) and math.isfinite(value))
+
+
+def _is_integer(value):
+    return _is_number(value) and isinstance(value, int)
+
+
+def _is_text(value):
+    return isinstance(value, str)
+
+
+def _are(kind, values):
+    return isinstance(values, list) and all(map(kind, values))
+
+
+def _is_curve(value):
+    if value is None:
+        return True
+    keys = {"attack", "epsilons", "accuracy", "num_images"}
+    return (
+        isinstance(value, dict)
+        and set(value) == keys
+        and _are(_is_number, value["epsilons"])
+        and _are(_is_number, value["accuracy"])
+        and 0 < len(value["epsilons"]) == len(value["accuracy"])
+    )
+
+
+KINDS = {
+    "a string": _is_text,
+    "a string or `None`": lambda value: value is None or _is_text(value),
+    "a finite number": _is_number,
+    "an integer": _is_integer,
+    "a bool": lambda value: isinstance(value, bool),
+    "a `ThreatModel`": lambda value: isinstance(value, ThreatModel),
+    "a dictionary": lambda value: isinstance(value, dict),
+    "a dictionary of strings": lambda value: (
+        isinstance(value, dict) and _are(_is_text, list(value.values()))
+    ),
+    "a list of integers": lambda value: _are(_is_integer, value),
+    "a list of strings or `None`": lambda value: (
+        value is None or _are(_is_text, value)
+    ),
+    "a curve, a dictionary of lists of one length, or `None`": _is_curve,
+}
+
+
+def plain(value):
+    """Returns a copy of the value, as JSON gives it back."""
+    return json.loads(json.dumps(value, default=_plain_leaf))
+
+
+def _plain_leaf(value):
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    return getattr(value, "__qualname__", repr(value))

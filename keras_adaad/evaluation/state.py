@@ -1,0 +1,156 @@
+"""The state of an evaluation on disk: a killed evaluation resumes."""
+
+import json
+import logging
+import os
+import uuid
+
+import numpy as np
+
+from keras_adaad.attacks.digest import digest
+from keras_adaad.evaluation.attack_result import AttackResult
+from keras_adaad.writing import write_atomically
+
+LOGGER = logging.getLogger("keras_adaad")
+
+
+class State:
+    """The results so far, in a file: a killed evaluation resumes.
+
+    Of several processes with one file, the last that began owns it. The others
+    go on without it.
+
+    Args:
+        path: Path of the file, or `None` to keep nothing.
+
+    Raises:
+        TypeError: If `path` is no path.
+        ValueError: If its folder does not exist, or it is a folder.
+    """
+
+    def __init__(self, path):
+        self.path = path
+        self._owner = uuid.uuid4().hex
+        if path is None:
+            return
+        if not isinstance(path, (str, os.PathLike)):
+            raise TypeError(
+                "Argument `state_path` must be a path, such as "
+                f'"state.npz". Received: state_path={path!r}'
+            )
+        folder = os.path.dirname(os.path.abspath(path))
+        if not os.path.isdir(folder) or os.path.isdir(path):
+            raise ValueError(
+                "Argument `state_path` must be a file in a folder that "
+                f"exists. Received: state_path={str(path)!r}"
+            )
+
+    def begin(self, task, logits, tolerance, x):
+        """Reads what was found before, and takes the file.
+
+        Args:
+            task: What the results belong to. A file of another task is
+                refused.
+            logits: The model's logits on the images. They are compared with
+                those of the file.
+            tolerance: By how much of the largest logit they may differ.
+            x: The clean images.
+
+        Returns:
+            A tuple `(results, x_adv)`.
+        """
+        results, x_adv = [], x.copy()
+        if self.path is None:
+            return results, x_adv
+        self._task, self._logits = digest(task), logits
+        if os.path.exists(self.path):
+            results, x_adv = self._read(tolerance, x)
+        self._write(results, x_adv, x)
+        return results, x_adv
+
+    def save(self, results, x_adv, x):
+        """Writes the file, all of it or none."""
+        if self.path is None:
+            return
+        if self._is_mine():
+            self._write(results, x_adv, x)
+        else:
+            LOGGER.warning(
+                "Another evaluation has taken `state_path=%s`. This one goes "
+                "on, and no longer saves its results there.",
+                self.path,
+            )
+            self.path = None
+
+    def _is_mine(self):
+        try:
+            with open(self.path, "rb") as file, np.load(file) as content:
+                return str(content["owner"]) == self._owner
+        except FileNotFoundError:
+            return True
+        except Exception:  # Something else is there now.
+            return False
+
+    def _read(self, tolerance, x):
+        try:
+            with open(self.path, "rb") as file, np.load(file) as arrays:
+                content = {name: arrays[name] for name in arrays.files}
+            task, logits = str(content["task"]), content["logits"]
+            if task == self._task:
+                results = [
+                    AttackResult(
+                        **values,
+                        robust=content[f"robust_{k}"],
+                        individual=content.get(f"individual_{k}"),
+                    )
+                    for k, values in enumerate(
+                        json.loads(str(content["results"]))
+                    )
+                ]
+                x_adv = x.copy()
+                x_adv[content["rows"]] = content["x_adv"]
+        except Exception as error:  # What is damaged fails in many ways.
+            raise ValueError(
+                "Argument `state_path` must be a file that an evaluation "
+                "wrote, or not exist yet. If it is damaged, delete it. "
+                f"Received: state_path={str(self.path)!r} "
+                f"({type(error).__name__}: {error})"
+            ) from error
+        largest = np.abs(self._logits).max()
+        if task != self._task or not np.allclose(
+            logits, self._logits, rtol=0.0, atol=tolerance * largest
+        ):
+            raise ValueError(
+                "Argument `state_path` belongs to another evaluation: the "
+                "model, its weights or its logits, the data, the attacks, the "
+                "seed or the version of keras_adaad differ. Delete the file, "
+                "or choose another path. "
+                f"Received: state_path={str(self.path)!r}"
+            )
+        return results, x_adv
+
+    def _write(self, results, x_adv, x):
+        axes = tuple(range(1, x.ndim))
+        rows = np.flatnonzero((x_adv != x).any(axes))
+        content = {
+            "owner": self._owner,
+            "task": self._task,
+            "logits": self._logits,
+            "rows": rows,
+            "x_adv": x_adv[rows],
+        }
+        saved = []
+        for k, result in enumerate(results):
+            values = dict(vars(result))
+            content[f"robust_{k}"] = values.pop("robust")
+            individual = values.pop("individual")
+            if individual is not None:
+                content[f"individual_{k}"] = individual
+            saved.append(values)
+        content["results"] = json.dumps(saved)
+
+        def write(part):
+            with open(part, "wb") as file:
+                np.savez(file, **content)
+
+        write_atomically(self.path, write)

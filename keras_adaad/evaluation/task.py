@@ -1,0 +1,233 @@
+"""What an evaluation works on: checked before any attack runs."""
+
+import dataclasses
+import random
+import time
+
+import keras
+import numpy as np
+
+from keras_adaad import checks
+from keras_adaad.attacks.attack import check_attackable
+from keras_adaad.attacks.attack import check_function_attacks
+from keras_adaad.evaluation.stages import identity
+from keras_adaad.evaluation.stages import plan
+from keras_adaad.evaluation.state import State
+from keras_adaad.evaluation.threat_model import ThreatModel
+from keras_adaad.frozen import function
+from keras_adaad.frozen.network import tolerance
+from keras_adaad.version import __version__
+
+
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+class Task:
+    """A model, its images, and the attacks that it is to meet.
+
+    Args:
+        model: The `keras.Model` or the function.
+        classifier: Its `Classifier`, with compiled programs.
+        x: Images, float32, those of `indices`.
+        y: Class indices.
+        indices: Which samples of the user's arrays these are.
+        logits: The model's logits on `x`.
+        threat_model: The `ThreatModel`.
+        stages: List of `Stage`, in the order in which they run.
+        missing: What of an ensemble so few classes leave out, or `None`.
+        state: The `State` that keeps what is done.
+        resumed: Pair `(results, x_adv)` of what an evaluation that was killed
+            had found.
+        seed: Integer that decides the draws of attacks without a seed.
+        batch_size: Images per compiled call.
+        individual: Whether each attack sees all images that are right clean.
+        reliability_checks: Whether to look for reasons not to believe the
+            result.
+        curve: `True`, `False`, or a list of epsilons.
+        begin: Time (`time.monotonic()`) at which the evaluation began.
+        deadline: Time at which the attacks end, or `None`.
+        class_names: List of strings, or `None`.
+        verbose: Whether to show progress bars.
+    """
+
+    model: object
+    classifier: object
+    x: np.ndarray
+    y: np.ndarray
+    indices: np.ndarray
+    logits: np.ndarray
+    threat_model: ThreatModel
+    stages: list
+    missing: str | None
+    state: State
+    resumed: tuple
+    seed: int
+    batch_size: int
+    individual: bool
+    reliability_checks: bool
+    curve: bool | list
+    begin: float
+    deadline: float | None
+    class_names: list | None
+    verbose: int
+
+    @property
+    def is_function(self):
+        """Whether the model is no `keras.Model`, so that it has no gradient."""
+        return not isinstance(self.model, keras.Model)
+
+    @property
+    def clean(self):
+        """Booleans: which images are right without an attack."""
+        return self.logits.argmax(-1) == self.y
+
+    def in_time(self):
+        """Returns whether the time budget, if any, is not used up."""
+        return self.deadline is None or time.monotonic() < self.deadline
+
+
+def prepare(
+    model,
+    x,
+    y,
+    attacks,
+    threat_model,
+    *,
+    indices,
+    batch_size,
+    seed,
+    individual,
+    reliability_checks,
+    curve,
+    allow_probabilities,
+    state_path,
+    time_budget,
+    class_names,
+    verbose,
+):
+    """Returns the `Task` of the arguments of `evaluate_robustness`, or raises.
+
+    The model has classified the clean images by then, and `state_path` has
+    been read and taken.
+    """
+    begin = time.monotonic()
+    batch_size = checks.check_integer("batch_size", batch_size)
+    curve = _check_curve(curve)
+    deadline = None
+    if time_budget is not None:
+        deadline = begin + checks.check_number("time_budget", time_budget)
+    seed = random.randrange(2**31) if seed is None else seed
+    seed = checks.check_integer("seed", seed, minimum=0)
+    state = State(state_path)
+    is_function = not isinstance(model, keras.Model)
+    if is_function:
+        curve = _check_function(model, attacks, threat_model, curve)
+    else:
+        checks.check_model("model", model, allow_probabilities)
+    x, y, num_classes = check_attackable(
+        model, x, y, threat_model.input_range, allow_probabilities
+    )
+    indices = _check_indices(indices, len(x))
+    x, y = x[indices], y[indices]
+    class_names = _check_class_names(class_names, num_classes)
+    stages, missing = plan(attacks, threat_model, num_classes, x.shape[1:])
+
+    batch_size = min(batch_size, len(x))
+    classifier = function.classifier_of(model, num_classes, seed, x)
+    logits = classifier.predict(x, batch_size)
+    _check_outputs(logits, allow_probabilities)
+    resumed = state.begin(
+        [
+            # A function shows itself by its logits alone.
+            None if is_function else model,
+            x,
+            y,
+            identity(stages),
+            (seed, individual, keras.backend.backend(), __version__),
+        ],
+        logits,
+        1e-4 if is_function else tolerance(model),
+        x,
+    )
+    return Task(
+        model=model,
+        classifier=classifier,
+        x=x,
+        y=y,
+        indices=indices,
+        logits=logits,
+        threat_model=threat_model,
+        stages=stages,
+        missing=missing,
+        state=state,
+        resumed=resumed,
+        seed=seed,
+        batch_size=batch_size,
+        individual=individual,
+        reliability_checks=reliability_checks,
+        curve=curve,
+        begin=begin,
+        deadline=deadline,
+        class_names=class_names,
+        verbose=verbose,
+    )
+
+
+def _check_function(function, attacks, threat_model, curve):
+    """Returns the curve to measure of what is no Keras model, or raises."""
+    # With classes enough for every attack: their number is not known yet.
+    stages, _ = plan(attacks, threat_model, num_classes=10)
+    check_function_attacks(
+        function, {stage.name: stage.attack for stage in stages}
+    )
+    if not isinstance(curve, bool):
+        raise ValueError(
+            "Argument `curve` must be a bool for a model that is a function: "
+            "the curve is measured with PGD, which needs a gradient. "
+            f"Received: curve={curve}"
+        )
+    return False
+
+
+def _check_outputs(logits, allow_probabilities):
+    places = np.flatnonzero(~np.isfinite(logits).all(-1))
+    if len(places):
+        raise ValueError(
+            "Argument `model` returns NaN or infinite logits on clean images, "
+            f"so there is nothing to attack. Received: {len(places)} such "
+            f"images, at {', '.join(map(str, places[:10]))}"
+            f"{', ...' if len(places) > 10 else ''} of those evaluated"
+        )
+    if not allow_probabilities:
+        checks.check_logits("model", logits)
+
+
+def _check_curve(curve):
+    if isinstance(curve, bool):
+        return curve
+    if curve is None or np.ndim(curve) != 1 or len(curve) == 0:
+        raise ValueError(
+            "Argument `curve` must be `True`, `False`, or a list of at least "
+            f"one epsilon. Received: curve={curve!r}"
+        )
+    return [checks.check_number("curve", epsilon) for epsilon in curve]
+
+
+def _check_indices(indices, num_images):
+    if indices is None:
+        return np.arange(num_images)
+    indices = np.asarray(indices)
+    whole = indices.ndim == 1 and indices.size and indices.dtype.kind in "iu"
+    if not whole or indices.min() < 0 or indices.max() >= num_images:
+        raise ValueError(
+            "Argument `indices` must be a list of places in `x`, at least one "
+            f"and all in [0, {num_images - 1}]. Received: indices={indices!r}"
+        )
+    return indices
+
+
+def _check_class_names(names, num_classes):
+    if names is not None and len(names) != num_classes:
+        raise ValueError(
+            "Argument `class_names` must have a name for each of the "
+            f"{num_classes} classes. Received: {len(names)} names"
+        )
+    return names if names is None else [str(name) for name in names]
