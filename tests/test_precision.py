@@ -287,7 +287,7 @@ def test_weight_perturbation_is_that_of_float32(batch):
             *pair(policy, bias=18.0), weight_perturbation=0.02, alpha=0.5
         )
         views = {"clean": x, "adversarial": 0.9 * x}
-        found = weight_offsets(trainer, views, None)
+        found = weight_offsets(trainer, (views, None))
         return [ops.convert_to_numpy(o) for o in found if o is not None]
 
     expected = offsets("float32")

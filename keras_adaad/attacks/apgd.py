@@ -9,7 +9,7 @@ from keras_adaad.attacks.iterative import IterativeAttack
 from keras_adaad.attacks.iterative import per_image
 from keras_adaad.attacks.norms import NORMS
 from keras_adaad.attacks.objective import ObjectiveAttack
-from keras_adaad.attacks.targets import runner_up_classes
+from keras_adaad.attacks.search import runner_up_classes
 from keras_adaad.losses import targeted_dlr_from_logits
 
 

@@ -8,7 +8,7 @@ from keras_adaad import checks
 from keras_adaad.attacks.iterative import IterativeAttack
 from keras_adaad.attacks.iterative import per_image
 from keras_adaad.attacks.norms import NORMS
-from keras_adaad.attacks.targets import runner_up_classes
+from keras_adaad.attacks.search import runner_up_classes
 from keras_adaad.losses import label_indices
 from keras_adaad.losses import targeted_margin_from_logits
 

@@ -14,6 +14,7 @@
 - `lay_out_kernel(kernel)`: what of `conv2d` can be done once per attack.
 - `views_then_step(keras_step, make_views, model, ...)`: attack, then step.
 - `compile_function(function, model, ...)`: compiled, for arrays or tensors.
+  `jit_compile="auto"` is XLA on JAX, a graph on TensorFlow, eager on PyTorch.
 - `describe()`: device and precision, for a report.
 - `full_precision()`: a context in which GPUs compute float32 in float32, where
   their default is TF32, with the digits of a float16.

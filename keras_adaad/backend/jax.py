@@ -110,7 +110,9 @@ class Model(keras.Model):
         return outputs, non_trainable_variables, *losses
 
 
-def compile_function(function, model=None, jit_compile=True, run_eagerly=False):
+def compile_function(
+    function, model=None, jit_compile="auto", run_eagerly=False
+):
     """Returns `function` compiled.
 
     The variables of `model` are arguments of the compiled program, so new

@@ -226,7 +226,7 @@ def _without_tuning(dataset):
 
 
 def compile_function(
-    function, model=None, jit_compile=False, run_eagerly=False
+    function, model=None, jit_compile="auto", run_eagerly=False
 ):
     """Returns `function` compiled."""
     run = function
@@ -235,7 +235,7 @@ def compile_function(
             # Not the function itself: TensorFlow would take programs made from
             # one line of code for one that is traced again and again, and warn.
             functools.partial(function),
-            jit_compile=jit_compile or None,
+            jit_compile=True if jit_compile is True else None,
             autograph=False,
             reduce_retracing=True,
         )

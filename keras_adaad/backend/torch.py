@@ -118,10 +118,10 @@ def _add(model, offsets, sign):
 
 
 def compile_function(
-    function, model=None, jit_compile=False, run_eagerly=False
+    function, model=None, jit_compile="auto", run_eagerly=False
 ):
     """Returns `function`, its attack compiled as that of a training step."""
-    wanted = jit_compile and not run_eagerly
+    wanted = jit_compile is True and not run_eagerly
 
     def compiled(*args):
         with torch.no_grad(), _compiling(wanted):

@@ -74,6 +74,9 @@ class StochasticWeightAveraging(keras.callbacks.Callback):
           algorithm 1.
     """
 
+    # Of several processes, one runs it.
+    writes_files = True
+
     def __init__(self, dataset, start_epoch, filepath):
         super().__init__()
         if hasattr(dataset, "__next__"):

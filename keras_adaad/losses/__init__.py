@@ -1,6 +1,6 @@
 """Losses with one value per sample, named by the space of their arguments."""
 
-from keras_adaad.losses.batch_mean import BatchMean as BatchMean
+from keras_adaad.losses.reduction import BatchMean as BatchMean
 from keras_adaad.losses.cross_entropy import (
     cross_entropy_from_logits as cross_entropy_from_logits,
 )

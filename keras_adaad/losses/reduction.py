@@ -1,6 +1,30 @@
-"""The two ways in which reference code averages a divergence."""
+"""From one loss value per sample to the scalar that is trained."""
+
+import keras
 
 from keras_adaad import checks
+
+
+@keras.saving.register_keras_serializable(package="keras_adaad")
+class BatchMean(keras.losses.Loss):
+    """Averages per-sample losses over the batch, weighted by `sample_weight`.
+
+    Keras divides what a `keras.losses.Loss` reduces by the number of replicas
+    of a `tf.distribute` strategy. A bare `ops.mean` is not divided, and would
+    make the update `num_replicas` times too large.
+    """
+
+    def __init__(
+        self, reduction="sum_over_batch_size", name="batch_mean", **kwargs
+    ):
+        super().__init__(reduction=reduction, name=name, **kwargs)
+
+    def call(self, y_true, y_pred):
+        return y_pred
+
+    def of(self, per_sample, sample_weight=None):
+        """Returns the mean of `per_sample`, a tensor of rank 1."""
+        return self(per_sample, per_sample, sample_weight=sample_weight)
 
 
 def check_reduction(reduction):

@@ -1,11 +1,12 @@
 """The min-max step: perturb the batch, then train on its views."""
 
+import functools
+
 import keras
 from keras import ops
 
 from keras_adaad import backend
 from keras_adaad import checks
-from keras_adaad.attacks import PGD
 from keras_adaad.frozen.folding import uses_float16
 from keras_adaad.losses import BatchMean
 from keras_adaad.training import attack_arguments
@@ -30,35 +31,30 @@ class AdversarialTraining(CheckedCalls):
       a view may be in it twice. `views(x, x_adv)` makes other views;
     - `outer_loss(views, logits, y)`: one value per sample.
 
-    What changes while a method trains is in scalar variables, saved, resumed,
-    and part of the compiled step: `states` has their names, which become
-    attributes, and first values. To move one, assign to it in `outer_loss`
-    where `self.learning` is true. `fit` moves `self.epoch`, counted from 0, and
-    `self.epochs`; `self.progress()` is the share of the training that the
-    present epoch completes.
+    A method that changes while it trains keeps scalar variables, which are
+    saved with it. `states` maps their names, which become attributes, to their
+    first values. Assign to one in `outer_loss` where `self.learning` is true.
+    `fit` sets `self.epoch`, counted from 0, and `self.epochs`;
+    `self.progress()` is the share of the training that the present epoch
+    completes.
 
     The penalties of the student's layers are added to the mean of the outer
-    loss, by Keras's rules for a network that is called several times:
-    `add_loss` and `activity_regularizer` count for every run, and the
+    loss: `add_loss` and `activity_regularizer` count for every run, and the
     regularizers of weights count once.
 
-    Everything else is here. The attack runs before and outside Keras's own
-    `train_step`, which then sees the views as its input; so optimizers, loss
-    scaling, gradient accumulation, mixed precision, distribution and callbacks
+    The attack runs before Keras's own `train_step`, which then sees the views
+    as its input. So optimizers, mixed precision, distribution and callbacks
     are Keras's own. `compile()` takes no `loss`: the method defines it.
 
     `fit` logs `loss`, the compiled metrics on clean images, and
     `adversarial_accuracy` on x*. `evaluate` and validation log
     `robust_accuracy` under `evaluation_attack` in its place.
 
-    Arrays are checked whole before the training starts, and so is the first
-    batch of a data set. A later batch is checked within the step, which can't
-    raise: an image with NaN or values outside `input_range`, or a label that
-    is no class, makes the loss NaN. `fit` raises a `ValueError` at the end of
-    an epoch whose loss is not finite, `evaluate` at its end. A training that
-    diverges ends in the same way, unless a callback such as
-    `keras.callbacks.TerminateOnNaN` has stopped it before. The values of
-    one-hot labels are not checked.
+    Arrays, and the first batch of a data set, are checked before the training
+    starts. The step checks later batches, and makes the loss NaN if an image
+    or a label is invalid. `fit` raises a `ValueError` at the end of an epoch
+    whose loss is not finite, `evaluate` at its end. The values of one-hot
+    labels are not checked.
 
     Args:
         student: The `keras.Model` to train; it returns logits.
@@ -66,23 +62,21 @@ class AdversarialTraining(CheckedCalls):
             Defaults to the method's published attack, scaled to `input_range`.
         evaluation_attack: The attack behind `robust_accuracy`. `"pgd"`, the
             default, is PGD-10 on the cross-entropy at the training epsilon,
-            with steps of `epsilon / 4` from a uniform start. `None` turns
-            robust evaluation off.
+            with steps of `epsilon / 4` from a uniform start. `None`
+            evaluates clean images only.
         input_range: Pair `(low, high)` of the values a pixel can have.
             Defaults to `(0.0, 1.0)`, or to the range of `attack`.
         seed: Integer that decides the random starts during training. Defaults
             to the attack's seed.
-        weight_perturbation: Size of the adversarial weight perturbation,
-            relative to the norm of each layer's weights: the step is taken at
-            the weights that raise the loss most nearby (AWP,
-            [Wu et al. 2020](https://arxiv.org/abs/2004.05884), whose code has
-            0.01 for PGD-AT and 0.005 for TRADES). It costs one more forward
-            and backward pass. Defaults to `0.0`: none.
+        weight_perturbation: Size of the adversarial weight perturbation
+            (AWP, [Wu et al. 2020](https://arxiv.org/abs/2004.05884), whose
+            code has 0.01 for PGD-AT and 0.005 for TRADES), relative to the
+            norm of each layer's weights. It costs one more forward and
+            backward pass. Defaults to `0.0`: none.
         forward_order: Overrides the class's `forward_order`. For subclasses;
             not serialized.
-        other_networks: Dict of the networks besides the student, by the names
-            of the subclass's arguments. They become attributes of these names.
-            For subclasses. Defaults to none.
+        other_networks: Dict of the networks besides the student, which become
+            attributes of these names. For subclasses. Defaults to none.
         name: Name of the model.
     """
 
@@ -107,9 +101,9 @@ class AdversarialTraining(CheckedCalls):
         weight_perturbation = checks.check_number(
             "weight_perturbation", weight_perturbation
         )
-        # Keras uses this policy for one decision: whether to scale the loss.
-        # It depends on the student's layers, because a loaded model has lost
-        # its own policy. Without autocast the attack sees float32 images.
+        # Keras uses this policy to decide whether to scale the loss. A loaded
+        # student has lost its own policy, so its layers are asked. Without
+        # autocast the attack sees float32 images.
         half = uses_float16(student)
         kwargs.setdefault("dtype", "mixed_float16" if half else "float32")
         networks = {"student": student, **(other_networks or {})}
@@ -134,16 +128,7 @@ class AdversarialTraining(CheckedCalls):
     @classmethod
     def published_attack(cls, input_range):
         """Returns the attack of the method's paper for the given range."""
-        width = input_range[1] - input_range[0]
-        return PGD(
-            epsilon=8 / 255 * width,
-            step_size=2 / 255 * width,
-            steps=10,
-            start="normal",
-            start_scale=0.001 * width,
-            clip_start=False,
-            input_range=input_range,
-        )
+        return attack_arguments.default_attack(input_range)
 
     def inner_objective(self, x, y):
         """Returns the function of `x_adv` that the attack raises.
@@ -157,7 +142,7 @@ class AdversarialTraining(CheckedCalls):
             networks through `logits_function`, so that no state moves.
         """
         raise NotImplementedError(
-            f"{type(self).__name__} must implement `inner_objective(x, y)`."
+            f"{type(self).__name__} must implement `inner_objective`."
         )
 
     def views(self, x, x_adv):
@@ -196,8 +181,7 @@ class AdversarialTraining(CheckedCalls):
             A tensor of shape `(batch_size,)`.
         """
         raise NotImplementedError(
-            f"{type(self).__name__} must implement "
-            "`outer_loss(views, logits, y)`."
+            f"{type(self).__name__} must implement `outer_loss`."
         )
 
     def total_loss(self, views, logits, y):
@@ -207,14 +191,13 @@ class AdversarialTraining(CheckedCalls):
     # The step.
 
     def train_step(self, *state_and_data):
+        offsets = functools.partial(weight_offsets, self)
         return backend.views_then_step(
             super().train_step,
             self._training_views,
             self,
             *state_and_data,
-            make_offsets=self._weight_offsets
-            if self.weight_perturbation
-            else None,
+            make_offsets=offsets if self.weight_perturbation else None,
         )
 
     def test_step(self, *state_and_data):
@@ -246,7 +229,7 @@ class AdversarialTraining(CheckedCalls):
         self, x=None, y=None, y_pred=None, sample_weight=None, training=True
     ):
         # First, because calling a network below clears what it had added.
-        penalties = [ops.sum(penalty) for penalty in self.losses]
+        penalties = [ops.reshape(ops.sum(p), (1,)) for p in self.losses]
         logits = {view: ops.cast(y_pred[view], "float32") for view in y_pred}
         for view in self.forward_order:
             if view not in x:
@@ -261,7 +244,7 @@ class AdversarialTraining(CheckedCalls):
         per_sample = ops.where(valid, per_sample, float("nan"))
         loss = self._batch_mean.of(per_sample, sample_weight)
         for penalty in penalties:
-            loss += self._batch_mean.of(ops.reshape(penalty, (1,)))
+            loss += self._batch_mean.of(penalty)
         if training:
             loss = backend.processes.averaged_gradient(
                 loss, self.trainable_variables
@@ -273,11 +256,6 @@ class AdversarialTraining(CheckedCalls):
         x = ops.cast(x, "float32")
         views = self.views(x, self._attack_in_training(x, y))
         return keras.utils.pack_x_y_sample_weight(views, y, sample_weight)
-
-    def _weight_offsets(self, data):
-        views, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-        self.learning = False
-        return weight_offsets(self, views, y, sample_weight)
 
     def _evaluation_views(self, data):
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
@@ -293,11 +271,9 @@ class AdversarialTraining(CheckedCalls):
         return self._maximize(x, y)
 
     def _maximize(self, x, y, noise=None):
+        objective = self.inner_objective(x, y)
         return self.attack.maximize(
-            self.inner_objective(x, y),
-            x,
-            noise=noise,
-            seed=self.seed_generator,
+            objective, x, noise=noise, seed=self.seed_generator
         )
 
     # Saving.

@@ -6,6 +6,20 @@ from keras_adaad.attacks import Attack
 from keras_adaad.attacks import ObjectiveAttack
 
 
+def default_attack(input_range):
+    """Returns the attack of AdaAD's reference code for the given range."""
+    width = input_range[1] - input_range[0]
+    return PGD(
+        epsilon=8 / 255 * width,
+        step_size=2 / 255 * width,
+        steps=10,
+        start="normal",
+        start_scale=0.001 * width,
+        clip_start=False,
+        input_range=input_range,
+    )
+
+
 def training_attack(attack, input_range, published_attack):
     """Returns the attack of the training step and the range of the images.
 

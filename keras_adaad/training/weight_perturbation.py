@@ -7,6 +7,7 @@ The authors' code runs the student in another order, so BatchNorm's statistics
 differ: docs/methods.md says how.
 """
 
+import keras
 from keras import ops
 
 from keras_adaad import backend
@@ -15,7 +16,7 @@ from keras_adaad.frozen.folding import uses_float16
 from keras_adaad.losses import BatchMean
 
 
-def weight_offsets(model, views, y, sample_weight=None):
+def weight_offsets(model, data):
     """Returns what to add to each trainable variable before a step.
 
     For each matrix or kernel `w` of the student, with `g` the gradient of the
@@ -28,13 +29,14 @@ def weight_offsets(model, views, y, sample_weight=None):
 
     Args:
         model: A `keras_adaad.AdversarialTraining`.
-        views: Dict of the images of the step.
-        y: Labels, or `None`.
-        sample_weight: Weight of each sample in the loss, or `None`.
+        data: Tuple `(views, y, sample_weight)` of the step, the last two if
+            there are any.
 
     Returns:
         A list in the order of `model.trainable_variables`: a tensor, or `None`.
     """
+    views, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+    model.learning = False
     student = model.student
     values = [v.value for v in student.trainable_variables]
     others = [v.value for v in student.non_trainable_variables]
