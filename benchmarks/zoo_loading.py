@@ -22,7 +22,7 @@ BACKENDS = ("tensorflow", "jax", "torch")
 def write_checkpoint(path, depth, width):
     import torch
 
-    from tests.models import published
+    from tests.oracles import networks as published
 
     torch.manual_seed(0)
     net = published.wide_resnet(depth, width)

@@ -20,6 +20,7 @@ FLOORS = (
     "writing",
     "losses",
     "frozen",
+    "logits",
     "attacks",
     "optimizers",
     "models",

@@ -1,8 +1,11 @@
 """The names that users rely on."""
 
+import importlib
 import inspect
 import pathlib
 import re
+
+import pytest
 
 import keras_adaad
 
@@ -21,8 +24,8 @@ def public(module):
 
 
 def documented():
-    text = "".join(page.read_text() for page in PAGES.glob("*.md"))
-    return set(re.findall(r"^::: (\S+)$", text, re.M))
+    text = "\n".join(page.read_text() for page in PAGES.glob("*.md"))
+    return re.findall(r"^::: (\S+)$", text, re.M)
 
 
 def test_each_public_name_is_documented():
@@ -38,7 +41,14 @@ def test_each_public_name_is_documented():
         "keras_adaad.evaluation.RobustnessReport",
         "keras_adaad.evaluation.evaluate_robustness",
     }
-    assert documented() == exported
+    assert sorted(documented()) == sorted(exported)
+
+
+def test_each_package_is_public_or_internal():
+    packages = {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
+    # The methods are exported at the top level.
+    internal = {"backend", "checks", "frozen", "methods", "training"}
+    assert packages - {page.stem for page in PAGES.glob("*.md")} == internal
 
 
 def test_version():
@@ -66,3 +76,9 @@ def test_public_functions_are_documented():
             if inspect.isfunction(value):
                 assert "Args:" in value.__doc__, name
                 assert "Returns:" in value.__doc__, name
+
+
+def test_logits_function_is_found_where_it_was():
+    with pytest.warns(DeprecationWarning, match="logits_function"):
+        module = importlib.import_module("keras_adaad.logits")
+    assert module.logits_function is keras_adaad.logits_function

@@ -74,6 +74,29 @@ to_devices = getattr(_active, "to_devices", keras.ops.convert_to_tensor)
 to_host = getattr(_active, "to_host", keras.ops.convert_to_numpy)
 
 
-def input_gradient(objective, x):
-    """Returns the gradient at `x` of the objective summed over the batch."""
-    return value_and_input_gradient(lambda x: (objective(x), ()), x)[-1]
+def input_gradient(function, x):
+    """Computes the gradient of per-sample values with respect to the images.
+
+    Args:
+        function: Function from images to values of shape `(batch_size,)`, or
+            to a tuple whose first element they are.
+        x: Images, a float32 tensor of shape `(batch_size, ...)`.
+
+    Returns:
+        The gradient of the summed values at `x`, a tensor of its shape.
+
+    Example:
+
+    ```python
+    student = keras_adaad.logits_function(distiller.student)
+    gradient = keras_adaad.input_gradient(
+        lambda x: keras.ops.max(student(x), axis=-1), images
+    )
+    ```
+    """
+
+    def values(x):
+        found = function(x)
+        return found[0] if isinstance(found, tuple) else found
+
+    return value_and_input_gradient(lambda x: (values(x), ()), x)[-1]

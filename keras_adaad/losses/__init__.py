@@ -1,6 +1,5 @@
 """Losses with one value per sample, named by the space of their arguments."""
 
-from keras_adaad.losses.reduction import BatchMean as BatchMean
 from keras_adaad.losses.cross_entropy import (
     cross_entropy_from_logits as cross_entropy_from_logits,
 )
@@ -20,3 +19,4 @@ from keras_adaad.losses.margin import (
 from keras_adaad.losses.margin import (
     targeted_margin_from_logits as targeted_margin_from_logits,
 )
+from keras_adaad.losses.reduction import BatchMean as BatchMean

@@ -14,7 +14,7 @@ from keras_adaad.attacks import TargetedAPGD
 from keras_adaad.attacks.apgd import checkpoints
 from keras_adaad.attacks.randomness import HostRNG
 from keras_adaad.frozen.classifier import Classifier
-from tests.attacks import oracles
+from tests.oracles import attacks as oracles
 
 LOSSES = ("cross_entropy", "dlr", "targeted")
 CASES = list(itertools.product(LOSSES, oracles.NORMS))

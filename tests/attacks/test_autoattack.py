@@ -21,7 +21,7 @@ from keras_adaad.attacks import autoattack
 from keras_adaad.attacks.search import Outcome
 from keras_adaad.frozen.classifier import Classifier
 from tests import networks
-from tests.attacks import oracles
+from tests.oracles import attacks as oracles
 
 NORMS = oracles.NORMS
 VERSIONS = ("standard", "plus", "rand")

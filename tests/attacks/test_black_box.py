@@ -7,7 +7,7 @@ import pytest
 import keras_adaad
 from keras_adaad import attacks
 from keras_adaad.frozen.function import FunctionClassifier
-from tests.attacks import oracles
+from tests.oracles import attacks as oracles
 
 NORMS = oracles.NORMS
 

@@ -8,7 +8,7 @@ from keras import ops
 
 from keras_adaad.attacks import CW
 from keras_adaad.attacks import PGD
-from tests.attacks import oracles
+from tests.oracles import attacks as oracles
 
 NORMS = oracles.NORMS
 

@@ -19,7 +19,7 @@ from keras_adaad.attacks import FAB
 from keras_adaad.attacks.fab import onto_hyperplane
 from keras_adaad.attacks.randomness import HostRNG
 from keras_adaad.frozen.classifier import Classifier
-from tests.attacks import oracles
+from tests.oracles import attacks as oracles
 
 NORMS = oracles.NORMS
 # Everything counts that fools.

@@ -7,7 +7,7 @@ from keras import ops
 
 import keras_adaad
 from keras_adaad import attacks
-from tests.attacks import oracles
+from tests.oracles import attacks as oracles
 
 EPSILON = oracles.EPSILON["linf"]
 

@@ -10,7 +10,7 @@ from keras_adaad.attacks import Square
 from keras_adaad.attacks.randomness import HostRNG
 from keras_adaad.attacks.square import pattern
 from keras_adaad.attacks.square import window_share
-from tests.attacks import oracles
+from tests.oracles import attacks as oracles
 
 NORMS = oracles.NORMS
 # Height, width and channels that cannot be taken for each other.

@@ -15,8 +15,8 @@ from keras_adaad.attacks import Square
 from keras_adaad.attacks import TargetedAPGD
 from keras_adaad.attacks import autoattack
 from tests import networks
-from tests.attacks import oracles
 from tests.attacks.test_norms import size
+from tests.oracles import attacks as oracles
 
 EPSILON = 0.1
 FAST = ["fgsm", "pgd-10", "cw"]

@@ -17,7 +17,7 @@ from keras_adaad.evaluation.attack_result import AttackResult
 from keras_adaad.evaluation.reliability import epsilon_of_another_range
 from keras_adaad.evaluation.stages import plan
 from keras_adaad.evaluation.threat_model import ThreatModel
-from tests.attacks import oracles
+from tests.oracles import attacks as oracles
 
 EPSILON = 0.1
 QUIET = {"reliability_checks": False, "curve": False, "verbose": 0}

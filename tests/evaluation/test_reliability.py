@@ -11,7 +11,7 @@ from keras import ops
 import keras_adaad
 from keras_adaad.attacks import PGD
 from keras_adaad.attacks import Square
-from tests.attacks import oracles
+from tests.oracles import attacks as oracles
 
 EPSILON = 0.1
 

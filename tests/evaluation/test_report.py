@@ -11,8 +11,8 @@ import pytest
 from scipy.stats import binomtest
 
 from keras_adaad.evaluation import plots
-from keras_adaad.evaluation.comparison import robustness_table
 from keras_adaad.evaluation.attack_result import AttackResult
+from keras_adaad.evaluation.comparison import robustness_table
 from keras_adaad.evaluation.report import RobustnessReport
 from keras_adaad.evaluation.threat_model import ThreatModel
 

@@ -10,7 +10,7 @@ import pytest
 
 import keras_adaad
 from keras_adaad.export import load_exported
-from tests.attacks import oracles
+from tests.oracles import attacks as oracles
 
 pytest.importorskip("ai_edge_litert", reason="needs the extra `edge`")
 pytest.importorskip("onnxruntime", reason="needs the extra `edge`")

@@ -12,7 +12,7 @@ from keras_adaad.attacks import PGD
 from keras_adaad.frozen.linear_teacher import log_odds_of_first_class
 from tests import networks
 from tests.methods import parity
-from tests.methods import transcriptions_stateful as transcriptions
+from tests.oracles import stateful_methods as transcriptions
 
 
 def linear(teacher, student, attack=None):

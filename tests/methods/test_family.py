@@ -15,7 +15,7 @@ from keras_adaad.methods.rslad import RSLAD
 from keras_adaad.methods.trades import TRADES
 from tests import networks
 from tests.methods import parity
-from tests.methods import transcriptions as torch_methods
+from tests.oracles import methods as torch_methods
 
 ATTACKS = {
     TRADES: torch_methods.trades_attack,

@@ -12,7 +12,7 @@ from keras_adaad.methods.mtard import MTARD
 from keras_adaad.methods.saad import SAAD
 from tests import networks
 from tests.methods import parity
-from tests.methods import transcriptions_stateful as transcriptions
+from tests.oracles import stateful_methods as transcriptions
 
 TWO_TEACHERS = ("student", "teacher", "clean_teacher")
 ONE_TEACHER = ("student", "teacher")

@@ -7,7 +7,7 @@ import torch
 
 from keras_adaad import models
 from keras_adaad.zoo.conversion import load_state_dict
-from tests.models import published
+from tests.oracles import networks as published
 
 CASES = {
     "resnet18": (

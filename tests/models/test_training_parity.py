@@ -9,7 +9,7 @@ import keras_adaad
 from keras_adaad import models
 from keras_adaad.zoo.conversion import _places
 from keras_adaad.zoo.conversion import load_state_dict
-from tests.models import published
+from tests.oracles import networks as published
 
 SGD = dict(momentum=0.9, weight_decay=5e-4)
 BATCH, SIZE = 4, 32

@@ -12,11 +12,11 @@ from keras_adaad.zoo import parity
 from keras_adaad.zoo import registry
 from keras_adaad.zoo import verify
 from tests.data import on_disk
-from tests.models import published
 from tests.models.test_parity import difference
 from tests.models.test_parity import images
 from tests.models.test_parity import keras_logits
 from tests.models.test_parity import logits
+from tests.oracles import networks as published
 from tests.zoo.test_load import CIFAR10
 from tests.zoo.test_load import INFERRED
 

@@ -11,11 +11,11 @@ import torch
 
 from keras_adaad import zoo
 from keras_adaad.zoo import conversion
-from tests.models import published
 from tests.models.test_parity import difference
 from tests.models.test_parity import images
 from tests.models.test_parity import keras_logits
 from tests.models.test_parity import logits
+from tests.oracles import networks as published
 
 CIFAR10 = dict(mean=(0.4914, 0.4822, 0.4465), std=(0.2471, 0.2435, 0.2616))
 

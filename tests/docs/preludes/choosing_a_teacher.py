@@ -5,7 +5,7 @@ import torch
 
 from tests.docs.small import network
 from tests.docs.small import split_digits
-from tests.models import published
+from tests.oracles import networks as published
 
 torch.save(published.resnet([2, 2, 2, 2]).state_dict(), "resnet18.pt")
 torch.save(published.wide_resnet(10, 1).state_dict(), "my_wide_resnet.pth")

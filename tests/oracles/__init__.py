@@ -1,0 +1,1 @@
+"""What is compared with: PyTorch transcriptions and published code."""
