@@ -81,8 +81,12 @@ def _teachers(cls):
 # The table.
 
 
-def table():
-    """Returns the methods as a table in Markdown."""
+def table(columns=None):
+    """Returns the methods as a table in Markdown.
+
+    Args:
+        columns: Headings of the columns to keep. Defaults to all.
+    """
     header = (
         *("method", "paper", "the attack raises", "the loss", "labels"),
         *("teachers", "passes per step: student", "teachers"),
@@ -106,7 +110,10 @@ def table():
                 str(teachers),
             )
         )
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    kept = [
+        i for i, name in enumerate(header) if not columns or name in columns
+    ]
+    return "\n".join(f"| {' | '.join(row[i] for i in kept)} |" for row in rows)
 
 
 def _paper(cls):

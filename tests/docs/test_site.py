@@ -53,13 +53,6 @@ def test_documented_arguments_are_arguments(name):
     assert shown <= arguments
 
 
-def test_table_of_methods_is_that_of_the_readme():
-    """Which is made from the classes: tests/methods/test_table.py."""
-    readme = (ROOT / "README.md").read_text()
-    table = re.search(r"^\| method \|.*?\n\n", readme, re.M | re.S)[0]
-    assert table in (ROOT / "docs/methods.md").read_text()
-
-
 def test_every_flag_is_explained():
     page = (ROOT / "docs/guides/evaluating.md").read_text()
     flags = {"fewer_classes", "network"}

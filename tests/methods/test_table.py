@@ -1,13 +1,22 @@
-"""The README's table of methods is what the classes say."""
+"""The tables of methods in README and docs are what the classes say."""
 
 import pathlib
 
 from benchmarks import methods
 
-README = pathlib.Path(__file__).parents[2] / "README.md"
+ROOT = pathlib.Path(__file__).parents[2]
 
 
-def test_readme_has_the_table_of_the_classes():
+def test_pages_have_the_table_of_the_classes():
     table = methods.table()
     assert len(table.splitlines()) == 2 + len(methods.all_methods()) - 1
-    assert table in README.read_text()
+    assert table in (ROOT / "docs/methods.md").read_text()
+    columns = ("method", "the attack raises", "the loss")
+    short = "\n".join(
+        "| "
+        + " | ".join(line.split(" | ")[i].strip("| ") for i in (0, 2, 3))
+        + " |"
+        for line in table.splitlines()
+    )
+    assert methods.table(columns) == short
+    assert short in (ROOT / "README.md").read_text()
