@@ -1,4 +1,4 @@
-"""How the library writes files: complete or not at all, and by one process."""
+"""Writes files completely or not at all, and saves models in one process."""
 
 import contextlib
 import os
@@ -9,15 +9,15 @@ import keras
 
 
 def write_atomically(path, write):
-    """Writes a file or folder that appears at `path` once it is complete.
+    """Writes a file or folder that appears at `path` only once it is complete.
 
     It is written to a temporary folder next to `path` and then moved. If
-    `write` fails or the process is killed, what was at `path` stays.
+    `write` fails or the process is killed, the previous `path` is kept.
 
     Args:
-        path: Where the file or folder belongs, on a local disk.
-        write: Function that takes a `pathlib.Path` and writes there. The name
-            is that of `path`.
+        path: Destination of the file or folder, on a local disk.
+        write: Function that takes a `pathlib.Path` and writes to it. This path
+            has the same name as `path`.
     """
     path = pathlib.Path(path)
     with tempfile.TemporaryDirectory(
@@ -36,7 +36,7 @@ def saving_in_one_process():
     """Suspends the `keras.distribution` while one process saves.
 
     Keras creates variables when it saves. Under a distribution they would be
-    laid out over all processes, and the others do not take part.
+    laid out over all processes, but the other processes do not take part.
     """
     distribution = keras.distribution.distribution()
     keras.distribution.set_distribution(None)

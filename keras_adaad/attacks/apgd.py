@@ -14,7 +14,7 @@ from keras_adaad.losses import targeted_dlr_from_logits
 
 
 class AutoPGD(IterativeAttack):
-    """The search of `APGD` and `TargetedAPGD`; see `APGD`."""
+    """Base class of `APGD` and `TargetedAPGD`; see `APGD`."""
 
     def __init__(
         self,
@@ -48,7 +48,7 @@ class AutoPGD(IterativeAttack):
                 "epsilon": self.epsilon,
                 # There is no momentum yet on the first step.
                 "share": 1.0 if step == 1 else 0.75,
-                # Steps since the last checkpoint, if this is one, else 0.
+                # At a checkpoint, the steps since the last one; else 0.
                 "interval": float(intervals.get(step, 0)),
             }
             for step in range(1, self.steps + 1)
@@ -72,8 +72,8 @@ class AutoPGD(IterativeAttack):
             "x_fooled": x_adv,
             "fooled": fooled,
             "step_size": zeros + 2.0 * setting["epsilon"],
-            # Since the last checkpoint. The reference compares the first value
-            # with 0, not with that of the start.
+            # Read at checkpoints. As in the reference, the first step compares
+            # its value with 0, not with the value of the start.
             "value": zeros,
             "rises": zeros,
             "value_best_then": values,
@@ -111,7 +111,7 @@ class AutoPGD(IterativeAttack):
         return _where(state["fooled"], state["x_fooled"], state["x_best"])
 
     def _checkpoint(self, state, setting):
-        """Halves step sizes, if this step is a checkpoint."""
+        """Halves step sizes where needed, if this step is a checkpoint."""
         now = setting["interval"] > 0.0
         too_few = state["rises"] <= self.rho * setting["interval"]
         stuck = ops.logical_and(
@@ -148,37 +148,38 @@ class AutoPGD(IterativeAttack):
 
 @keras.saving.register_keras_serializable(package="keras_adaad")
 class APGD(AutoPGD, ObjectiveAttack):
-    """Projected gradient ascent with momentum and a step size of its own.
+    """Projected gradient ascent with momentum and an adaptive step size.
 
-    From a random point of the sphere, each step is (equations 2 and 3)
+    The search starts at a random point at distance `epsilon`. Each step is
+    (equations 2 and 3)
 
         z   = project(x_k + step_size * direction(gradient))
         x_+ = project(x_k + 3/4 (z - x_k) + 1/4 (x_k - x_{k-1}))
 
     The step size starts at `2 * epsilon`. At checkpoints it is halved, and the
-    search goes back to its best point, for images whose loss rose in too few
-    of the steps since the last checkpoint (condition 1), or whose best loss
-    stands still although the step size did (condition 2).
+    search returns to its best point, for images whose loss rose in too few of
+    the steps since the last checkpoint (condition 1). The same happens if the
+    last checkpoint kept the step size, but the best loss has not risen since
+    (condition 2).
 
-    Where the model is fooled on the way, the last such point is returned,
-    else the point with the highest loss.
+    The attack returns the last point that fooled the model or, if there is
+    none, the point with the highest loss.
 
     Args:
         epsilon: Radius of the ball, in the units of the model's input.
         norm: `"linf"` or `"l2"`. Defaults to `"linf"`.
         steps: Number of steps. Defaults to `100`.
         restarts: Number of searches from different starts. Defaults to `1`.
-        loss: What `attack(model, x, y)` raises: `"cross_entropy"`, `"dlr"`,
-            `"margin"`, or a function `loss(labels, logits)` that returns one
-            value per sample.
-        rho: Share of the steps in which the loss must have risen for the step
-            size to stay (condition 1). Defaults to `0.75`.
-        eot_steps: Number of gradients averaged in each step, for a model that
-            is random in itself (expectation over transformation).
-            Defaults to `1`.
+        loss: Loss that `attack(model, x, y)` maximises: `"cross_entropy"`,
+            `"dlr"`, `"margin"`, or a function `loss(labels, logits)` that
+            returns one value per sample.
+        rho: The step size is halved if the loss rose in no more than this
+            fraction of the steps (condition 1). Defaults to `0.75`.
+        eot_steps: Number of gradients averaged in each step, for a randomised
+            model (expectation over transformation). Defaults to `1`.
         input_range: Pair `(low, high)` of the values a pixel can have.
             Defaults to `(0.0, 1.0)`.
-        seed: Integer that decides the random starts, or `None`.
+        seed: Integer seed for the random starts, or `None`.
 
     Example:
 
@@ -199,21 +200,21 @@ class APGD(AutoPGD, ObjectiveAttack):
 class TargetedAPGD(AutoPGD):
     """`APGD` on the targeted DLR loss, towards one class after another.
 
-    The targets are the runner-up classes on the clean image, the likeliest
-    first. They only steer: any wrong class is a success.
+    The targets are the runner-up classes on the clean image, the most likely
+    first. They only guide the search: any wrong class is a success.
 
     Args:
         epsilon: Radius of the ball, in the units of the model's input.
         norm: `"linf"` or `"l2"`. Defaults to `"linf"`.
         steps: Number of steps towards each target. Defaults to `100`.
         restarts: Number of searches for each target. Defaults to `1`.
-        targets: Number of targets; no more than there are other classes.
-            Defaults to `9`.
+        targets: Number of target classes, at most the number of other
+            classes. Defaults to `9`.
         rho: As in `APGD`. Defaults to `0.75`.
         eot_steps: As in `APGD`. Defaults to `1`.
         input_range: Pair `(low, high)` of the values a pixel can have.
             Defaults to `(0.0, 1.0)`.
-        seed: Integer that decides the random starts, or `None`.
+        seed: Integer seed for the random starts, or `None`.
 
     Reference:
         - [Croce & Hein, 2020](https://arxiv.org/abs/2003.01690), equation 7.
@@ -267,8 +268,8 @@ class TargetedAPGD(AutoPGD):
 def checkpoints(steps):
     """Returns the checkpoints of a search as pairs `(step, interval)`.
 
-    The first interval is 22 % of the steps; each is shorter than the one
-    before by 3 % of the steps, down to 6 %.
+    The first interval is 22 % of the steps. Each later interval is shorter by
+    3 % of the steps, down to 6 %.
     """
     interval = max(int(0.22 * steps), 1)
     step, found = interval, []

@@ -1,4 +1,4 @@
-"""What every attack is: a ball around each image, and how it is called."""
+"""The base class of the attacks, and the checks of what they attack."""
 
 import inspect
 import random
@@ -20,21 +20,21 @@ class Attack:
     a model on arrays, batch by batch, and returns the adversarial images.
 
     Most attacks search in steps: see `keras_adaad.attacks.IterativeAttack`.
-    Those that can also raise any objective inside a compiled training step
-    are `keras_adaad.attacks.ObjectiveAttack`s. The distillers need one.
+    A `keras_adaad.attacks.ObjectiveAttack` can also maximise any objective
+    inside a compiled training step. The distillers need one.
 
-    The first use of an attack fixes the attributes that its constructor set.
+    The attributes of an attack cannot be changed after its first use.
 
     Args:
         epsilon: Radius of the ball, in the units of the model's input.
         norm: `"linf"` or `"l2"`. Defaults to `"linf"`.
         input_range: Pair `(low, high)` of the values a pixel can have.
             Defaults to `(0.0, 1.0)`.
-        seed: Integer that decides the random draws, or `None` for a new one
-            (which `keras.utils.set_random_seed` decides).
+        seed: Integer seed for the random draws, or `None` to draw a new one
+            (reproducible with `keras.utils.set_random_seed`).
     """
 
-    # Whether the attack differentiates. One that does not can attack any
+    # Whether the attack needs the model's gradient. If not, it can attack any
     # function from images to logits.
     needs_gradient = True
 
@@ -63,9 +63,9 @@ class Attack:
 
         Args:
             model: A `keras.Model` that returns logits. An attack that needs
-                no gradient, such as `Square`, takes any function from float32
-                NumPy images of shape `(batch_size, ...)` to logits too, such
-                as an exported file.
+                no gradient, such as `Square`, also takes any function from
+                float32 NumPy images of shape `(batch_size, ...)` to logits,
+                such as an exported file.
             x: Images, of shape `(num_images, ...)`, within `input_range`.
             y: Labels: class indices or one-hot.
             batch_size: Images per compiled call; the last batch is padded.
@@ -75,10 +75,10 @@ class Attack:
             The adversarial images, a float32 NumPy array of the shape of `x`.
 
         Raises:
-            TypeError: If `model` is no `keras.Model`, and no function that
-                this attack can attack; or if `x` is no array.
-            ValueError: If the model returns probabilities, or the data or
-                the labels do not fit.
+            TypeError: If `model` is neither a `keras.Model` nor a function
+                that this attack can attack, or if `x` is not an array.
+            ValueError: If the model returns probabilities, or if the data or
+                the labels are invalid.
 
         Example:
 
@@ -126,16 +126,16 @@ class Attack:
         )
 
     def _check_classes(self, num_classes):
-        """Raises if the attack cannot work with so few classes."""
+        """Raises if the attack needs more classes."""
 
     # Identity and saving.
 
     def _contents(self):
-        """Returns all that the attack holds, a dict."""
+        """Returns the attributes of the attack, a dict."""
         return {k: v for k, v in vars(self).items() if k != "_fixed"}
 
     def _check_usable(self):
-        """Raises if `get_config` is incomplete, and fixes the attributes."""
+        """Checks `get_config`, then makes the attributes read-only."""
         if "_fixed" in vars(self):
             return
         config, kind = self.get_config(), type(self).__name__
@@ -190,9 +190,9 @@ class Attack:
     def get_config(self):
         """Returns the arguments of the constructor, by name.
 
-        Each is taken from the attribute of the same name. A subclass whose
-        attributes have other names, or other values than its arguments, must
-        override this.
+        Each is taken from the attribute of the same name. A subclass must
+        override this if an attribute differs from its argument in name or
+        value.
         """
         config = {}
         for name in _constructor_arguments(type(self)):
@@ -219,7 +219,7 @@ class Attack:
 
 
 def _constructor_arguments(cls):
-    """Returns the names of the arguments of a constructor, in their order."""
+    """Returns the names of the arguments of a constructor, in order."""
     names = []
     for kind in cls.__mro__:
         if "__init__" not in vars(kind):
@@ -286,7 +286,7 @@ def check_function_attacks(model, attacks):
     """Raises unless every attack can attack a function.
 
     Args:
-        model: What was passed in place of a `keras.Model`.
+        model: The object passed in place of a `keras.Model`.
         attacks: Dict of `Attack`s by their names.
     """
     if not callable(model):

@@ -1,4 +1,4 @@
-"""AutoAttack: the ensemble that the field trusts (Croce & Hein, ICML 2020)."""
+"""The AutoAttack ensemble (Croce & Hein, ICML 2020)."""
 
 import keras
 import numpy as np
@@ -11,7 +11,7 @@ from keras_adaad.attacks.fab import FAB
 from keras_adaad.attacks.search import Outcome
 from keras_adaad.attacks.square import Square
 
-# The published budgets; what is not said here is the default of the attack.
+# The published budgets. All other arguments are the defaults of the attacks.
 _FIVE = {"restarts": 5}
 _RANDOM = {"eot_steps": 20}
 VERSIONS = {
@@ -38,16 +38,17 @@ VERSIONS = {
 
 @keras.saving.register_keras_serializable(package="keras_adaad")
 class AutoAttack(Attack):
-    """Several attacks in turn, each on the images that are still right.
+    """Runs several attacks in turn, each on the images not yet fooled.
 
     | version | attacks |
     |---|---|
     | `"standard"` | APGD on cross-entropy, targeted APGD, targeted FAB (100 steps; 9 targets), Square (5000 queries) |
     | `"plus"` | APGD on cross-entropy and on DLR and untargeted FAB (5 restarts each), Square, targeted APGD, targeted FAB |
-    | `"rand"` | APGD on cross-entropy and on DLR, 20 gradients averaged per step, for models that are random in themselves |
+    | `"rand"` | APGD on cross-entropy and on DLR, 20 gradients averaged per step, for randomised models |
 
-    Each starts from the clean image. Use `keras_adaad.evaluate_robustness`
-    for the accuracy, what each attack contributed, and whether to believe it.
+    Each attack starts from the clean images. `keras_adaad.evaluate_robustness`
+    also reports the accuracy, the contribution of each attack, and reasons to
+    doubt the result.
 
     Args:
         epsilon: Radius of the ball, in the units of the model's input.
@@ -55,7 +56,7 @@ class AutoAttack(Attack):
         version: `"standard"`, `"plus"` or `"rand"`. Defaults to `"standard"`.
         input_range: Pair `(low, high)` of the values a pixel can have.
             Defaults to `(0.0, 1.0)`.
-        seed: Integer that decides the random rng, or `None`.
+        seed: Integer seed for the random draws, or `None`.
 
     Example:
 

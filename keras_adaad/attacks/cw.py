@@ -1,4 +1,4 @@
-"""The attack of Carlini and Wagner, in its L-infinity form of the field."""
+"""The margin loss of Carlini and Wagner, maximised by PGD."""
 
 import keras
 from keras import ops
@@ -14,22 +14,22 @@ class CW(PGD):
 
         max_{||x' - x|| <= epsilon}  max_{i != y} z_i(x') - z_y(x')
 
-    This is what the columns headed "CW" of the adversarial training literature
-    hold, not Carlini and Wagner's own L2 attack, which has no epsilon. Papers
-    differ in the budget: 30 steps (RSLAD), or 50 steps with 10 restarts
-    (SAAD), so state it. An image that is fooled moves no further.
+    The adversarial training literature reports this attack as "CW". It is not
+    Carlini and Wagner's own L2 attack, which has no epsilon. Papers use
+    different budgets, such as 30 steps (RSLAD) or 50 steps with 10 restarts
+    (SAAD), so state yours. An image stops moving once it fools the model.
 
     Args:
         epsilon: Radius of the ball, in the units of the model's input.
         step_size: Length of a step, in the same units. Defaults to
-            `epsilon / 4`, the field's 2/255 for 8/255.
+            `epsilon / 4`, the usual 2/255 for an epsilon of 8/255.
         steps: Number of steps. Defaults to `30`.
         norm: `"linf"` or `"l2"`. Defaults to `"linf"`.
         restarts: Number of searches from different uniform starts.
             Defaults to `1`.
         input_range: Pair `(low, high)` of the values a pixel can have.
             Defaults to `(0.0, 1.0)`.
-        seed: Integer that decides the random starts, or `None`.
+        seed: Integer seed for the random starts, or `None`.
 
     Example:
 

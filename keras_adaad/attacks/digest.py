@@ -1,9 +1,9 @@
-"""What values and functions compute, as a digest.
+"""Digests that identify what values and functions compute.
 
-A compiled search is kept under the digest of its attack, and a state file
-under that of its evaluation. So two attacks that differ in anything, a number,
-an array or the code of a loss, have different digests; and what the digest
-cannot see into counts as different from everything else.
+A compiled search is cached under the digest of its attack. A state file holds
+the digest of its evaluation. Two attacks have different digests if they differ
+in anything, such as a number, an array or the code of a loss. Content that the
+digest cannot inspect counts as different from everything else.
 """
 
 import dis
@@ -29,23 +29,25 @@ _FOLLOWED_BY_NAME = (
     *(types.ModuleType, functools.partial, frozenset, keras.layers.Layer),
 )
 _FRAMEWORKS = {"jax", "jaxlib", "keras", "numpy", "tensorflow", "torch"}
-# What these define goes by its name: users do not change it between two runs.
+# Code of these packages counts by name: users do not change it between runs.
 _LIBRARIES = {*_FRAMEWORKS, "keras_adaad", *sys.stdlib_module_names}
 
 
 def digest(value, in_process=False):
-    """Returns a string that differs where what the value computes differs.
+    """Returns a string that identifies what a value computes.
 
-    Data that the value holds is part of it, at any depth. Of the data that a
-    function reaches by a name, its closure or a global, only what cannot
-    change in place is: numbers, strings, tuples, functions, and besides them
-    arrays and Keras layers. A list or a dict is as a rule where it logs to.
+    The digest covers the data that the value holds, at any depth. A function
+    can also reach data by name, in its closure or as a global. Of that data,
+    the digest covers arrays, Keras layers, and objects that cannot change in
+    place: numbers, strings, tuples and functions. It does not cover lists and
+    dicts, because functions usually write logs to them.
 
     Args:
         value: Data, functions, classes and objects, at any depth.
-        in_process: Whether the digest is compared within this process, while
-            the value is kept alive. Then what is not followed goes by its
-            identity, and class attributes are part of a class.
+        in_process: Whether the digest is only compared within this process,
+            while the value is kept alive. If so, objects that the digest
+            cannot inspect are identified by `id`, and class attributes are
+            part of a class.
 
     Returns:
         A string of hexadecimal digits.
@@ -59,7 +61,7 @@ class _Digest:
     def __init__(self, in_process):
         self.in_process = in_process
         self.hash = hashlib.sha256()
-        # Objects by identity. They stay alive, so no identity comes twice.
+        # By `id`. The objects are kept alive, so no `id` is used twice.
         self.seen = {}
 
     def add(self, value, by_name=False):
@@ -67,7 +69,7 @@ class _Digest:
 
         Args:
             value: Anything.
-            by_name: Whether a function reaches it by a name.
+            by_name: Whether a function reaches it by name.
         """
         if isinstance(value, _PLAIN):
             return self._feed(type(value).__name__, value)
@@ -130,7 +132,7 @@ class _Digest:
     def _add_tensor(self, tensor):
         try:
             array = ops.convert_to_numpy(tensor)
-        except Exception:  # Frameworks differ: a tensor inside a program.
+        except Exception:  # A tracer. The error depends on the framework.
             return self._add_unseen(tensor)
         self._add_array(array)
 
@@ -159,7 +161,7 @@ class _Digest:
                 _package(value) != _package(function)
             )
             self._feed(name)
-            # Not into all that another package defines.
+            # The code of other packages is not followed.
             self.add(_name(value) if foreign else value, by_name=True)
 
     def _add_class(self, cls):
@@ -179,7 +181,7 @@ class _Digest:
         try:
             with warnings.catch_warnings(action="ignore"):
                 config = layer.get_config()
-        except Exception:  # Some have none. They may raise what they like.
+        except Exception:  # Some layers have none. They may raise any error.
             config = None
         self.add(config)
         self._add_items(tuple(layer.weights))
@@ -199,7 +201,7 @@ class _Digest:
             self._add_unseen(value)
 
     def _add_unseen(self, value, by_name=False):
-        """Adds what is not followed."""
+        """Adds an object whose content is not inspected."""
         self._feed(_name(type(value)))
         if self.in_process:
             self._feed(id(value))
@@ -225,7 +227,7 @@ def _content(cell):
 
 @functools.cache
 def _globals_read(code):
-    """Returns the names of the globals that code reads, inner code included."""
+    """Returns the names of the globals that code and its inner code read."""
     names = {
         instruction.argval
         for instruction in dis.get_instructions(code)

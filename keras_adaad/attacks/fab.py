@@ -17,35 +17,35 @@ from keras_adaad.losses import targeted_margin_from_logits
 class FAB(IterativeAttack):
     """Walks to the decision boundary, and stays close to the clean image.
 
-    FAB minimises the size of the perturbation. In each step it takes the
-    classifier to be linear, moves the current point and the clean image onto
-    the decision hyperplane within the input range (`d1`, `d2`), and goes to
+    FAB minimises the size of the perturbation. Each step linearises the
+    classifier. It projects the current point and the clean image onto the
+    decision hyperplane within the input range (by `d1` and `d2`), and moves to
 
         clip((1 - a) (x_k + eta d1) + a (x + eta d2)),
         a = min(|d1| / (|d1| + |d2|), alpha_max)
 
-    Where that fools the model, the point is kept if it is the closest so far,
+    If the new point fools the model, it is kept if it is the closest so far,
     and the search goes back towards the clean image: `x + beta (x_k - x)`.
-    Only a point within epsilon counts; where there is none, the clean image is
-    returned.
+    Only points within epsilon count. If there is none, the attack returns the
+    clean image.
 
     Args:
         epsilon: Radius of the ball, in the units of the model's input.
         norm: `"linf"` or `"l2"`. Defaults to `"linf"`.
         steps: Number of steps towards each target. Defaults to `100`.
-        restarts: Number of searches, for each target. All but the first start
-            at random at a distance of `epsilon / 2`. Defaults to `1`.
+        restarts: Number of searches for each target. All but the first start
+            at a random point at distance `epsilon / 2`. Defaults to `1`.
         targets: Number of runner-up classes to walk to, one after another.
-            `None` is the untargeted attack: each step walks to the nearest of
-            all boundaries, at the cost of one gradient per class.
+            `None` selects the untargeted attack: each step walks to the
+            nearest boundary, at the cost of one gradient per class.
             Defaults to `9`.
         alpha_max: Largest weight of the clean image. Defaults to `0.1`.
         eta: Overshoot beyond the hyperplane, at least 1. Defaults to `1.05`.
-        beta: Share of the way back to where the model is fooled.
+        beta: Factor that shrinks the perturbation once the model is fooled.
             Defaults to `0.9`.
         input_range: Pair `(low, high)` of the values a pixel can have.
             Defaults to `(0.0, 1.0)`.
-        seed: Integer that decides the random starts, or `None`.
+        seed: Integer seed for the random starts, or `None`.
 
     Example:
 
@@ -102,7 +102,7 @@ class FAB(IterativeAttack):
         return runner_up_classes(self, classifier, x, batch_size)
 
     def values(self, labels, targets, logits):
-        """Returns `z_t - z_y`; untargeted, one for each class."""
+        """Returns `z_t - z_y`, or one value per class if untargeted."""
         if targets is not None:
             return targeted_margin_from_logits(labels, targets, logits)
         labels = ops.expand_dims(label_indices(labels, logits), -1)
@@ -151,7 +151,7 @@ class FAB(IterativeAttack):
         return ops.where(per_image(within, x), state["closest"], x)
 
     def _hyperplane(self, objective, x_adv):
-        """Returns the nearest boundary as value and gradient at `x_adv`."""
+        """Returns value and gradient at `x_adv` of the boundary to reach."""
         if self.targets is not None:
             value, _, slope = backend.value_and_input_gradient(objective, x_adv)
             return value, slope
@@ -175,15 +175,15 @@ class FAB(IterativeAttack):
 def onto_hyperplane(x, slope, value, norm, low, high):
     """Returns the smallest `d` with `value + <slope, d> = 0` inside the box.
 
-    Every pixel moves the same way (L-infinity), or in proportion to its slope
-    (L2), until it meets the end of the range:
+    Every pixel moves by the same amount (L-infinity), or in proportion to its
+    slope (L2), until it reaches the end of the range:
 
         d_i = -sign(value slope_i) min(m r_i, room_i),  r_i = 1 or |slope_i|
 
-    The distance covered grows with `m`, in ever less steep straight pieces.
-    Newton's method from `m = 0` climbs them from below and is exact once it
-    has reached the last piece; no sort is needed. A hyperplane that misses the
-    box is approached as far as the box goes.
+    The distance covered is a concave, piecewise linear function of `m`.
+    Newton's method from `m = 0` approaches the solution from below, and is
+    exact once it reaches the right piece, so no sort is needed. If the
+    hyperplane misses the box, the result goes as far as the box allows.
 
     Args:
         x: Points, of shape `(batch_size, ...)`.
@@ -206,7 +206,7 @@ def onto_hyperplane(x, slope, value, norm, low, high):
         covered = _sum(slope * ops.minimum(reach, room))
         steepness = _sum(ops.where(reach < room, slope * rate, 0.0))
         missing = ops.maximum(needed - covered, 0.0)
-        # A step that is lost in rounding, or leads nowhere, is the last one.
+        # The loop ends at a step that is zero or lost in rounding.
         step = ops.where(steepness > 0.0, missing / (steepness + 1e-30), 0.0)
         return m + step, step > 1e-6 * m
 

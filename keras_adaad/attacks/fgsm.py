@@ -12,8 +12,9 @@ class FGSM(PGD):
     Args:
         epsilon: Radius of the ball, in the units of the model's input.
         norm: `"linf"` or `"l2"`. Defaults to `"linf"`.
-        loss: What `attack(model, x, y)` raises: `"cross_entropy"`, or a
-            function `loss(labels, logits)` that returns one value per sample.
+        loss: Loss that `attack(model, x, y)` maximises: `"cross_entropy"`, or
+            a function `loss(labels, logits)` that returns one value per
+            sample.
         input_range: Pair `(low, high)` of the values a pixel can have.
             Defaults to `(0.0, 1.0)`.
 

@@ -24,26 +24,26 @@ LOSSES = {
 class IterativeAttack(Attack):
     """Base class of the attacks that search in steps.
 
-    A subclass states how its search begins, moves and ends:
+    A subclass defines how its search begins, moves and ends:
 
-    - `settings(shape, seed, round_)` returns the numbers of each step (the
-      radius, a step size): a list of dicts;
+    - `settings(shape, seed, round_)` returns the parameters of each step (the
+      radius, a step size) as a list of dicts;
     - `start_noise(shape, rng, round_)` returns a random starting perturbation;
     - `begin(objective, x, noise, setting)` returns the state of the search, a
       dict of tensors;
     - `step(objective, x, state, setting)` returns the next state;
     - `result(x, state, setting)` returns the point found;
-    - `values(labels, targets, logits)` returns what the attack raises.
+    - `values(labels, targets, logits)` returns the loss to maximise.
 
-    There, `objective(x_adv)` returns a pair: one value per sample, and one
-    bool per sample that is true where the model is fooled.
+    `objective(x_adv)` returns a pair: one value per sample, and one bool per
+    sample that is true if the model is fooled.
 
-    `begin`, `step` and `result` are compiled, once for all attacks of a class
-    whose attributes are the same; `values` and the loss are part of them. Two
-    attacks that differ in an attribute share no compiled program. To compile
-    once for every radius, say, a class names the attribute in `not_compiled`
-    and takes the value from `setting`. Subclasses do not inherit
-    `not_compiled`, because their `step` may read other attributes.
+    `begin`, `step` and `result` are compiled, together with `values` and the
+    loss. Attacks of one class share the compiled programs only if their
+    attributes are equal. To compile once for all values of an attribute, such
+    as the radius, a class names it in `not_compiled` and takes the value from
+    `setting`. Subclasses do not inherit `not_compiled`, because their `step`
+    may read other attributes.
 
     Args:
         epsilon: Radius of the ball, in the units of the model's input.
@@ -51,18 +51,18 @@ class IterativeAttack(Attack):
         restarts: Number of searches from different starts. Per image, the
             first point that fools the model is kept or, failing that, the
             point with the highest loss. Defaults to `1`.
-        loss: What `attack(model, x, y)` raises: `"cross_entropy"`,
+        loss: Loss that `attack(model, x, y)` maximises: `"cross_entropy"`,
             `"margin"`, `"dlr"`, or a function `loss(labels, logits)` that
             returns one value per sample.
         input_range: Pair `(low, high)` of the values a pixel can have.
             Defaults to `(0.0, 1.0)`.
-        seed: Integer that decides the random draws, or `None` for a new one
-            (which `keras.utils.set_random_seed` decides).
+        seed: Integer seed for the random draws, or `None` to draw a new one
+            (reproducible with `keras.utils.set_random_seed`).
     """
 
-    # Attributes that the compiled search does not read: `settings` and the
-    # random start do, outside of it. Reading one in the compiled search
-    # raises an error. Each class states its own.
+    # Attributes that only `settings` and the random start read, outside of
+    # the compiled search. Reading one inside of it raises an error. They are
+    # not inherited.
     not_compiled = ()
 
     def __init__(
@@ -91,14 +91,14 @@ class IterativeAttack(Attack):
         if "not_compiled" not in vars(cls):
             cls.not_compiled = ()
 
-    # What a subclass states.
+    # Defined by subclasses.
 
     def settings(self, shape, seed, round_=0):
-        """Returns the numbers of each step, a list (or iterator) of dicts.
+        """Returns the parameters of each step, a list or iterator of dicts.
 
         Args:
             shape: Shape of an image.
-            seed: Integer, for numbers that are drawn.
+            seed: Integer seed, for parameters that are drawn at random.
             round_: Index of the round.
         """
         raise NotImplementedError(
@@ -131,11 +131,11 @@ class IterativeAttack(Attack):
         return state["x_adv"]
 
     def values(self, labels, targets, logits):
-        """Returns what the attack raises, one value per sample.
+        """Returns the loss that the attack maximises, one value per sample.
 
         Args:
             labels: Class indices or one-hot labels.
-            targets: The class that the round aims at, or `None`.
+            targets: Target classes of the round, or `None`.
             logits: Float32 logits of shape `(batch_size, num_classes)`.
         """
         return LOSSES.get(self.loss, self.loss)(labels, logits)
@@ -150,8 +150,8 @@ class IterativeAttack(Attack):
             x: Images, of shape `(num_images, ...)`, within `input_range`.
             y: Labels: class indices or one-hot.
             noise: Starting perturbation in place of a random one, of the
-                shape of `x`, or of shape `(starts, *x.shape)`; there is a
-                start for each restart and target class.
+                shape of `x`, or of shape `(starts, *x.shape)`, with one start
+                for each restart and target class.
             batch_size: Images per compiled call; the last batch is padded.
                 It does not change the result. Defaults to `256`.
 
@@ -183,19 +183,19 @@ class IterativeAttack(Attack):
         return self.restarts
 
     def _rounds(self, num_classes):
-        """Returns the number of rounds: parts of a search, or searches."""
+        """Returns the number of rounds. A search has one round or several."""
         return self._starts(num_classes)
 
     def _target_classes(self, classifier, x, batch_size):
-        """Returns the class each round aims at, of shape `(rounds, images)`."""
+        """Returns target classes, of shape `(rounds, images)`, or `None`."""
         return None
 
     def _start(self, x, x_last, rng, round_, noise=None):
-        """Returns what `begin` gets as `noise`, for a search on arrays.
+        """Returns the argument `noise` of `begin`, for a search on arrays.
 
         Args:
             x: Images, a NumPy array.
-            x_last: The points that the round before found.
+            x_last: The points that the previous round found.
             rng: Source of random numbers.
             round_: Index of the round.
             noise: The starting perturbations that the user passed, of shape
@@ -207,7 +207,7 @@ class IterativeAttack(Attack):
         return None if start is None else ops.convert_to_numpy(start)
 
     def _objective(self, logits, y, target=None):
-        """Returns the function from images to values and verdicts."""
+        """Returns the function from images to values and fooled flags."""
 
         def objective(x_adv):
             predicted = logits(x_adv)
@@ -253,14 +253,14 @@ class IterativeAttack(Attack):
     # What the compiled search depends on.
 
     def _compiled_part(self):
-        """Returns the attack without what its class names in `not_compiled`."""
+        """Returns a copy without the attributes that `not_compiled` names."""
         part = copy.copy(self)
         for name in self.not_compiled:
             vars(part).pop(name, None)
         return part
 
     def _program_key(self):
-        """Returns what the compiled search depends on, hashable."""
+        """Returns a hashable key of all that the compiled search depends on."""
         contents = self._compiled_part()._contents()
         return type(self), digest([type(self), contents], in_process=True)
 
@@ -279,14 +279,14 @@ class IterativeAttack(Attack):
 
 
 def per_image(values, x):
-    """Returns one value per image with the axes to broadcast against `x`."""
+    """Reshapes one value per image so that it broadcasts against `x`."""
     return ops.reshape(values, (-1,) + (1,) * (len(x.shape) - 1))
 
 
 def _is_per_sample(values, logits):
     if len(values.shape) == 0:
         return False
-    # A dimension that a program leaves open may have any size.
+    # A dimension of unknown size is `None`.
     return len({values.shape[0], logits.shape[0]} - {None}) < 2
 
 

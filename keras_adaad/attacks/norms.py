@@ -1,4 +1,4 @@
-"""The geometry of the two balls: a step, the way back, a random start."""
+"""The two norms: their balls, step directions and random starts."""
 
 import math
 
@@ -9,7 +9,7 @@ class Linf:
     """The ball in which no pixel moves by more than epsilon."""
 
     def size(self, delta):
-        """Returns the norm of each image, with axes of size 1 after it."""
+        """Returns the norm of each image, with trailing axes of size 1."""
         return ops.max(ops.abs(delta), axis=_image_axes(delta), keepdims=True)
 
     def direction(self, gradient):
@@ -30,10 +30,10 @@ class Linf:
 
 
 class L2:
-    """The ball in which no image moves by more than epsilon in length."""
+    """The ball in which no image moves by more than epsilon in L2 norm."""
 
     def size(self, delta):
-        """Returns the norm of each image, with axes of size 1 after it."""
+        """Returns the norm of each image, with trailing axes of size 1."""
         squares = ops.sum(
             ops.square(delta), axis=_image_axes(delta), keepdims=True
         )
@@ -51,8 +51,8 @@ class L2:
 
     def uniform(self, shape, epsilon, rng):
         """Returns a perturbation drawn uniformly from the ball."""
-        # A uniform point of the sphere in d + 2 dimensions, less its last two
-        # coordinates, is a uniform point of the ball in d dimensions.
+        # A uniform point on the sphere in d + 2 dimensions, without its last
+        # two coordinates, is a uniform point in the ball in d dimensions.
         dimensions = math.prod(shape[1:])
         point = rng.normal((shape[0], dimensions + 2))
         point = point / ops.norm(point, axis=-1, keepdims=True)

@@ -1,4 +1,4 @@
-"""Attacks that can raise any objective inside a compiled training step."""
+"""Attacks that can maximise any objective inside a compiled step."""
 
 import itertools
 
@@ -13,20 +13,20 @@ from keras_adaad.frozen.logits import logits_function
 
 
 class ObjectiveAttack(IterativeAttack):
-    """Base class of the attacks that can raise any objective.
+    """Base class of the attacks that can maximise any objective.
 
-    `attack.maximize(objective, x)` raises a per-sample objective inside a
-    compiled training step. The distillers call it. The subclass states its
-    search as an `IterativeAttack` does.
+    `attack.maximize(objective, x)` maximises a per-sample objective inside a
+    compiled training step. The distillers call it. A subclass defines its
+    search like any `IterativeAttack`.
 
     Args:
         epsilon: Radius of the ball, in the units of the model's input.
         norm: `"linf"` or `"l2"`. Defaults to `"linf"`.
         restarts: See `IterativeAttack`. Defaults to `1`.
-        loss: What `attack(model, x, y)` raises; see `IterativeAttack`.
+        loss: Loss of `attack(model, x, y)`; see `IterativeAttack`.
         input_range: Pair `(low, high)` of the values a pixel can have.
             Defaults to `(0.0, 1.0)`.
-        seed: Integer that decides the random draws, or `None`.
+        seed: Integer seed for the random draws, or `None`.
     """
 
     def maximize(self, objective, x, noise=None, seed=None):
@@ -35,10 +35,10 @@ class ObjectiveAttack(IterativeAttack):
         Args:
             objective: Function from images to one value per sample, or to a
                 pair: the values, and one bool per sample. With several
-                restarts, a point where the bool holds beats any other.
+                restarts, a point whose bool is true beats any other.
             x: Images, a float32 tensor of shape `(batch_size, ...)`.
-            noise: The starting perturbation, in place of a random one: a
-                tensor of the shape of `x`, or of shape `(restarts, *x.shape)`.
+            noise: Starting perturbation in place of a random one: a tensor of
+                the shape of `x`, or of shape `(restarts, *x.shape)`.
             seed: Source of the random starts: a `keras.random.SeedGenerator`
                 or an int. Defaults to the attack's own seed.
 
@@ -89,7 +89,7 @@ class ObjectiveAttack(IterativeAttack):
             self._compiled_part()._objective(logits_function(model), y),
             x,
             noise=noise,
-            # A fixed seed needs no state: the same start for every batch.
+            # An integer has no state: the same start for every batch.
             seed=self.seed or 0,
         )
 
@@ -107,7 +107,7 @@ class ObjectiveAttack(IterativeAttack):
 
 
 def _with_verdicts(objective):
-    """Returns an objective of values and verdicts; by default all false."""
+    """Returns an objective of values and bools; by default all false."""
 
     def values_and_verdicts(x):
         found = objective(x)
@@ -122,7 +122,7 @@ def _with_verdicts(objective):
 
 
 def _better(new, old):
-    """Returns where a new score beats the old one: fooled first, then value."""
+    """Returns where a new score beats the old: fooled first, then value."""
     (new_value, new_fooled), (old_value, old_fooled) = new, old
     higher = ops.logical_or(new_fooled, new_value > old_value)
     return ops.logical_and(higher, ops.logical_not(old_fooled))

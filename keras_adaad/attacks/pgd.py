@@ -25,7 +25,7 @@ class PGD(ObjectiveAttack):
     Args:
         epsilon: Radius of the ball, in the units of the model's input.
         step_size: Length of a step, in the same units. Defaults to
-            `epsilon / 4`, the field's 2/255 for 8/255.
+            `epsilon / 4`, the usual 2/255 for an epsilon of 8/255.
         steps: Number of steps. Defaults to `10`.
         norm: `"linf"` or `"l2"`. Defaults to `"linf"`.
         start: `"uniform"` for a uniform point of the ball, `"normal"` for
@@ -34,22 +34,22 @@ class PGD(ObjectiveAttack):
         start_scale: Standard deviation of the `"normal"` start, in the units
             of the model's input. Defaults to `0.001`.
         clip_start: Whether the start is clipped to the input range before the
-            first gradient. The reference code of AdaAD does not.
+            first gradient. The reference code of AdaAD does not clip it.
             Defaults to `True`.
         restarts: Number of searches from different starts. Per image, the
             first point that fools the model is kept or, failing that, the
             point with the highest loss. Defaults to `1`.
-        loss: What `attack(model, x, y)` raises: `"cross_entropy"`,
+        loss: Loss that `attack(model, x, y)` maximises: `"cross_entropy"`,
             `"margin"`, `"dlr"`, or a function `loss(labels, logits)` that
             returns one value per sample.
         input_range: Pair `(low, high)` of the values a pixel can have.
             Defaults to `(0.0, 1.0)`.
-        seed: Integer that decides the random starts, or `None`.
+        seed: Integer seed for the random starts, or `None`.
 
     Raises:
         ValueError: If an argument is out of range, `step_size` is 0 although
-            `epsilon` is not, or it is more than `2 * epsilon`: the two are
-            then probably swapped.
+            `epsilon` is not, or `step_size` is more than `2 * epsilon` (the
+            two are probably swapped).
 
     Example:
 
@@ -133,7 +133,7 @@ class PGD(ObjectiveAttack):
         return {"x_adv": self._move(x, x_adv, gradient, setting)}
 
     def _maximize_with_state(self, objective, x, state, noise=None, seed=None):
-        """Searches as `maximize` does, and lets a state follow the search.
+        """Searches as `maximize` does, and updates a state in each step.
 
         Args:
             objective: Function of images and state that returns one value per

@@ -1,4 +1,4 @@
-"""Attacks by the names that the field's tables use."""
+"""Attacks by the names used in the literature."""
 
 import functools
 
@@ -14,7 +14,7 @@ from keras_adaad.attacks.square import Square
 
 
 def _pgd_trades(epsilon, **arguments):
-    # 0.003 where epsilon is 8/255, and in proportion elsewhere.
+    # 0.003 for an epsilon of 8/255, and in proportion for others.
     step_size = 0.003 * epsilon / (8 / 255)
     return PGD(epsilon=epsilon, step_size=step_size, steps=20, **arguments)
 
@@ -44,7 +44,7 @@ PRESETS["pgd"] = PRESETS["pgd-20-sat"]
 
 
 def get(name, *, epsilon, norm="linf", input_range=(0.0, 1.0), seed=None):
-    """Returns an attack by its name in the field.
+    """Returns an attack by its name in the literature.
 
     | name | attack |
     |---|---|
@@ -59,8 +59,8 @@ def get(name, *, epsilon, norm="linf", input_range=(0.0, 1.0), seed=None):
     | `"square"` | Square, 5000 queries |
     | `"autoattack"`, `"autoattack-plus"`, `"autoattack-rand"` | AutoAttack |
 
-    Step sizes are those published for an epsilon of 8/255, and in proportion
-    for others.
+    Step sizes are those published for an epsilon of 8/255. For any other
+    epsilon they are scaled in proportion.
 
     Args:
         name: Name of the attack.
@@ -68,7 +68,7 @@ def get(name, *, epsilon, norm="linf", input_range=(0.0, 1.0), seed=None):
         norm: `"linf"` or `"l2"`. Defaults to `"linf"`.
         input_range: Pair `(low, high)` of the values a pixel can have.
             Defaults to `(0.0, 1.0)`.
-        seed: Integer that decides the random draws, or `None`.
+        seed: Integer seed for the random draws, or `None`.
 
     Returns:
         An `Attack`.

@@ -1,4 +1,4 @@
-"""The two sources of random starts, with the same two names."""
+"""Random numbers for attacks, inside and outside of compiled steps."""
 
 import keras
 import numpy as np
@@ -8,24 +8,24 @@ from keras_adaad import backend
 
 
 class SeedGenerator(keras.random.SeedGenerator):
-    """Keras's generator, with numbers of its own for every replica.
+    """Keras's generator, with different numbers for every replica.
 
-    Replicas share the state. Without this, all would draw the same numbers for
-    their parts of the batch.
+    Replicas share the state. With Keras's own generator, all would draw the
+    same numbers for their parts of the batch.
     """
 
     def next(self, ordered=True):
         seed = super().next(ordered)
         replica = ops.cast(backend.replica_index(), seed.dtype)
-        # Far apart, and the first replica draws what a single one would.
+        # Far apart. The first replica draws the numbers of a single one.
         return seed + ops.stack([1_000_003 * replica, 0 * replica])
 
 
 class GraphRNG:
-    """Draws inside a compiled step, from Keras's own generator.
+    """Draws inside a compiled step, with `keras.random`.
 
     Args:
-        seed: A `keras.random.SeedGenerator`, whose state moves on with every
+        seed: A `keras.random.SeedGenerator`, whose state advances with every
             draw, or an int, which has no state: every step draws the same.
     """
 
@@ -43,20 +43,20 @@ class GraphRNG:
     def _next(self):
         seed = self.seed
         if isinstance(seed, int):
-            # The draws of one step, one per restart, differ.
+            # The draws within a step, one per restart, differ.
             self.seed += 1
         return seed
 
 
 class HostRNG:
-    """Draws outside any compiled step, from one stream per image.
+    """Draws outside of any compiled step, from one stream per image.
 
-    What an image gets depends on the seed and on its place in the data set:
-    neither the batch size, nor the backend, nor the other images change it.
+    The numbers of an image depend only on the seed and on its index in the
+    data set, not on the batch size, the backend or the other images.
 
     Args:
         seed: List of non-negative integers.
-        rows: The places of the images.
+        rows: Indices of the images in the data set.
     """
 
     def __init__(self, seed, rows):

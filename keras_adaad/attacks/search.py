@@ -1,4 +1,4 @@
-"""An attack on arrays: round after round on the images it has yet to fool."""
+"""Runs an attack on arrays, round by round, on the images not yet fooled."""
 
 import dataclasses
 
@@ -15,12 +15,12 @@ from keras_adaad.frozen.function import NotFiniteError
 
 @dataclasses.dataclass
 class Outcome:
-    """What an attack has found.
+    """The result of an attack.
 
     Args:
         x_adv: The best point for each image, inside ball and range.
-        fooled: Whether the model gets that point wrong.
-        complete: Whether the attack was left to finish.
+        fooled: Whether the model misclassifies that point.
+        complete: Whether the attack ran to its end.
         lost: Where the search met NaN, in the logits, the loss or the
             gradient, and did not fool the model. Defaults to nowhere.
     """
@@ -49,22 +49,21 @@ def search(
 ):
     """Runs all rounds of an attack, each on the images not yet fooled.
 
-    Of points that do not fool the model, the one with the highest loss is
-    kept.
+    If no point fools the model, the one with the highest loss is kept.
 
     Args:
         attack: The `Attack`.
         classifier: The `Classifier` of the model.
         x: Images, a float32 NumPy array of shape `(num_images, ...)`.
         y: Class indices, an int32 NumPy array of shape `(num_images,)`.
-        seed: Integer that decides the random rng.
-        rows: Places of the images in the data set, which decide their rng.
-            Defaults to `0, 1, ...`.
+        seed: Integer seed for the random draws.
+        rows: Indices of the images in the data set, on which their random
+            draws depend. Defaults to `0, 1, ...`.
         noise: Starting perturbations in place of random ones, of shape
             `(starts, *x.shape)`.
         batch_size: Images per compiled call.
         stop: Function called after every step with the number of images that
-            it moved. It ends the search by returning `True`.
+            the step moved. It ends the search by returning `True`.
 
     Returns:
         An `Outcome`.
@@ -114,7 +113,7 @@ def _to_device(data, size):
 
 
 def _run(attack, classifier, data, settings, images, stop):
-    """Returns points, values, verdicts and losses; `None` if stopped."""
+    """Returns points, values, fooled and lost flags; `None` if stopped."""
     begin, step, finish = _programs(attack, classifier)
     state, setting = None, None
     for setting in settings:
@@ -159,7 +158,7 @@ def _programs(attack, classifier):
 
 
 def _is_of_images(part, x):
-    """Returns whether a part of a state holds numbers of each image."""
+    """Returns whether a part of a state holds floats for each image."""
     if not ops.is_tensor(part):
         return False
     is_float = "float" in keras.backend.standardize_dtype(part.dtype)
@@ -167,9 +166,9 @@ def _is_of_images(part, x):
 
 
 def runner_up_classes(attack, classifier, x, batch_size):
-    """Returns the likeliest classes on the clean images but the first.
+    """Returns the most likely classes on clean images, except the first.
 
-    A targeted attack aims at one after another.
+    A targeted attack aims at them one after another.
 
     Args:
         attack: An `Attack` with `targets` and `restarts`.
@@ -178,8 +177,8 @@ def runner_up_classes(attack, classifier, x, batch_size):
         batch_size: Images per compiled call.
 
     Returns:
-        An int32 array of shape `(rounds, num_images)`: all restarts towards
-        the second likeliest class, then towards the third, and so on.
+        An int32 array of shape `(rounds, num_images)`: the second most likely
+        class for all restarts, then the third, and so on.
     """
     ranking = np.argsort(-classifier.predict(x, batch_size), axis=-1)
     targets = ranking.T[1 : attack.targets + 1].astype("int32")

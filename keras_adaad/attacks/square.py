@@ -17,29 +17,29 @@ ROUND = 100
 
 @keras.saving.register_keras_serializable(package="keras_adaad")
 class Square(IterativeAttack):
-    """Random search for the margin loss over square windows.
+    """Random search on the margin loss over square windows.
 
-    Each query changes one window, at a random place, of the best image so far,
-    and is kept where the margin grows. Windows get smaller on the way. For
-    L-infinity, the window moves by `2 * epsilon`, up or down per channel, and
-    is projected; for L2, the window takes over the mass of a second window.
+    Each query changes one window of the best image so far, at a random place.
+    The change is kept if the margin grows. Windows shrink during the search.
+    For L-infinity, the window moves by `2 * epsilon`, up or down per channel,
+    and is projected. For L2, the window takes over the mass of a second one.
 
-    No gradient is used, so what hides gradients does not stop it: where it
-    beats the other attacks, they failed. And so it attacks what has none: in
-    the place of a model, `attack(function, x, y)` takes any function from
-    NumPy images to logits, such as a file on its runtime.
+    Square uses no gradient, so hidden gradients do not stop it. If it beats
+    attacks that use gradients, those failed. It can also attack a model
+    without gradients: `attack(function, x, y)` takes any function from NumPy
+    images to logits, such as an exported file on its runtime.
 
     Args:
         epsilon: Radius of the ball, in the units of the model's input.
         norm: `"linf"` or `"l2"`. Defaults to `"linf"`.
         queries: Number of queries. Defaults to `5000`.
         restarts: Number of searches. Defaults to `1`.
-        p_init: Share of the image that the first windows cover. It is divided
-            by 2 after 10 queries, and further by 2 after 50, 200, 500, 1000,
-            2000, 4000, 6000 and 8000. Defaults to `0.8`.
+        p_init: Fraction of the image that the first windows cover. It is
+            halved after 10 queries, and again after 50, 200, 500, 1000, 2000,
+            4000, 6000 and 8000. Defaults to `0.8`.
         input_range: Pair `(low, high)` of the values a pixel can have.
             Defaults to `(0.0, 1.0)`.
-        seed: Integer that decides the windows, or `None`.
+        seed: Integer seed for the windows, or `None`.
 
     Example:
 
@@ -47,7 +47,7 @@ class Square(IterativeAttack):
     x_adv = keras_adaad.attacks.Square(epsilon=8 / 255)(model, x_test, y_test)
     ```
 
-    The file that a device runs:
+    Attack the file that a device runs:
 
     ```python
     deployed = keras_adaad.export.load_exported("student.tflite")
@@ -122,7 +122,7 @@ class Square(IterativeAttack):
                 # Odd, and wide enough for a pattern.
                 side = max(side, 3) + (max(side, 3) % 2 == 0)
             side = min(max(side, 1), height, width)
-            # The reference never draws the last place.
+            # As in the reference, the last place is never drawn.
             places = generator.random(4) * (2 * [height - side, width - side])
             row, column, row_2, column_2 = places.astype("int32")
             setting = {
@@ -154,8 +154,9 @@ class Square(IterativeAttack):
         change = self._paint if self.norm == "linf" else self._move_mass
         x_new = self._clip(change(x, state, setting))
         values, fooled = objective(x_new)
-        # Who is fooled stays. The published code takes a margin of 0 for that.
-        # But in int8 logits tie often, and a tie can be the right class.
+        # Images no longer change once fooled. The published code counts a
+        # margin of 0 as fooled. But int8 logits often tie, and the predicted
+        # class of a tie can be the right one.
         better = ops.logical_or(values > state["value"], fooled)
         better = ops.logical_and(better, ops.logical_not(state["fooled"]))
         return {
@@ -195,7 +196,7 @@ class Square(IterativeAttack):
     def _grid(self, shape, rng):
         """Returns a start of five by five tiles, of norm epsilon."""
         height, width, channels = _sizes(shape[1:])
-        # The pattern of a tile is the same for all images, its sign is not.
+        # All images share the patterns of the tiles, but not the signs.
         generator = np.random.default_rng(0)
         side = max(height // 5, 1)
         begin = max((height - 5 * side) // 2, 0)
@@ -211,16 +212,15 @@ class Square(IterativeAttack):
 
 
 def window_share(query):
-    """Returns what `p_init` is multiplied by at a query, the first being 0."""
+    """Returns the factor of `p_init` at a query, counted from 0."""
     ends = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
     return 0.5 ** sum(query > end for end in ends)
 
 
 def pattern(side, generator):
-    """Returns the two bumps, up and down, of an L2 window; of norm 1.
+    """Returns the pattern of an L2 window: two bumps, up and down, of norm 1.
 
-    One half rises and the other falls, above each other or, for half the
-    draws, side by side.
+    The bumps are stacked vertically or, in half of the draws, side by side.
     """
     half = side // 2
     tile = np.concatenate([_bump(half, side), -_bump(side - half, side)])
@@ -229,7 +229,11 @@ def pattern(side, generator):
 
 
 def _bump(height, width):
-    """Returns nested squares: `sum_k 1 / (k + 1)^2` over those that cover."""
+    """Returns a bump of norm 1, made of nested squares.
+
+    A pixel is proportional to `sum_k 1 / (k + 1)^2` over the squares `k` that
+    cover it.
+    """
     layers = max(height, width) // 2 + 1
     rows, columns = np.ogrid[:height, :width]
     ring = np.maximum(abs(rows - height // 2), abs(columns - width // 2))
@@ -270,7 +274,7 @@ def _sizes(shape):
 
 
 def _channels(values, x):
-    """Returns values of shape `(batch_size, channels)`, to broadcast."""
+    """Reshapes values of shape `(batch_size, channels)` to broadcast."""
     one = (1, 1)
     shape = values.shape
     if _channels_last():
@@ -279,7 +283,7 @@ def _channels(values, x):
 
 
 def _as_images(array):
-    """Brings an array with channels last to the axes of the images."""
+    """Moves the axes of a channels-last array to those of the images."""
     return array if _channels_last() else np.moveaxis(array, -1, 1)
 
 

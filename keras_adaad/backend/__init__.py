@@ -1,35 +1,39 @@
-"""The only room that imports a framework: three modules with the same names.
+"""The only package that imports a framework: one module for each backend.
 
-- `STATIC_SHAPES`: whether a program is compiled for each shape.
-- `value_and_input_gradient(function, x)`: of a function that returns
-  `(values, rest)`: one value per sample, and what else the same forward pass
-  gives; the gradient is that of the summed values at `x`.
+On every backend the package has these names:
+
+- `STATIC_SHAPES`: whether each input shape needs its own compiled program.
+- `value_and_input_gradient(function, x)`: calls a function that returns
+  `(values, rest)`: one value per sample, and other results of the same forward
+  pass. Also returns the gradient of the summed values at `x`.
 - `input_jacobian(function, x)`: the same for values of shape
-  `(batch_size, num_values)`; the second axis of the gradient is that of values.
-- `gradients(function, values)`: of a scalar function of a list of tensors, the
-  mean over the replicas of a distributed step.
-- `repeat(steps, body, x)`: `x = body(x)`, unrolled or looped as is faster.
-- `conv2d(x, kernel, bias, ...)`, `depthwise_conv2d(...)`: a convolution of the
-  attack.
-- `lay_out_kernel(kernel)`: what of `conv2d` can be done once per attack.
+  `(batch_size, num_values)`. The second axis of the gradient is `num_values`.
+- `gradients(function, values)`: the gradient of a scalar function at a list of
+  tensors, averaged over the replicas of a distributed step.
+- `repeat(steps, body, x)`: applies `x = body(x)`, unrolled or as a loop,
+  whichever is faster.
+- `conv2d(x, kernel, bias, ...)`, `depthwise_conv2d(...)`: fast convolutions for
+  the networks under attack.
+- `lay_out_kernel(kernel)`: the part of `conv2d` that can run once per attack.
 - `views_then_step(keras_step, make_views, model, ...)`: attack, then step.
-- `compile_function(function, model, ...)`: compiled, for arrays or tensors.
-  `jit_compile="auto"` is XLA on JAX, a graph on TensorFlow, eager on PyTorch.
+- `compile_function(function, model, ...)`: compiles a function of arrays or
+  tensors. `jit_compile="auto"` is XLA on JAX, a graph on TensorFlow, eager on
+  PyTorch.
 - `describe()`: device and precision, for a report.
-- `full_precision()`: a context in which GPUs compute float32 in float32, where
-  their default is TF32, with the digits of a float16.
+- `full_precision()`: a context in which GPUs compute float32 in float32. Their
+  default may be TF32, which has the precision of float16.
 - `building_scope(model)`: where the variables of `model` must be created.
-- `replica_index()`: which of the replicas of a distributed step this is.
-- `replica_count()`: how many of them each must get an image of every batch.
-- `to_devices(batch)`: a NumPy array as a tensor, over the devices of a
-  `keras.distribution`; `to_host(tensor)`: a result of theirs as NumPy, whole.
-- `batch_of_first_process(batch)`: a NumPy array of the first process, in all
+- `replica_index()`: the index of this replica in a distributed step.
+- `replica_count()`: the number of replicas that each need an image of a batch.
+- `to_devices(batch)`: a NumPy array as a tensor, divided over the devices of a
+  `keras.distribution`. `to_host(tensor)`: such a tensor as one NumPy array.
+- `batch_of_first_process(batch)`: the NumPy array of the first process, in all
   processes that compute one step together.
-- `fixed_randomness()`: a scope in which what is random besides Keras's seed
-  generators is the same each time, and which moves no state of it.
-- `processes`: a module: processes that train one model together, where Keras
-  leaves that to us.
-- `Model`: `keras.Model`, and what it lacks to train here.
+- `fixed_randomness()`: a scope in which random draws that bypass Keras's seed
+  generators are the same each time. It leaves their random state unchanged.
+- `processes`: a module for processes that train one model together, on
+  backends where Keras does not support this.
+- `Model`: a `keras.Model` with the fixes that training here needs.
 """
 
 import contextlib
@@ -79,7 +83,7 @@ def input_gradient(function, x):
 
     Args:
         function: Function from images to values of shape `(batch_size,)`, or
-            to a tuple whose first element they are.
+            to a tuple that starts with these values.
         x: Images, a float32 tensor of shape `(batch_size, ...)`.
 
     Returns:

@@ -1,4 +1,4 @@
-"""The JAX seam."""
+"""The JAX backend."""
 
 import contextlib
 
@@ -6,7 +6,7 @@ import jax
 import keras
 from jax.experimental import multihost_utils
 
-# Whether a program is compiled for each shape of its arguments.
+# Whether each shape of the arguments needs its own compiled program.
 STATIC_SHAPES = True
 
 
@@ -50,9 +50,9 @@ def repeat(steps, body, x):
 def views_then_step(
     keras_step, make_views, model, state, data, make_offsets=None
 ):
-    """Replaces the batch by its views, then runs Keras's own step on them.
+    """Replaces the batch with its views, then runs Keras's own step on them.
 
-    With `make_offsets`, that is run at the weights plus the offsets.
+    With `make_offsets`, the step runs at the weights plus the offsets.
     """
     trainable, non_trainable, *rest = state
     variables = model.trainable_variables + model.non_trainable_variables
@@ -60,7 +60,7 @@ def views_then_step(
     with keras.StatelessScope(state_mapping=mapping) as scope:
         data = make_views(data)
         offsets = make_offsets(data) if make_offsets else None
-    # The attack moves one thing: the state of the seed generator it drew from.
+    # The attack changes only the state of the seed generator it draws from.
     non_trainable = [
         scope.get_current_value(v) for v in model.non_trainable_variables
     ]
@@ -81,7 +81,7 @@ def _added(values, offsets, sign):
 
 
 class Model(keras.Model):
-    """A `keras.Model` that trains with every penalty of its networks."""
+    """A `keras.Model` that trains with all penalties of its networks."""
 
     def stateless_call(
         self,
@@ -91,10 +91,10 @@ class Model(keras.Model):
         return_losses=False,
         **kwargs,
     ):
-        """Calls the model as the other backends do, through `__call__`.
+        """Calls the model through `__call__`, as the other backends do.
 
-        Keras goes to `call` here, in which each network then forgets the
-        penalties of its last run as the next one begins.
+        Keras runs `call` directly here. Then each network drops the penalties
+        of its last run when the next run begins.
         """
         variables = self.trainable_variables + self.non_trainable_variables
         values = [*trainable_variables, *non_trainable_variables]
@@ -116,7 +116,7 @@ def compile_function(
     """Returns `function` compiled.
 
     The variables of `model` are arguments of the compiled program, so new
-    weights need no new compilation.
+    weights need no recompilation.
     """
     variables = [] if model is None else model.variables
 
@@ -135,7 +135,7 @@ def compile_function(
 
 
 def describe():
-    """Returns what computes, and how precisely, as strings."""
+    """Returns the device and its matmul precision, as strings."""
     return {
         "device": jax.devices()[0].device_kind,
         "matmul precision": str(jax.config.jax_default_matmul_precision),
@@ -152,15 +152,15 @@ def building_scope(model):
 
 
 def replica_index():
-    """Returns 0: a batch on several devices is one batch to JAX."""
+    """Returns 0, because JAX treats a batch on several devices as one."""
     return 0
 
 
 def to_devices(batch):
     """Returns a batch, divided over the devices that share batches.
 
-    One that does not divide is left whole: each device then computes all of it.
-    Several processes pass the same batch.
+    A batch that does not divide evenly stays whole, and each device computes
+    all of it. Every process must pass the same batch.
     """
     distribution = keras.distribution.distribution()
     if distribution is None or len(batch) % distribution.num_model_replicas:
@@ -170,14 +170,14 @@ def to_devices(batch):
 
 
 def batch_of_first_process(batch):
-    """Returns the batch that the first of several processes has, in each."""
+    """Returns the batch of the first process, in every process."""
     if jax.process_count() == 1:
         return batch
     return multihost_utils.broadcast_one_to_all(batch)
 
 
 def to_host(tensor):
-    """Returns a tensor as NumPy, with what other processes have of it."""
+    """Returns a tensor as NumPy, with the parts of the other processes."""
     value = keras.ops.convert_to_tensor(tensor)
     if not value.is_fully_addressable and not value.is_fully_replicated:
         value = multihost_utils.process_allgather(value, tiled=True)
@@ -185,7 +185,7 @@ def to_host(tensor):
 
 
 def lay_out_kernel(kernel):
-    """Returns a kernel whose memory is ordered as `conv2d` reads it."""
+    """Returns a kernel with the memory layout that `conv2d` reads."""
     return kernel
 
 
@@ -233,8 +233,8 @@ def _xla_conv2d(x, kernel, strides, padding, data_format, dilation_rate):
 
 
 def _is_wide(x, kernel):
-    # Many channels over few positions (and not a grouped convolution): there
-    # XLA's CPU convolution takes twice as long as the matrix product.
+    # With many channels over few positions (and no groups), XLA's CPU
+    # convolution takes twice as long as the matrix product.
     positions, channels = x.shape[1] * x.shape[2], x.shape[3]
     return positions <= 64 and channels >= 128 and channels == kernel.shape[2]
 
@@ -249,7 +249,7 @@ def _matrix_conv2d(x, kernel, **options):
 def _shifted_conv2d(x, kernel, **options):
     """Convolves each channel of channels-last images as a sum of its shifts.
 
-    Its gradient is where XLA's own is slowest: 20 to 40 times as slow.
+    XLA's own gradient of this convolution is 20 to 40 times as slow.
     """
     return sum(
         patch * kernel[i, j, :, 0]
@@ -258,7 +258,7 @@ def _shifted_conv2d(x, kernel, **options):
 
 
 def _patches(x, kernel, strides, padding, data_format, dilation_rate):
-    """Yields each place `i, j` of a kernel and what it sees of the images."""
+    """Yields each position `i, j` of a kernel, and the pixels it multiplies."""
     windows = [
         rate * (size - 1) + 1
         for rate, size in zip(dilation_rate, kernel.shape, strict=False)

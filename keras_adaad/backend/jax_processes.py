@@ -1,7 +1,7 @@
 """The processes of `keras.distribution.initialize`, on JAX.
 
-The same names as in `torch_processes.py`. A step of theirs is one step to JAX:
-gradients and metrics are those of the whole batch, with nothing to do.
+This module has the names of `torch_processes.py`. JAX runs one step over all
+processes, so gradients and metrics already cover the whole batch.
 """
 
 import jax
@@ -16,5 +16,5 @@ from keras_adaad.backend.one_process import totals as totals
 
 
 def index():
-    """Returns which of the processes this is; the one with index 0 writes."""
+    """Returns the index of this process. Process 0 writes the files."""
     return jax.process_index()

@@ -1,7 +1,7 @@
 """Every private name of Keras and PyTorch that this library uses.
 
-Each function and constant says why no public name will do, and from which
-version on it is not needed. The suite runs on Keras 3.15 and 3.16.
+Each entry says why no public name will do, and where that is discussed
+upstream, if it is. All are needed with Keras 3.15 and 3.16.
 """
 
 import keras
@@ -9,7 +9,7 @@ import keras
 # Attributes of every layer that decide what it computes, besides those that
 # its class sets. Keras has no public list of a layer's state.
 LAYER_ATTRIBUTES = ("_dtype_policy", "_layers", "_trainable", "autocast")
-# What `compile`, `fit` and `predict` leave in a model.
+# Attributes that `compile`, `fit` and `predict` leave in a model.
 TRAINING_ATTRIBUTES = (
     "_compile_config",
     "_compiled_trainable_state",
@@ -20,31 +20,35 @@ TRAINING_ATTRIBUTES = (
     "stop_predicting",
     "stop_training",
 )
-# Names that begin so belong to TensorFlow's tracking of attributes.
+# Prefix of the names that TensorFlow's tracking of attributes uses.
 TRACKING_PREFIX = "_self_"
 
 
 def is_validation(arguments):
     """Returns whether `fit` itself calls `evaluate`, at the end of an epoch.
 
-    `fit` has checked and divided the validation data then. No public argument
-    tells the two kinds of calls apart.
+    In that case `fit` has already checked and divided the validation data. No
+    public argument tells the two kinds of calls apart.
     """
     return bool(arguments.get("_use_cached_eval_dataset"))
 
 
 def calls_of(operation):
-    """Returns the nodes of a graph that an operation was called in.
+    """Returns the graph nodes of all calls of an operation.
 
-    The public `operation.input` shows the first call only.
+    The public `operation.input` shows only the first call. See
+    [keras#21205](https://github.com/keras-team/keras/issues/21205) and
+    [keras#23238](https://github.com/keras-team/keras/issues/23238).
     """
     return operation._inbound_nodes
 
 
 def place_of(optimizer, variable):
-    """Returns the place of a variable among those of an optimizer.
+    """Returns the index of a variable among those of an optimizer.
 
-    Keras's own optimizers find their slot variables by it in `update_step`.
+    Keras's own optimizers use it in `update_step` to find slot variables. On
+    TensorFlow the variable passed there is no Keras variable, so its path is
+    unknown ([keras#21924](https://github.com/keras-team/keras/pull/21924)).
     """
     return optimizer._get_variable_index(variable)
 
@@ -53,7 +57,9 @@ class SymbolicBuildHook(keras.Model):
     """A TensorFlow model that can change a data set before Keras reads it.
 
     `fit` and `evaluate` make their data set, call `_maybe_symbolic_build`, and
-    make its iterator. Nothing public comes between.
+    make the iterator. There is no public hook in between. Keras 3 does not run
+    under a `tf.distribute` strategy without it
+    ([keras#21069](https://github.com/keras-team/keras/issues/21069)).
     """
 
     def before_symbolic_build(self, iterator, data_batch):
@@ -71,11 +77,11 @@ class SymbolicBuildHook(keras.Model):
 
 
 def change_dataset(iterator, change):
-    """Replaces the data set of a `TFEpochIterator` that was not read yet.
+    """Replaces the data set of a `TFEpochIterator` before it is read.
 
     Args:
         iterator: The iterator.
-        change: Function from the data set to the one to read.
+        change: Function from the old data set to the new one.
     """
     iterator._distributed_dataset = change(iterator._distributed_dataset)
 
@@ -83,12 +89,13 @@ def change_dataset(iterator, change):
 def with_autograd_in_graph(compiled):
     """Returns a compiled PyTorch function that may call `autograd.grad`.
 
-    PyTorch 2.13 puts the call into the graph if this option is set.
+    PyTorch 2.13 puts the call into the graph if `trace_autograd_ops` is set.
     `torch.compile` has no argument for it. Earlier versions make two graphs.
+    See [pytorch#169493](https://github.com/pytorch/pytorch/pull/169493).
     """
     import torch
 
-    # One function serves all models, each of which has its graph.
+    # One function serves all models, and each model needs its own graph.
     config = {"recompile_limit": 64}
     if hasattr(torch._dynamo.config, "trace_autograd_ops"):
         config["trace_autograd_ops"] = True

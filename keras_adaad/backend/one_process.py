@@ -1,6 +1,6 @@
-"""Where Keras distributes by itself: TensorFlow and JAX.
+"""Processes on TensorFlow and JAX, where Keras distributes by itself.
 
-The same names as in `torch_processes.py`, with nothing to do.
+This module has the names of `torch_processes.py`. They have nothing to do.
 """
 
 import contextlib
@@ -9,7 +9,7 @@ import keras
 
 
 def start():
-    """Raises: `torchrun` is PyTorch's."""
+    """Raises an error, because `torchrun` needs the PyTorch backend."""
     instead = {
         "tensorflow": "Build and compile under the scope of a "
         "`tf.distribute.MirroredStrategy` or `MultiWorkerMirroredStrategy`.",

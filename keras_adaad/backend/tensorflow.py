@@ -1,4 +1,4 @@
-"""The TensorFlow seam."""
+"""The TensorFlow backend."""
 
 import contextlib
 import functools
@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from keras_adaad.backend import keras_private
 
-# Whether a program is compiled for each shape of its arguments.
+# Whether each shape of the arguments needs its own compiled program.
 STATIC_SHAPES = True
 
 
@@ -41,7 +41,7 @@ def _watching(x, persistent=False):
 
 
 def _gradient(tape, total, x):
-    # Zero, not `None`, through an operation without a gradient (a rounding).
+    # Zero, not `None`, if an operation has no gradient (a rounding).
     return tape.gradient(
         total, x, unconnected_gradients=tf.UnconnectedGradients.ZERO
     )
@@ -50,7 +50,7 @@ def _gradient(tape, total, x):
 def gradients(function, values):
     """Returns the gradient of a scalar function at a list of tensors.
 
-    Each replica gets the mean over all.
+    Each replica gets the mean over all replicas.
     """
     values = [tf.convert_to_tensor(value) for value in values]
     with tf.GradientTape(watch_accessed_variables=False) as tape:
@@ -73,9 +73,9 @@ def repeat(steps, body, x):
 
 
 def views_then_step(keras_step, make_views, model, data, make_offsets=None):
-    """Replaces the batch by its views, then runs Keras's own step on them.
+    """Replaces the batch with its views, then runs Keras's own step on them.
 
-    With `make_offsets`, that is run at the weights plus the offsets.
+    With `make_offsets`, the step runs at the weights plus the offsets.
     """
     if model.compiles_attack and not model.jit_compile:
         make_views = tf.function(make_views, jit_compile=True, autograph=False)
@@ -93,12 +93,12 @@ def views_then_step(keras_step, make_views, model, data, make_offsets=None):
 
 
 def _with_images(data, input_range):
-    """Returns the data of a replica, or one image that is not valid.
+    """Returns the data of a replica, or one invalid image if it has none.
 
-    Of no images BatchNorm has no statistics, and the shapes that TensorFlow's
-    convolutions return do not fit. An error here would leave the others
-    waiting for this replica, and a later `fit` may then wait for ever. The loss
-    of an image out of range is NaN, for which `fit` and `evaluate` raise.
+    Without images BatchNorm has no statistics, and TensorFlow's convolutions
+    return wrong shapes. An error here would leave the other replicas waiting,
+    and a later `fit` may then hang. The loss of an image out of range is NaN,
+    for which `fit` and `evaluate` raise.
     """
     if not _several_replicas():
         return data
@@ -125,14 +125,14 @@ def _add(model, offsets, sign):
 
 
 def _share_statistics(student):
-    """Gives every replica the mean of what all have for a statistic.
+    """Sets the statistics of every replica to their mean over all replicas.
 
-    Keras lets each keep its own, and would evaluate and save those of one.
+    Keras keeps one set for each replica, and evaluates and saves one of them.
     """
     variables = [
         v for v in student.non_trainable_variables if v.value.dtype.is_floating
     ]
-    # Copies, for a variable read as it is has no device to reduce on.
+    # Copies, because a plain read of a variable has no device to reduce on.
     means = _mean_over_replicas([tf.identity(v.value) for v in variables])
     for variable, mean in zip(variables, means, strict=True):
         variable.assign(mean)
@@ -150,7 +150,7 @@ def _several_replicas():
 
 
 def _as_reduced(logs):
-    """Gives numbers an axis: in a cluster Keras takes their mean along one."""
+    """Adds an axis to logs: in a cluster Keras averages along it."""
     if not _in_cluster(tf.distribute.get_strategy()):
         return logs
     return {name: tf.reshape(value, (1,)) for name, value in logs.items()}
@@ -165,15 +165,15 @@ def _in_cluster(strategy):
 
 
 class Model(keras_private.SymbolicBuildHook):
-    """A `keras.Model` that also trains on several devices where Keras's fails.
+    """A `keras.Model` that also trains on several devices where Keras fails.
 
-    Keras 3 does not run under `MultiWorkerMirroredStrategy`
-    ([#20585](https://github.com/keras-team/keras/issues/20585)), nor on a first
-    batch that does not divide, nor with `jit_compile=True`.
+    Keras 3 fails under `MultiWorkerMirroredStrategy`
+    ([#20585](https://github.com/keras-team/keras/issues/20585)), on a first
+    batch that does not divide evenly, and with `jit_compile=True`.
     """
 
-    # XLA compiles for one device, and Keras would have it compile what goes
-    # over all. There each replica compiles its attack, nearly all of the work.
+    # XLA compiles for one device, but Keras would compile the step over all.
+    # So each replica compiles only its attack, which is nearly all the work.
     compiles_attack = keras.Model.jit_compile
 
     @property
@@ -196,7 +196,7 @@ class Model(keras_private.SymbolicBuildHook):
             )
         several = strategy.num_replicas_in_sync > 1 or _in_cluster(strategy)
         if iterator is not None and several:
-            # To learn the shapes, Keras would average the parts of a batch.
+            # Keras would average the parts of a batch to get its shapes.
             _, _, batches = next(iter(iterator))
             data_batch = keras.tree.map_structure(
                 lambda values: strategy.experimental_local_results(values)[0],
@@ -209,15 +209,15 @@ class Model(keras_private.SymbolicBuildHook):
 
 
 def _without_tuning(dataset):
-    """Returns a `tf.data.Dataset` whose iterator ends at once.
+    """Returns a `tf.data.Dataset` whose iterator ends without delay.
 
     A thread tunes the pipeline, and sleeps for longer and longer, up to a
-    minute. TensorFlow 2.21 wakes it at the end of an epoch before it sets what
-    the thread looks at, so about half of all epochs end only when the
-    thread's sleep ends. Explicitly enabled autotuning is left on.
+    minute. At the end of an epoch, TensorFlow 2.21 wakes the thread before it
+    sets the flag that the thread checks. So about half of all epochs end only
+    when the thread's sleep ends. Explicitly enabled autotuning is left on.
     """
     if not isinstance(dataset, tf.data.Dataset):
-        return dataset  # One of a strategy, which has no options any more.
+        return dataset  # A distributed data set, which has no options.
     if dataset.options().autotune.enabled is not None:
         return dataset
     options = tf.data.Options()
@@ -232,8 +232,8 @@ def compile_function(
     run = function
     if not run_eagerly:
         run = tf.function(
-            # Not the function itself: TensorFlow would take programs made from
-            # one line of code for one that is traced again and again, and warn.
+            # A new object: TensorFlow would mistake several programs from one
+            # line of code for a single one that it retraces, and warn.
             functools.partial(function),
             jit_compile=True if jit_compile is True else None,
             autograph=False,
@@ -247,7 +247,7 @@ def compile_function(
 
 
 def describe():
-    """Returns what computes, and how precisely, as strings."""
+    """Returns the device and its matmul precision, as strings."""
     gpus = tf.config.list_physical_devices("GPU")
     tensor_float = tf.config.experimental.tensor_float_32_execution_enabled()
     return {
@@ -277,31 +277,31 @@ def building_scope(model):
 
 
 def replica_count():
-    """Returns how many replicas the strategy of the scope has."""
+    """Returns the number of replicas of the strategy in scope."""
     return tf.distribute.get_strategy().num_replicas_in_sync
 
 
 def replica_index():
-    """Returns which replica of a `tf.distribute` strategy runs this."""
+    """Returns the index of this replica of a `tf.distribute` strategy."""
     context = tf.distribute.get_replica_context()
     return 0 if context is None else context.replica_id_in_sync_group
 
 
 def lay_out_kernel(kernel):
-    """Returns a kernel whose memory is ordered as `conv2d` reads it."""
+    """Returns a kernel with the memory layout that `conv2d` reads."""
     return kernel
 
 
 def conv2d(x, kernel, bias, **options):
-    """Convolves as Keras does, or with the padding on each side that is given.
+    """Convolves as Keras does, and also takes explicit padding.
 
     Args:
         x: Images.
         kernel: Tensor of shape `(rows, columns, channels, filters)`.
         bias: Tensor of shape `(filters,)`, or `None`.
         **options: `strides`, `dilation_rate` and `data_format` as in
-            `keras.ops.conv`, and `padding`: "same", "valid", or the number of
-            zeros before and after the rows and the columns.
+            `keras.ops.conv`, and `padding`: "same", "valid", or the zeros
+            before and after the rows and the columns, as two pairs.
     """
     x, padding = _padded(x, options)
     x = keras.ops.conv(x, kernel, **{**options, "padding": padding})
@@ -324,11 +324,11 @@ def _layout(options):
 
 
 def _padded(x, options):
-    """Returns the images and the padding that is left to the convolution.
+    """Applies explicit padding; returns the images and the padding left to do.
 
-    TensorFlow's convolutions take explicit padding, but a wide one is slower
-    then, and a depthwise one that its optimizer fuses with the bias and the
-    ReLU ends the process.
+    TensorFlow's convolutions take explicit padding, but it slows down wide
+    ones. A depthwise one crashes the process if TensorFlow's optimizer fuses
+    it with the bias and the ReLU.
     """
     padding = options["padding"]
     if isinstance(padding, str):
@@ -340,7 +340,7 @@ def _padded(x, options):
 
 
 def _tensor(value):
-    # A number of Python or NumPy would be a constant of the graph.
+    # A Python or NumPy number would become a constant of the graph.
     if isinstance(value, (np.ndarray, np.generic, float, int)):
         return tf.convert_to_tensor(value)
     return value

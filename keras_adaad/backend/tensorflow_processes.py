@@ -1,7 +1,7 @@
 """The processes of `MultiWorkerMirroredStrategy`, on TensorFlow.
 
-The same names as in `torch_processes.py`. The strategy shares out the data and
-reduces gradients and metrics, with nothing to do.
+This module has the names of `torch_processes.py`. The strategy itself divides
+the data and reduces gradients and metrics.
 """
 
 import tensorflow as tf
@@ -16,6 +16,6 @@ from keras_adaad.backend.one_process import totals as totals
 
 
 def index():
-    """Returns 0 in the process that writes, the chief, and 1 in any other."""
+    """Returns 0 in the chief, which writes the files, and 1 in the others."""
     strategy = tf.distribute.get_strategy()
     return 0 if strategy.extended.should_checkpoint else 1

@@ -1,4 +1,4 @@
-"""The PyTorch seam."""
+"""The PyTorch backend."""
 
 import contextlib
 import contextvars
@@ -10,7 +10,7 @@ import torch
 from keras_adaad.backend import keras_private
 from keras_adaad.backend import torch_processes
 
-# Whether a program is compiled for each shape of its arguments.
+# Whether each shape of the arguments needs its own compiled program.
 STATIC_SHAPES = False
 
 # Whether `value_and_input_gradient` compiles the function.
@@ -36,13 +36,14 @@ def value_and_input_gradient(function, x):
 
 
 def _compiled(function):
-    """Returns a function that computes a gradient, as one graph where it can.
+    """Compiles a function that computes a gradient, as one graph if possible.
 
-    As two, what the second needs is stored: on CPU that alone made a step
-    slower than it is without compilation. PyTorch before 2.13 makes two.
+    With two graphs, the first must store what the second needs. On CPU that
+    alone made a step slower than without compilation. PyTorch before 2.13
+    makes two.
     """
-    # The images of Keras's layers have their channels last. The compiler's own
-    # choice of layouts takes the second axis for them, and transposes.
+    # Keras's layers have their channels last. The compiler's own layout
+    # optimization expects them on the second axis, and transposes.
     options = {"layout_optimization": False}
     compiled = torch.compile(function, options=options)
     return keras_private.with_autograd_in_graph(compiled)
@@ -63,7 +64,7 @@ def input_jacobian(function, x):
 def gradients(function, values):
     """Returns the gradient of a scalar function at a list of tensors.
 
-    Of processes that train together, it is the mean.
+    With several processes, it is the mean over them.
     """
     with torch.enable_grad():
         values = [value.detach().requires_grad_(True) for value in values]
@@ -82,12 +83,12 @@ def repeat(steps, body, x):
 
 @torch.compiler.disable
 def views_then_step(keras_step, make_views, model, data, make_offsets=None):
-    """Replaces the batch by its views, then runs Keras's own step on them.
+    """Replaces the batch with its views, then runs Keras's own step on them.
 
-    With `make_offsets`, that is run at the weights plus the offsets. With
-    `jit_compile=True`, what the attack differentiates is compiled, one graph
-    that runs in every attack step; the rest is not: Keras's own would fall into
-    hundreds of graphs.
+    With `make_offsets`, the step runs at the weights plus the offsets. With
+    `jit_compile=True`, the function that the attack differentiates is compiled
+    into one graph, which runs in every attack step. The rest is not compiled:
+    Keras's own step would break into hundreds of graphs.
     """
     with torch.no_grad():
         with _compiling(model.jit_compile):
@@ -120,7 +121,7 @@ def _add(model, offsets, sign):
 def compile_function(
     function, model=None, jit_compile="auto", run_eagerly=False
 ):
-    """Returns `function`, its attack compiled as that of a training step."""
+    """Returns `function`, with its attack compiled as in a training step."""
     wanted = jit_compile is True and not run_eagerly
 
     def compiled(*args):
@@ -132,7 +133,7 @@ def compile_function(
 
 @contextlib.contextmanager
 def fixed_randomness():
-    """Returns a scope with PyTorch's own random state at its first value.
+    """Returns a scope that starts from a fixed random state of PyTorch.
 
     Keras's `Dropout` without a seed draws from it.
     """
@@ -142,7 +143,7 @@ def fixed_randomness():
 
 
 def describe():
-    """Returns what computes, and how precisely, as strings."""
+    """Returns the device and its matmul precision, as strings."""
     on_gpu = torch.cuda.is_available()
     return {
         "device": torch.cuda.get_device_name() if on_gpu else "cpu",
@@ -175,7 +176,7 @@ def replica_index():
 
 
 def lay_out_kernel(kernel):
-    """Returns a kernel whose memory is ordered as `conv2d` reads it."""
+    """Returns a kernel with the memory layout that `conv2d` reads."""
     # Output channels outermost. PyTorch transposes a matrix several times
     # faster than it permutes four axes.
     *sizes, outputs = kernel.shape
@@ -186,8 +187,8 @@ def lay_out_kernel(kernel):
 def conv2d(x, kernel, bias, strides, padding, data_format, dilation_rate):
     """Convolves without the copies that Keras's torch convolution makes.
 
-    Keras brings a channels-last image to channels-first memory and back. A
-    permuted view is the same to PyTorch, which convolves it in place.
+    Keras copies a channels-last image to channels-first memory and back.
+    PyTorch can convolve a permuted view of it without a copy.
     """
     channels_last = data_format == "channels_last"
     if channels_last:
@@ -215,7 +216,7 @@ def conv2d(x, kernel, bias, strides, padding, data_format, dilation_rate):
 
 
 def depthwise_conv2d(x, kernel, bias, **options):
-    """Convolves each channel: the same, with a group for each channel."""
+    """Convolves each channel, by `conv2d` with a group for each channel."""
     kernel = kernel.reshape(*kernel.shape[:2], 1, -1)
     return conv2d(x, kernel, bias, **options)
 

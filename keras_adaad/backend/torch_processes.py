@@ -1,7 +1,7 @@
 """Processes that train one model together, on PyTorch: `torch.distributed`.
 
-Keras 3.15 does not distribute on PyTorch. Where the installed Keras does, all
-here stands aside, and there seems to be one process.
+Keras 3.15 does not distribute on PyTorch. If the installed Keras does, this
+module leaves everything to it: `count` returns 1.
 """
 
 import contextlib
@@ -18,7 +18,7 @@ def start():
         return 0
     device = os.environ.get("KERAS_TORCH_DEVICE", "cuda")
     if device == "cuda" and torch.cuda.is_available():
-        # "cuda", where Keras puts tensors, then means this one.
+        # Keras puts tensors on "cuda", which then means this device.
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
     if _keras_distributes():
         keras.distribution.initialize()
@@ -55,12 +55,12 @@ def count():
 
 
 def index():
-    """Returns which of them this is; the one with index 0 writes."""
+    """Returns the index of this process. Process 0 writes the files."""
     return distributed.get_rank() if count() > 1 else 0
 
 
 def broadcast(variables):
-    """Gives variables the values that they have in the first process."""
+    """Sets variables to their values in the first process."""
     if count() > 1:
         for variable in variables:
             value = variable.value.detach()
@@ -70,10 +70,10 @@ def broadcast(variables):
 
 
 def share_state(model):
-    """Averages what a step moves without a gradient, after each step.
+    """Averages the state that a step changes without a gradient.
 
-    That is BatchNorm's statistics, which are of the batch of one process, and
-    the state of the method.
+    That is BatchNorm's statistics, which come from the batch of one process,
+    and the state of the method.
     """
     if count() > 1:
         variables = model.student.non_trainable_variables + model._states
@@ -84,7 +84,7 @@ def share_state(model):
 
 
 def averaged_gradient(loss, variables):
-    """Returns the loss, whose gradient is now the mean over processes."""
+    """Returns the loss, with its gradient averaged over the processes."""
     if count() == 1:
         return loss
     return _AveragedGradient.apply(
@@ -93,14 +93,14 @@ def averaged_gradient(loss, variables):
 
 
 class _AveragedGradient(torch.autograd.Function):
-    """A loss that hands all gradients on at once, when all are there.
+    """A loss that passes on all of its gradients at once.
 
-    So they are averaged in one exchange, and before Keras sees any.
+    So they are averaged in one exchange, before Keras sees any of them.
     """
 
     @staticmethod
     def forward(ctx, loss, *values):
-        # A function hides the loss from autograd, which would go through it.
+        # A function, because autograd would go through a loss tensor.
         ctx.loss = loss
         ctx.values = values
         return loss().detach()
@@ -116,7 +116,7 @@ class _AveragedGradient(torch.autograd.Function):
 
 @contextlib.contextmanager
 def totals(variables):
-    """Sums variables over processes, for the time of the context."""
+    """Sums variables over the processes, inside of the context."""
     if count() == 1:
         yield
         return

@@ -1,4 +1,4 @@
-"""Bad input is refused here, before any work starts.
+"""Checks that reject bad input before any work starts.
 
 Every message names the argument, the value received and the fix.
 """

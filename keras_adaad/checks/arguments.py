@@ -7,14 +7,14 @@ import numbers
 def check_number(
     name, value, minimum=0.0, maximum=math.inf, open_minimum=False
 ):
-    """Returns `value` as a float of `[minimum, maximum]`, or raises.
+    """Returns `value` as a float in `[minimum, maximum]`, or raises.
 
     Args:
         name: Name of the argument, for the message.
         value: The value received.
         minimum: Smallest value allowed.
         maximum: Largest value allowed.
-        open_minimum: Whether `minimum` itself is refused.
+        open_minimum: Whether `minimum` itself is rejected.
 
     Raises:
         TypeError: If `value` is not a real number.

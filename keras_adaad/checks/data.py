@@ -1,4 +1,4 @@
-"""Checks of images and labels: of arrays, of a first batch, and in a step."""
+"""Checks of images and labels in arrays, first batches and compiled steps."""
 
 import itertools
 
@@ -27,7 +27,7 @@ def check_images(name, x, input_range):
             f"Received: {name} of type {type(x).__name__}"
         )
     x = to_numpy(x)
-    # bfloat16 arrives as a type that NumPy knows as "V"oid.
+    # The kind of bfloat16 in NumPy is "V", void.
     if x.dtype.kind not in "fiub" and x.dtype.name != "bfloat16":
         raise TypeError(
             f"Argument `{name}` must hold numbers. "
@@ -76,7 +76,7 @@ def check_labels(name, y, num_images, num_classes):
         num_classes: Number of classes of the model.
 
     Raises:
-        ValueError: If the shape or a value does not fit.
+        ValueError: If the shape or a value is invalid.
     """
     y = to_numpy(y)
     shapes = [(num_images,), (num_images, 1), (num_images, num_classes)]
@@ -110,10 +110,10 @@ def check_labels(name, y, num_images, num_classes):
 
 
 def are_valid(x, y, input_range, num_classes):
-    """Returns which samples of a batch are what the two checks above allow.
+    """Returns which samples pass `check_images` and `check_labels`.
 
-    It is part of the compiled step, which can't raise: there the loss of a
-    sample that is not valid is NaN, and `check_loss` raises.
+    It runs inside the compiled step, which can't raise. The step sets the loss
+    of an invalid sample to NaN, for which `check_loss` raises.
 
     Args:
         x: Images, a float32 tensor of shape `(batch_size, ...)`.
@@ -164,7 +164,7 @@ def first_batch(name, x):
     Returns:
         A tuple `(batch, x)`. `batch` is `(images, labels)`, or `None`
         when the elements are not plain arrays (a distributed data set). `x` is
-        the data set with nothing lost: a generator gets its batch back.
+        the complete data set: a generator again starts with this batch.
 
     Raises:
         ValueError: If there is no batch.

@@ -1,4 +1,4 @@
-"""Checks of the networks: classifiers that return logits, and fit together."""
+"""Checks that models are classifiers that return logits and fit together."""
 
 import keras
 import numpy as np
@@ -110,7 +110,7 @@ def check_logits(name, outputs):
     """Raises if the outputs of a model on real images are probabilities.
 
     Args:
-        name: Name of the argument that is the model, for the message.
+        name: Name of the argument, for the message.
         outputs: NumPy array of shape `(num_images, num_classes)`.
     """
     sums_to_one = np.allclose(outputs.sum(-1), 1.0, atol=1e-3)
@@ -123,7 +123,7 @@ def check_logits(name, outputs):
 
 
 def _final_activation(model):
-    """Returns the name of the activation a model ends in, where it shows."""
+    """Returns the name of a model's final activation, or `None` if unknown."""
     if isinstance(model, keras.Sequential):
         operations = model.layers
     else:

@@ -1,4 +1,4 @@
-"""What an evaluation found, and how sure one can be of it."""
+"""Robustness evaluation: reports, comparisons and statistics."""
 
 from keras_adaad.evaluation.attack_result import AttackResult as AttackResult
 from keras_adaad.evaluation.comparison import Comparison as Comparison

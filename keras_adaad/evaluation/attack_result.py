@@ -1,4 +1,4 @@
-"""What one attack did to the model."""
+"""The result of one attack in an evaluation."""
 
 import dataclasses
 
@@ -9,26 +9,27 @@ from keras_adaad.evaluation import fields
 
 @dataclasses.dataclass(eq=False)
 class AttackResult:
-    """What one attack did to the model.
+    """The result of one attack in an evaluation.
 
     Args:
         name: Name of the attack, e.g. `"apgd-ce"`.
-        group: Name of the protocol that the attack is a part of, e.g.
+        group: Name of the protocol that the attack belongs to, e.g.
             `"AutoAttack (standard)"`, or `None`. The group counts as run when
-            all results that name it are `complete`: an attack that the time
+            all of its results are `complete`. So an attack that the time
             budget left out needs a result too, with `complete=False`.
-        parameters: Class name and every parameter of the attack. What JSON
-            does not know is kept as its name or `repr`.
-        attacked: Number of images it was run on.
-        seconds: Time it took.
-        robust: Booleans of shape `(num_images,)`: still right after this
+        parameters: Class name and every parameter of the attack. Values that
+            JSON cannot hold are kept as their name or `repr`.
+        attacked: Number of images the attack ran on.
+        seconds: Duration of the attack.
+        robust: Booleans of shape `(num_images,)`: still correct after this
             attack and all before it.
-        individual: Booleans of the same shape: right under this attack alone.
-            `None` if it saw only what earlier attacks had left.
+        individual: Booleans of the same shape: correct under this attack
+            alone. `None` if the attack ran only on the images that earlier
+            attacks had left, or did not finish.
         complete: `False` if the time budget stopped it. Defaults to `True`.
-        lost: Places, among the images evaluated, where it did not fool the
-            model and met NaN, or where its point was outside of the ball or
-            the range. Defaults to none.
+        lost: Indices, among the evaluated images, where the attack met NaN
+            and did not fool the model, or where its point was outside of the
+            ball or the range. Defaults to none.
     """
 
     name: str

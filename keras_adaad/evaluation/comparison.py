@@ -1,4 +1,4 @@
-"""Reports of several models on the same images, side by side."""
+"""Comparison of reports of several models on the same images."""
 
 import dataclasses
 import math
@@ -22,21 +22,21 @@ class PairedAccuracy(NamedTuple):
 
     @property
     def difference(self):
-        """First minus second, in points."""
+        """First minus second, in percentage points."""
         return 100 * (self.first - self.second)
 
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-    """What `RobustnessReport.compare` returns.
+    """The result of `RobustnessReport.compare`.
 
     Args:
-        task: The images and the threat model, in words.
+        task: Description of the images and the threat model.
         first: Name of the model whose `compare` was called.
         second: Name of the other model.
         clean: `PairedAccuracy` on the clean images.
-        robust: The same in the worst case over all attacks.
-        same_attacks: Whether both met the same attacks, to the end.
+        robust: `PairedAccuracy` in the worst case over all attacks.
+        same_attacks: Whether the same attacks ran on both, and all finished.
     """
 
     task: str
@@ -75,7 +75,7 @@ class Comparison:
 
 
 def compare(first, second):
-    """Returns what `RobustnessReport.compare` describes."""
+    """Implements `RobustnessReport.compare`."""
     _check_same_task("other", first, second)
     return Comparison(
         task=_task(first),
@@ -92,8 +92,8 @@ def robustness_table(reports):
 
     Args:
         reports: Dictionary from the name of a model to its
-            `RobustnessReport`. Of two, the last row is the gap: the first
-            minus the second, in points.
+            `RobustnessReport`. With two reports, the last row is the gap: the
+            first minus the second, in percentage points.
 
     Returns:
         A string.
@@ -136,7 +136,7 @@ def robustness_table(reports):
 
 
 def _columns(headings, rows):
-    """Returns the lines of a table whose long headings are broken."""
+    """Returns the lines of a table, with long headings wrapped."""
     headings = [textwrap.wrap(heading, 10) for heading in headings]
     height = max(map(len, headings))
     headings = [[""] * (height - len(lines)) + lines for lines in headings]

@@ -4,8 +4,7 @@ import numpy as np
 
 from keras_adaad.attacks import PGD
 
-# Images that the curve, or a check of the result, looks at where it need not
-# see all.
+# Number of images for the curve, and for checks that do not need all images.
 SAMPLE = 200
 
 
@@ -13,8 +12,8 @@ def measure_curve(task):
     """Measures the curve that the `Task` asks for.
 
     Returns:
-        What `accuracy_over_epsilon` returns, or `None` if no curve was asked
-        for or the time is over.
+        The result of `accuracy_over_epsilon`, or `None` if no curve was asked
+        for or the time budget is used up.
     """
     if task.curve is False or not task.in_time():
         return None
@@ -30,8 +29,9 @@ def measure_curve(task):
 def accuracy_over_epsilon(task, epsilons, num_images=None):
     """Measures the accuracy under PGD-20 as epsilon grows.
 
-    An image that is fooled in a small ball is fooled in every larger one, so
-    only the others go on, and the curve never rises.
+    A point that fools the model in a small ball is also in every larger ball.
+    So each radius is tried only on the images not yet fooled, and the curve
+    never rises.
 
     Args:
         task: The `Task`.

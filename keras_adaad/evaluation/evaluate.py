@@ -1,4 +1,4 @@
-"""How robust a model is, and whether to believe the number."""
+"""The robustness evaluation of a model."""
 
 import datetime
 import importlib.metadata
@@ -42,20 +42,20 @@ def evaluate_robustness(
     class_names=None,
     verbose=1,
 ):
-    """Attacks a classifier and reports its accuracy, and whether to trust it.
+    """Attacks a classifier and reports its robust accuracy and reliability.
 
-    The attacks run in turn. Each starts from the clean images, and sees those
-    that the model still gets right after all attacks before it.
+    The attacks run in turn. Each starts from the clean images, and runs on
+    those that the model still gets right after all earlier attacks.
 
-    What is random follows from `seed`, image by image: the batch size changes
-    nothing. Each attack is compiled once for a model; new weights need no new
+    Random draws depend only on `seed` and the image, not on the batch size.
+    Each attack is compiled once per model; new weights need no new
     compilation. Images, perturbations and losses are float32 whatever the
     dtype policy of the model.
 
-    A function in the place of the model, such as an exported file on its
-    runtime, is attacked by `attacks=["square"]`. Of the checks and the curve
-    what needs a gradient is left out, so compare it with the Keras model that
-    it was made of.
+    To attack a function instead of a model, such as an exported file on its
+    runtime, pass `attacks=["square"]`. The checks that need a gradient and the
+    curve are left out, so compare the result with that of the Keras model that
+    the function was made from.
 
     Args:
         model: A `keras.Model` that returns logits; or, for attacks without
@@ -69,27 +69,28 @@ def evaluate_robustness(
         norm: `"linf"` or `"l2"`. Defaults to `"linf"`.
         input_range: Pair `(low, high)` of the values a pixel can have.
             Defaults to `(0.0, 1.0)`.
-        indices: Which images of `x` to evaluate. Defaults to all.
+        indices: Indices of the images to evaluate. Defaults to all.
         batch_size: Images per compiled call. Defaults to `256`.
-        seed: Integer that decides all random draws, or `None` for a new one,
-            which the report holds. Defaults to `0`.
+        seed: Integer seed for all random draws, except those of attacks that
+            have their own. `None` draws a new one, which the report holds.
+            Defaults to `0`.
         individual: Whether each attack runs on all images, so that the report
-            has its accuracy alone. Defaults to `False`.
-        reliability_checks: Whether to look for reasons not to believe the
-            result. Defaults to `True`.
+            has the accuracy under each attack alone. Defaults to `False`.
+        reliability_checks: Whether to look for reasons to doubt the result.
+            Defaults to `True`.
         curve: Whether to measure the accuracy over epsilon (PGD-20 on at most
             200 images), or a list of epsilons. Defaults to `True`.
         allow_probabilities: Whether a model that returns probabilities is
-            attacked as it is, and flagged, instead of refused.
+            attacked as it is, and flagged, instead of rejected.
             Defaults to `False`.
-        state_path: File that keeps the results of each attack that is done: a
-            killed evaluation resumes from it. It belongs to one evaluation,
-            that is, to the model with its configuration, weights and logits,
-            the images and labels, the attacks and the seed. Another one
-            raises. Defaults to `None`.
+        state_path: File for the results of each finished attack, from which a
+            killed evaluation resumes. It belongs to one evaluation: the model
+            with its configuration, weights and logits, the images and labels,
+            the attacks and the seed. A different evaluation raises an error.
+            Defaults to `None`.
         time_budget: Seconds after which the attacks end, for a quick look.
             The report says so. Defaults to `None`.
-        class_names: List of names for the report.
+        class_names: List of class names for the report.
         verbose: `1` for progress bars, `0` for silence. Defaults to `1`.
 
     Returns:
@@ -98,7 +99,7 @@ def evaluate_robustness(
     Raises:
         TypeError: If an argument has the wrong type.
         ValueError: If the model returns probabilities, an attack is unknown,
-            or data and labels do not fit. No attack has run by then.
+            or data and labels are invalid. No attack has run by then.
 
     Example:
 

@@ -1,4 +1,4 @@
-"""The fields of a report: plain values of the right kind."""
+"""Checks and conversion of the fields of a report."""
 
 import dataclasses
 import json
@@ -8,7 +8,7 @@ from keras_adaad.evaluation.threat_model import ThreatModel
 
 
 def make_plain(record, except_for):
-    """Replaces NumPy numbers and tuples by what JSON gives back."""
+    """Replaces NumPy numbers and tuples by their JSON equivalents."""
     for field in dataclasses.fields(record):
         if field.name not in except_for:
             value = getattr(record, field.name)
@@ -20,7 +20,7 @@ def check(record, **kinds):
 
     Args:
         record: The dataclass.
-        **kinds: What each field must be, in words: a key of `KINDS`.
+        **kinds: The kind of each field, a key of `KINDS`.
     """
     for name, kind in kinds.items():
         value = getattr(record, name)
@@ -81,7 +81,7 @@ KINDS = {
 
 
 def plain(value):
-    """Returns a copy of the value, as JSON gives it back."""
+    """Returns a copy of the value after a round trip through JSON."""
     return json.loads(json.dumps(value, default=_plain_leaf))
 
 

@@ -1,4 +1,4 @@
-"""Pictures of a report. Matplotlib is optional, and no display is needed."""
+"""Plots of a report. Matplotlib is optional, and no display is needed."""
 
 import textwrap
 
@@ -9,7 +9,7 @@ from keras_adaad.evaluation.statistics import wilson_interval
 
 
 def plot_accuracy(report, path=None):
-    """Draws what `RobustnessReport.plot` describes."""
+    """Implements `RobustnessReport.plot`."""
     panels = 1 if report.curve is None else 2
     figure = _figure(figsize=(5.5 * panels, 4.0))
     axes = figure.subplots(1, panels, squeeze=False)[0]
@@ -21,7 +21,7 @@ def plot_accuracy(report, path=None):
 
 
 def plot_examples(report, path=None, num_images=6):
-    """Draws what `RobustnessReport.plot_examples` describes."""
+    """Implements `RobustnessReport.plot_examples`."""
     num_images = checks.check_integer("num_images", num_images)
     if report.images is None:
         raise ValueError(
@@ -41,7 +41,7 @@ def plot_examples(report, path=None, num_images=6):
     clean = _unit_range(report.images["clean"][chosen], low, high)
     adversarial = _unit_range(report.images["adversarial"][chosen], low, high)
     delta = adversarial - clean
-    # One factor for all, or their sizes could not be compared.
+    # One factor for all images, so that their sizes can be compared.
     factor = max(1, int(0.5 / max(np.abs(delta).max(), 1e-3) + 1e-6))
     rows = {
         "clean": clean,
@@ -72,8 +72,10 @@ def plot_examples(report, path=None, num_images=6):
 
 
 def fooled_examples(report, num_images):
-    """Returns the positions of the first fooled image of each class, the
-    second of each, and so on: a rule that nobody's taste can bend."""
+    """Returns the positions of fooled images, chosen by a fixed rule.
+
+    They are the first image of each class, then the second of each, and so on.
+    """
     fooled = np.flatnonzero(report.clean & ~report.robust)
     fooled = fooled[np.argsort(report.indices[fooled], kind="stable")]
     labels = report.labels[fooled]

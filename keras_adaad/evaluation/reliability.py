@@ -1,8 +1,8 @@
-"""Reasons not to believe a robust accuracy, each found by a measurement.
+"""Checks that measure reasons to doubt a robust accuracy.
 
 `before_attacks` and `after_attacks` run the checks. Each check returns a
-message, or `None` where nothing is wrong. They follow the checks of AutoAttack
-(`checks.py` of the authors' code) and go further.
+message, or `None` if nothing is wrong. They extend the checks of AutoAttack
+(`checks.py` of the authors' code).
 """
 
 import numpy as np
@@ -18,7 +18,7 @@ from keras_adaad.losses import dlr_from_logits
 
 
 def before_attacks(task):
-    """Returns what is wrong before any attack, a dict of messages or `None`."""
+    """Returns the flags before any attack, a dict of messages or `None`."""
     flags = {}
     if not task.is_function:
         flags["network"] = task.classifier.network.difference
@@ -41,7 +41,7 @@ def before_attacks(task):
 
 
 def after_attacks(task, findings, curve):
-    """Returns what is wrong with a result, a dict of messages or `None`.
+    """Returns the flags of a result, a dict of messages or `None`.
 
     Args:
         task: The `Task`.
@@ -56,7 +56,7 @@ def after_attacks(task, findings, curve):
     flags["black_box"] = black_box(results)
     if task.is_function or not task.in_time():
         return flags
-    # A list of the user's own need not reach as far.
+    # A curve that the user chose may not reach as far.
     if task.curve is not True:
         largest = task.threat_model.half_range(task.x[0].size)
         curve = accuracy_over_epsilon(task, [largest], SAMPLE)
@@ -66,7 +66,7 @@ def after_attacks(task, findings, curve):
 
 
 def epsilon_of_another_range(threat_model, dimensions):
-    """The radius is too small, or too large, for the units of the images."""
+    """Flags a radius too small, or too large, for the units of the images."""
     epsilon, (low, high) = threat_model.epsilon, threat_model.input_range
     if 0.0 < epsilon < 0.5 * (high - low) / 255:
         return (
@@ -82,7 +82,7 @@ def epsilon_of_another_range(threat_model, dimensions):
 
 
 def probabilities(logits):
-    """The outputs are probabilities, which hide the gradient if saturated."""
+    """Flags outputs that are probabilities: saturated, they hide gradients."""
     sums_to_one = np.allclose(logits.sum(-1), 1.0, atol=1e-5)
     if sums_to_one and logits.min() > -1e-5 and logits.max() < 1.0 + 1e-5:
         return (
@@ -92,7 +92,7 @@ def probabilities(logits):
 
 
 def randomness(task):
-    """Five forward passes on the same images differ."""
+    """Flags a model whose logits differ between five forward passes."""
     size = task.batch_size
     x, y = task.x[:size], task.y[:size]
     passes = [task.classifier.predict(x, size) for _ in range(5)]
@@ -113,7 +113,7 @@ def randomness(task):
 
 
 def batch_dependence(task):
-    """The logits of an image depend on the images beside it."""
+    """Flags logits that depend on the other images of the batch."""
     classifier, x, size = task.classifier, task.x, task.batch_size
     if size < 2:
         return None
@@ -132,7 +132,7 @@ def batch_dependence(task):
 
 
 def gradients(task):
-    """The gradient at the clean images is zero, vanishes, or is NaN."""
+    """Flags a gradient at clean images that is zero, vanishes or is NaN."""
     right = np.flatnonzero(task.clean)[:SAMPLE]
     if len(right) == 0:
         return None
@@ -140,7 +140,7 @@ def gradients(task):
     losses = {"cross-entropy": cross_entropy_from_logits}
     if task.classifier.num_classes >= 3:
         losses["DLR"] = dlr_from_logits
-    # A loss of the user's own may have none at all.
+    # A loss that the user wrote may have no gradient at all.
     for stage in task.stages:
         if callable(stage.attack.loss):
             losses[f"the loss of {stage.name}"] = stage.attack.loss
@@ -160,7 +160,7 @@ def gradients(task):
         found = ops.convert_to_numpy(
             program(ops.convert_to_tensor(x), ops.convert_to_tensor(y))
         )
-        # NaN is no gradient either.
+        # NaN counts as no gradient.
         found = np.nan_to_num(found, nan=0.0, posinf=0.0)
         share = (found <= 1e-10 * np.median(found)).mean()
         if share > 0.0:
@@ -175,7 +175,7 @@ def gradients(task):
 
 
 def reduced_precision(model):
-    """Some layer computes in less than float32."""
+    """Flags a model with layers that compute in less than float32."""
     low = sorted(_compute_dtypes(model) & {"float16", "bfloat16"})
     if low:
         return (
@@ -185,7 +185,7 @@ def reduced_precision(model):
 
 
 def black_box(results):
-    """Square fooled what the attacks with gradients before it did not."""
+    """Flags images that only Square fooled, after attacks with gradients."""
     for before, result in zip(results, results[1:], strict=False):
         if result.parameters["attack"] != "Square" or not result.complete:
             continue
@@ -199,7 +199,7 @@ def black_box(results):
 
 
 def lost_points(results):
-    """An attack met NaN, or left the ball, where it did not fool the model."""
+    """Flags attacks that met NaN or left the ball without fooling the model."""
     lost = {result.name: result.lost for result in results if result.lost}
     if lost:
         where = "; ".join(
@@ -216,7 +216,7 @@ def lost_points(results):
 
 
 def unstable(task, findings):
-    """The points found are classified in another way the second time."""
+    """Flags points whose class changes when they are classified again."""
     robust = findings.results[-1].robust
     right = findings.logits.argmax(-1) == task.y
     changed = (right != robust).sum()
@@ -228,7 +228,7 @@ def unstable(task, findings):
 
 
 def not_converged(task, results):
-    """Twice the steps of PGD fool more images."""
+    """Flags a PGD attack that fools more images with twice the steps."""
     pairs = zip(task.stages, results, strict=True)
     pairs = [pair for pair in pairs if type(pair[0].attack) is PGD]
     if not pairs:
@@ -258,7 +258,7 @@ def not_converged(task, results):
 
 
 def large_epsilon(curve):
-    """Accuracy survives an epsilon at which any image can be any other."""
+    """Flags accuracy at an epsilon at which any image can be made gray."""
     epsilon, accuracy = curve["epsilons"][-1], curve["accuracy"][-1]
     if accuracy > 0.05:
         return (

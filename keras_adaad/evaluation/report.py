@@ -1,4 +1,4 @@
-"""What an evaluation found: to read, keep, compare and draw."""
+"""The report of a robustness evaluation."""
 
 import dataclasses
 import json
@@ -17,17 +17,17 @@ from keras_adaad.evaluation.threat_model import ThreatModel
 
 @dataclasses.dataclass(eq=False)
 class RobustnessReport:
-    """What an evaluation found, image by image. `print` it.
+    """The results of a robustness evaluation, image by image.
 
-    Accuracies are fractions, over all images, of those that are right when
-    clean and after every attack so far.
+    `print(report)` shows them. Accuracies are fractions of all images: those
+    that are correct when clean and after every attack so far.
 
     Args:
         model_name: Name of the model.
         labels: Integers of shape `(num_images,)`.
-        indices: Integers of the same shape: which samples of the user's
-            arrays.
-        clean: Booleans of the same shape: right on the clean image.
+        indices: Integers of the same shape: indices of the images in the
+            user's arrays.
+        clean: Booleans of the same shape: correct on the clean image.
         results: List of `AttackResult`, in the order of the attacks.
         threat_model: The `keras_adaad.evaluation.ThreatModel`: epsilon, norm
             and input range.
@@ -35,8 +35,8 @@ class RobustnessReport:
         batch_size: Number of images per batch.
         num_classes: Number of classes.
         max_perturbation: Largest perturbation found, measured in the norm.
-        flags: Dictionary from a name to a message, the reasons not to believe
-            the number.
+        flags: Dictionary from a name to a message, the reasons to doubt the
+            result.
         environment: Dictionary of strings: backend, device, versions, date.
         seconds: Time of the whole evaluation.
         curve: Accuracy over epsilon, as `{"attack": name, "epsilons": list,
@@ -46,8 +46,8 @@ class RobustnessReport:
             `"adversarial_probabilities"`, or `None`. They are not saved.
 
     Raises:
-        ValueError: If there is no image, an array has another length, or a
-            value another type.
+        ValueError: If there is no image, an array has the wrong length, or a
+            value has the wrong type.
 
     Example:
 
@@ -150,7 +150,7 @@ class RobustnessReport:
 
     @property
     def complete(self):
-        """Whether the time budget let every attack finish."""
+        """Whether every attack finished within the time budget."""
         return all(result.complete for result in self.results)
 
     @property
@@ -159,12 +159,12 @@ class RobustnessReport:
         return bool(self.results) and self.complete and not self.flags
 
     def stages(self):
-        """Lists what the tables and plots have a column for.
+        """Lists the columns of tables and plots.
 
         Returns:
             A list of pairs `(name, robust)`: the name of an attack or of a
-            group, and the booleans after it and all before it. What the time
-            budget stopped is named `"incomplete: "` and its attacks.
+            group, and the booleans after it and all before it. If the time
+            budget stopped it, the name is `"incomplete: "` and its attacks.
         """
         return [
             (text.title(group), group[-1].robust) for group in text.groups(self)
@@ -174,27 +174,28 @@ class RobustnessReport:
         """Computes the accuracy after an attack and all before it.
 
         Args:
-            name: Name of an attack or of a complete group, or `"clean"`. Of
-                several attacks of one name, the last counts.
+            name: Name of an attack or a group that is complete, or
+                `"clean"`. If several attacks have the name, the last counts.
 
         Returns:
             A fraction.
 
         Raises:
-            ValueError: If nothing of that name was run to its end.
+            ValueError: If no complete attack and no complete group has that
+                name.
         """
         return float(self._after(name).mean())
 
     def confidence_interval(self, name=None, confidence=0.95):
         """Computes the Wilson interval of an accuracy.
 
-        It covers the sampling of the images only, not what a stronger attack
+        It covers only the sampling of the images, not what a stronger attack
         would find.
 
         Args:
             name: As for `accuracy`, or `None` for the worst case over all
                 attacks. Defaults to `None`.
-            confidence: Defaults to `0.95`.
+            confidence: Confidence level. Defaults to `0.95`.
 
         Returns:
             The pair `(low, high)`, fractions.
@@ -227,7 +228,7 @@ class RobustnessReport:
         return rows
 
     def class_name(self, label):
-        """Returns the name of a class, its number if it has none."""
+        """Returns the name of a class, or its number if it has none."""
         return str(self.class_names[label] if self.class_names else label)
 
     def __str__(self):
@@ -239,15 +240,15 @@ class RobustnessReport:
 
     @classmethod
     def from_dict(cls, values):
-        """Returns the report that `to_dict` was called on, without images.
+        """Restores a report from `to_dict`, without its images.
 
         Raises:
-            ValueError: If the dictionary is of another format.
+            ValueError: If the dictionary has another format.
         """
         return storage.unpack_report(values, cls)
 
     def save(self, path):
-        """Writes the report to a JSON file, all of it or none.
+        """Writes the report to a JSON file atomically.
 
         Args:
             path: Where to write, e.g. `"student.json"`.
@@ -280,7 +281,7 @@ class RobustnessReport:
             other: Report of the other model.
 
         Returns:
-            A `Comparison`; `print` it.
+            A `Comparison`, which can be printed.
 
         Raises:
             ValueError: If the images or the threat models differ.
@@ -299,10 +300,10 @@ class RobustnessReport:
         return plots.plot_accuracy(self, path)
 
     def plot_examples(self, path=None, num_images=6):
-        """Draws images that an attack fooled the model on.
+        """Draws images on which an attack fooled the model.
 
         The first of each class is drawn, then the second of each, in the
-        order of `indices`: not the best looking ones.
+        order of `indices`. They are not hand-picked.
 
         Args:
             path: Where to save the picture, or `None`. Defaults to `None`.
@@ -313,19 +314,20 @@ class RobustnessReport:
             and the perturbation magnified.
 
         Raises:
-            ValueError: If the report has no images, or none was fooled.
+            ValueError: If the report has no images, or if none was fooled.
         """
         return plots.plot_examples(self, path, num_images)
 
     def _after(self, name):
         flags = {"clean": self.clean}
         for result in self.results:
-            flags[result.name] = result.robust
+            if result.complete:
+                flags[result.name] = result.robust
         flags.update(self.stages())
         if name not in flags:
             raise ValueError(
-                "Argument `name` must be an attack, or a group whose attacks "
-                f"are all complete: {', '.join(map(repr, flags))}. "
+                "Argument `name` must be a complete attack, or a group whose "
+                f"attacks are all complete: {', '.join(map(repr, flags))}. "
                 f"Received: name={name!r}"
             )
         return flags[name]

@@ -1,4 +1,4 @@
-"""The attacks of an evaluation, one after another."""
+"""Runs the attacks of an evaluation, one after another."""
 
 import dataclasses
 import time
@@ -19,7 +19,7 @@ class Stage:
 
     Args:
         name: Its name in the report.
-        group: Name of the ensemble that it is a part of, or `None`.
+        group: Name of the ensemble that it belongs to, or `None`.
         attack: The `Attack`.
     """
 
@@ -29,7 +29,7 @@ class Stage:
 
 
 def plan(attacks, threat_model, num_classes, shape=None):
-    """Returns the stages of an evaluation, ensembles taken apart.
+    """Returns the stages of an evaluation, with ensembles split up.
 
     Args:
         attacks: Names, `Attack`s, or a list of either.
@@ -38,8 +38,8 @@ def plan(attacks, threat_model, num_classes, shape=None):
         shape: Shape of an image. An attack that cannot work on it raises.
 
     Returns:
-        A tuple `(stages, missing)`; `missing` says what of an ensemble so few
-        classes leave out, or is `None`.
+        A tuple `(stages, missing)`. `missing` says which parts of an ensemble
+        need more classes, or is `None`.
     """
     if isinstance(attacks, (str, Attack)):
         attacks = [attacks]
@@ -68,7 +68,7 @@ def plan(attacks, threat_model, num_classes, shape=None):
 
 
 def identity(stages):
-    """Returns what tells these stages from others, to take the digest of."""
+    """Returns values that identify the stages, for a digest."""
     return [
         (stage.name, stage.group, type(stage.attack), stage.attack._contents())
         for stage in stages
@@ -77,12 +77,12 @@ def identity(stages):
 
 @dataclasses.dataclass(frozen=True)
 class Findings:
-    """What the attacks of an evaluation found.
+    """The results of the attacks of an evaluation.
 
     Args:
         results: List of `AttackResult`.
-        x_adv: For each image the first point that fooled the model, or the
-            clean image.
+        x_adv: For each image, the first point that fooled the model, or the
+            clean image if there is none.
         logits: The model's logits on `x_adv`.
     """
 
@@ -92,7 +92,7 @@ class Findings:
 
 
 def run_stages(task):
-    """Runs attack after attack; what is done is kept in the state file.
+    """Runs the attacks in turn, and saves finished ones in the state file.
 
     Args:
         task: The `Task`.
@@ -115,12 +115,12 @@ def run_stages(task):
 
 
 def run_stage(task, stage, robust):
-    """Runs one attack, each image from its clean self.
+    """Runs one attack, starting from the clean images.
 
     Args:
         task: The `Task`.
         stage: The `Stage`.
-        robust: Booleans: which images are right after the attacks before.
+        robust: Booleans: which images are correct after earlier attacks.
 
     Returns:
         A tuple `(result, x_adv)`: an `AttackResult`, and a point for each
@@ -221,7 +221,7 @@ def _resolve(attack, threat_model):
 
 
 def _take_apart(attack, num_classes):
-    """Returns the stages of an AutoAttack; without its name if not in full."""
+    """Returns the stages of an AutoAttack, and which parts are missing."""
     parts = attack.attacks()
     missing = []
     for name, part in list(parts.items()):
@@ -241,7 +241,7 @@ def _take_apart(attack, num_classes):
 
 
 def _number_equal_names(stages):
-    # A report has an accuracy of this name.
+    # Reports use this name for the clean accuracy.
     seen = {"clean": 1}
     for stage in stages:
         stage.name = _numbered(stage.name, seen)

@@ -1,4 +1,4 @@
-"""The state of an evaluation on disk: a killed evaluation resumes."""
+"""The state file of an evaluation, from which a killed one resumes."""
 
 import json
 import logging
@@ -15,17 +15,17 @@ LOGGER = logging.getLogger("keras_adaad")
 
 
 class State:
-    """The results so far, in a file: a killed evaluation resumes.
+    """Keeps the results so far in a file, so that a killed evaluation resumes.
 
-    Of several processes with one file, the last that began owns it. The others
-    go on without it.
+    If several processes use one file, the last one to begin owns it. The
+    others go on without saving.
 
     Args:
         path: Path of the file, or `None` to keep nothing.
 
     Raises:
-        TypeError: If `path` is no path.
-        ValueError: If its folder does not exist, or it is a folder.
+        TypeError: If `path` is not a path.
+        ValueError: If its folder does not exist, or if it is a folder.
     """
 
     def __init__(self, path):
@@ -46,14 +46,15 @@ class State:
             )
 
     def begin(self, task, logits, tolerance, x):
-        """Reads what was found before, and takes the file.
+        """Reads the earlier results, and takes ownership of the file.
 
         Args:
-            task: What the results belong to. A file of another task is
-                refused.
+            task: Data that identifies the evaluation. The file of another
+                evaluation raises an error.
             logits: The model's logits on the images. They are compared with
                 those of the file.
-            tolerance: By how much of the largest logit they may differ.
+            tolerance: Largest difference allowed, as a fraction of the largest
+                logit.
             x: The clean images.
 
         Returns:
@@ -69,7 +70,7 @@ class State:
         return results, x_adv
 
     def save(self, results, x_adv, x):
-        """Writes the file, all of it or none."""
+        """Writes the file atomically, if this process still owns it."""
         if self.path is None:
             return
         if self._is_mine():
@@ -88,7 +89,7 @@ class State:
                 return str(content["owner"]) == self._owner
         except FileNotFoundError:
             return True
-        except Exception:  # Something else is there now.
+        except Exception:  # The path now holds something else.
             return False
 
     def _read(self, tolerance, x):
@@ -109,7 +110,7 @@ class State:
                 ]
                 x_adv = x.copy()
                 x_adv[content["rows"]] = content["x_adv"]
-        except Exception as error:  # What is damaged fails in many ways.
+        except Exception as error:  # A damaged file can fail in many ways.
             raise ValueError(
                 "Argument `state_path` must be a file that an evaluation "
                 "wrote, or not exist yet. If it is damaged, delete it. "

@@ -1,4 +1,4 @@
-"""How far an accuracy, or the gap between two, can be chance."""
+"""Intervals for an accuracy, and a test of the gap between two."""
 
 import math
 from statistics import NormalDist
@@ -8,16 +8,16 @@ import numpy as np
 
 
 def wilson_interval(successes, trials, confidence=0.95):
-    """Computes the Wilson score interval of a share.
+    """Computes the Wilson score interval of a proportion.
 
     Unlike `share +- 2 * deviation`, it stays within `[0, 1]` and does not
-    shrink to a point when all trials end alike.
+    shrink to a point when all trials have the same outcome.
 
     Args:
         successes: Number of trials that succeeded.
         trials: Number of trials, at least 1.
-        confidence: How often the interval should cover the true share.
-            Defaults to `0.95`.
+        confidence: Probability with which the interval should cover the true
+            proportion. Defaults to `0.95`.
 
     Returns:
         The pair `(low, high)`, fractions.
@@ -47,19 +47,19 @@ def wilson_interval(successes, trials, confidence=0.95):
     center = (share + z**2 / (2.0 * trials)) / scale
     variance = share * (1.0 - share) / trials + z**2 / (4.0 * trials**2)
     margin = z * math.sqrt(variance) / scale
-    # At the ends the bound is the share itself, which rounding would miss.
+    # At 0 and 1 the bound is the share itself, which rounding would miss.
     low = 0.0 if successes == 0 else center - margin
     high = 1.0 if successes == trials else center + margin
     return low, high
 
 
 class McNemar(NamedTuple):
-    """What `mcnemar` returns.
+    """The result of `mcnemar`.
 
     Args:
         only_a: Number of samples that only `a` gets right.
         only_b: Number of samples that only `b` gets right.
-        p_value: Probability of a split at least this uneven, were the two
+        p_value: Probability of a split at least this uneven if the two are
             equally good.
     """
 
@@ -71,18 +71,18 @@ class McNemar(NamedTuple):
 def mcnemar(a, b):
     """Runs the exact two-sided McNemar test on paired outcomes.
 
-    Samples that both get right, or both wrong, say nothing about which is
-    better. Were the two equally good, each of the others would be a fair coin.
+    Samples that both get right, or both get wrong, do not show which is
+    better. If the two are equally good, each other sample is a fair coin flip.
 
     Args:
         a: Booleans of shape `(num_samples,)`: which samples are right.
-        b: The same, of the other model, on the same samples.
+        b: The same for the other model, on the same samples.
 
     Returns:
         The named tuple `(only_a, only_b, p_value)`.
 
     Raises:
-        ValueError: If `a` and `b` are not booleans of one length.
+        ValueError: If `a` and `b` are not booleans of equal length.
 
     Example:
 
@@ -100,7 +100,7 @@ def mcnemar(a, b):
         )
     only_a, only_b = int((a & ~b).sum()), int((b & ~a).sum())
     trials = only_a + only_b
-    # Integers: a float overflows at 1030 coins.
+    # Integers, because a float overflows at 1030 coin flips.
     ways = tail = 1
     for k in range(min(only_a, only_b)):
         ways = ways * (trials - k) // (k + 1)

@@ -1,4 +1,4 @@
-"""What a report keeps in its JSON file."""
+"""The JSON file of a report."""
 
 import dataclasses
 import json
@@ -14,7 +14,7 @@ FORMAT = "keras_adaad.RobustnessReport.1"
 
 
 def pack_report(report):
-    """Returns what `RobustnessReport.to_dict` describes."""
+    """Implements `RobustnessReport.to_dict`."""
     values = {
         field.name: getattr(report, field.name)
         for field in dataclasses.fields(report)
@@ -26,7 +26,7 @@ def pack_report(report):
     ]
     return {
         "format": FORMAT,
-        # For whoever reads the file; `unpack_report` computes them anew.
+        # For human readers only. A loaded report computes them anew.
         "clean_accuracy": report.clean_accuracy,
         "robust_accuracy": report.robust_accuracy,
         **plain(pack(values, "clean")),
@@ -34,7 +34,7 @@ def pack_report(report):
 
 
 def unpack_report(values, report_class):
-    """Returns what `RobustnessReport.from_dict` describes."""
+    """Implements `RobustnessReport.from_dict`."""
     try:
         values = dict(values)
         if values.pop("format") != FORMAT:
@@ -70,7 +70,7 @@ def unpack(values, *names):
 
 
 def write(values, path):
-    """Writes a dictionary to a JSON file, all of it or none."""
+    """Writes a dictionary to a JSON file atomically."""
     text = json.dumps(values, indent=1)
     write_atomically(path, lambda part: part.write_text(text))
 

@@ -1,4 +1,4 @@
-"""What an evaluation works on: checked before any attack runs."""
+"""The input of an evaluation, checked before any attack runs."""
 
 import dataclasses
 import random
@@ -21,26 +21,26 @@ from keras_adaad.version import __version__
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
 class Task:
-    """A model, its images, and the attacks that it is to meet.
+    """A model, its images, and the attacks to run on it.
 
     Args:
         model: The `keras.Model` or the function.
         classifier: Its `Classifier`, with compiled programs.
-        x: Images, float32, those of `indices`.
-        y: Class indices.
-        indices: Which samples of the user's arrays these are.
+        x: Float32 images, already selected by `indices`.
+        y: Class indices, selected in the same way.
+        indices: Indices of the images in the user's arrays.
         logits: The model's logits on `x`.
         threat_model: The `ThreatModel`.
         stages: List of `Stage`, in the order in which they run.
-        missing: What of an ensemble so few classes leave out, or `None`.
-        state: The `State` that keeps what is done.
-        resumed: Pair `(results, x_adv)` of what an evaluation that was killed
-            had found.
-        seed: Integer that decides the draws of attacks without a seed.
+        missing: Which parts of an ensemble need more classes, or `None`.
+        state: The `State` that saves finished results.
+        resumed: Pair `(results, x_adv)` of an earlier evaluation that was
+            killed.
+        seed: Integer seed for attacks without a seed of their own.
         batch_size: Images per compiled call.
-        individual: Whether each attack sees all images that are right clean.
-        reliability_checks: Whether to look for reasons not to believe the
-            result.
+        individual: Whether each attack runs on all images that are correct
+            when clean.
+        reliability_checks: Whether to look for reasons to doubt the result.
         curve: `True`, `False`, or a list of epsilons.
         begin: Time (`time.monotonic()`) at which the evaluation began.
         deadline: Time at which the attacks end, or `None`.
@@ -71,12 +71,12 @@ class Task:
 
     @property
     def is_function(self):
-        """Whether the model is no `keras.Model`, so that it has no gradient."""
+        """Whether the model is a function, which has no gradient."""
         return not isinstance(self.model, keras.Model)
 
     @property
     def clean(self):
-        """Booleans: which images are right without an attack."""
+        """Booleans: which images are correct without an attack."""
         return self.logits.argmax(-1) == self.y
 
     def in_time(self):
@@ -105,8 +105,7 @@ def prepare(
 ):
     """Returns the `Task` of the arguments of `evaluate_robustness`, or raises.
 
-    The model has classified the clean images by then, and `state_path` has
-    been read and taken.
+    It also classifies the clean images, and reads and takes over `state_path`.
     """
     begin = time.monotonic()
     batch_size = checks.check_integer("batch_size", batch_size)
@@ -136,7 +135,7 @@ def prepare(
     _check_outputs(logits, allow_probabilities)
     resumed = state.begin(
         [
-            # A function shows itself by its logits alone.
+            # A function is identified by its logits alone.
             None if is_function else model,
             x,
             y,
@@ -172,8 +171,8 @@ def prepare(
 
 
 def _check_function(function, attacks, threat_model, curve):
-    """Returns the curve to measure of what is no Keras model, or raises."""
-    # With classes enough for every attack: their number is not known yet.
+    """Returns the curve to measure for a function, or raises."""
+    # The number of classes is not known yet; 10 are enough for every attack.
     stages, _ = plan(attacks, threat_model, num_classes=10)
     check_function_attacks(
         function, {stage.name: stage.attack for stage in stages}

@@ -26,7 +26,7 @@ def render(report):
 
 
 def groups(report):
-    """Returns lists of results: each a protocol, or one attack of its own."""
+    """Returns lists of results, each of a protocol or of a single attack."""
     found = {}
     for i, result in enumerate(report.results):
         found.setdefault(result.group or i, []).append(result)
@@ -34,7 +34,7 @@ def groups(report):
 
 
 def title(group):
-    """Returns the name of a group, if it was run to its end."""
+    """Returns the name of a group, or of its attacks if it is incomplete."""
     if all(result.complete for result in group):
         return group[0].group or group[0].name
     # A part of a protocol must not pass for the protocol.
@@ -96,7 +96,7 @@ def _row(name, images="", accuracy="", alone="", seconds=""):
 
 
 def _percent(report, flags, interval=True):
-    # One image has to show.
+    # A single image must be visible in the number.
     digits = 1 if len(report.labels) <= 1000 else 2
     text = f"{100 * flags.mean():.{digits}f}"
     if not interval:

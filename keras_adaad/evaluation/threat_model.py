@@ -1,4 +1,4 @@
-"""What an attacker may do to an image."""
+"""The threat model of an evaluation."""
 
 import dataclasses
 import math
@@ -12,7 +12,7 @@ from keras_adaad import checks
 class ThreatModel:
     """A ball around each image, within the range of the pixels.
 
-    `print` it for the ball in words.
+    `print` shows the ball in words.
 
     Args:
         epsilon: Radius of the ball, in the units of the model's input.
@@ -21,7 +21,8 @@ class ThreatModel:
             Defaults to `(0.0, 1.0)`.
 
     Raises:
-        TypeError: If `epsilon` is no number or `input_range` no pair of them.
+        TypeError: If `epsilon` is not a number or `input_range` is not a pair
+            of numbers.
         ValueError: If a value is out of range.
     """
 
@@ -60,7 +61,7 @@ class ThreatModel:
     def half_range(self, dimensions):
         """Returns the radius that reaches half across the input range.
 
-        From there every image can be made gray, so the accuracy must be
+        At this radius every image can be made gray, so the accuracy must be
         about 0.
 
         Args:
@@ -74,7 +75,7 @@ class ThreatModel:
 
     def __str__(self):
         low, high = self.input_range
-        # The radius in 255ths, if it is a whole number of them.
+        # Also shows the radius in 255ths, if it is a whole number of them.
         steps = 255 * self.epsilon / (high - low)
         nearest = round(steps)
         epsilon = f"{self.epsilon:.4g}"

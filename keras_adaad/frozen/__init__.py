@@ -1,8 +1,7 @@
-"""A network held constant during an attack.
+"""Networks that are held constant during an attack.
 
-- `fingerprint.py`: what a model computes with besides its weights;
+- `fingerprint.py`: detects changes of a model other than its weights;
 - `folding.py`: a faster graph with the same logits;
-- `network.py`: which of the two computes, and the check of one against the
-  other;
-- `classifier.py`: a network compiled, its weights arguments.
+- `network.py`: compares the graph with the model, and chooses between them;
+- `classifier.py`: compiled networks that take their weights as arguments.
 """

@@ -1,4 +1,4 @@
-"""A network as an attack on arrays sees it: compiled, its weights arguments."""
+"""Compiled networks for attacks on arrays, with weights as arguments."""
 
 import itertools
 import weakref
@@ -10,19 +10,19 @@ from keras_adaad import backend
 from keras_adaad.frozen.network import check_network
 from keras_adaad.frozen.network import frozen_network
 
-# One per model, so that what is compiled once stays compiled.
+# One per model, so that compiled programs are reused.
 _CLASSIFIERS = weakref.WeakKeyDictionary()
 
 
 class Classifier:
     """Compiled programs that take the weights of a network as arguments.
 
-    New weights need no new program, only `load_weights()`. Nothing of the
-    model moves: no weight, no statistic, no random state.
+    New weights need no new program, only `load_weights()`. The weights,
+    statistics and random state of the model do not change.
 
     Args:
         network: The `FrozenNetwork` of a built model that returns logits.
-        num_classes: Their number.
+        num_classes: The number of its logits.
     """
 
     def __init__(self, network, num_classes):
@@ -35,15 +35,15 @@ class Classifier:
 
     @classmethod
     def of(cls, model, num_classes, seed=0, images=None):
-        """Returns the classifier of a model, with its present weights.
+        """Returns the classifier of a model, with its current weights.
 
         Args:
             model: A built `keras.Model`.
             num_classes: The number of its logits.
-            seed: Integer that decides what is random in the model itself, a
+            seed: Integer seed of the randomness in the model itself, such as
                 dropout that is left on.
-            images: NumPy array of images, on which the network that stands
-                for the model is compared with it.
+            images: NumPy array of images, on which the frozen network is
+                compared with the model. Defaults to `None`: no comparison.
         """
         if images is None:
             network = frozen_network(model)
@@ -63,8 +63,8 @@ class Classifier:
         """Returns `function(logits, *args)` as a compiled `program(*args)`.
 
         Args:
-            key: What tells this function from others; one with the same key
-                must compute the same.
+            key: Identifies the function. Functions with the same key must
+                compute the same.
             function: Takes `logits`, a function from images to float32
                 logits, and tensors.
         """
@@ -90,7 +90,7 @@ class Classifier:
         return np.concatenate(outputs)
 
     def _logits(self, weights, states):
-        # A model that is random in itself draws anew in every forward pass.
+        # A random model draws new numbers in every forward pass.
         calls = itertools.count()
 
         def logits(x):
@@ -114,18 +114,19 @@ class Classifier:
 
 
 def batches(rows, batch_size):
-    """Cuts rows into batches of few sizes, the last one to be padded.
+    """Divides rows into batches of few sizes; the last one is to be padded.
 
-    Where a backend compiles a program for each size, the last batch is padded
-    to a multiple of a quarter of `batch_size`: little is computed for nothing,
-    and at most four programs are compiled.
+    If the backend compiles a program for each size, the size of the last batch
+    is a multiple of a quarter of `batch_size`. Little computation is wasted on
+    padding, and at most four programs are compiled.
 
     Args:
         rows: NumPy array of indices.
         batch_size: Size of a full batch.
 
     Returns:
-        A list of `(rows, size)`; `len(rows)` is `size` or, at the end, less.
+        A list of `(rows, size)`, where `size` is the size after padding. Only
+        the last `rows` can be shorter than `size`.
     """
     cut = []
     quarter = -(-batch_size // 4) if backend.STATIC_SHAPES else 1
@@ -137,7 +138,7 @@ def batches(rows, batch_size):
 
 
 def pad(array, size):
-    """Repeats the last entry up to `size` entries: shapes stay static."""
+    """Pads an array to `size` entries by repeating the last one."""
     if len(array) == size:
         return array
     missing = np.repeat(array[-1:], size - len(array), axis=0)

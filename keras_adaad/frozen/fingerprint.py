@@ -1,8 +1,8 @@
-"""What a model computes with besides its weights, to notice a change.
+"""Fingerprints of models, to detect changes other than weight values.
 
 A program or a graph that was made from a model is valid as long as the model's
-fingerprint stays the same. It covers every layer within the model, at any
-depth: which layer it is, whether it is trainable, its dtype policy, and all
+fingerprint stays the same. The fingerprint covers every layer within the model,
+at any depth: its identity, whether it is trainable, its dtype policy, and all
 attributes that its class sets, such as an activation, a rate, or the variables
 of LoRA. The values of variables are not part of it.
 """
@@ -15,18 +15,18 @@ import numpy as np
 
 from keras_adaad.backend import keras_private
 
-# Larger arrays are told apart by identity, not by content.
+# In bytes. Larger arrays are compared by identity, not by content.
 _LARGEST_ARRAY = 4096
 
 
 def fingerprint(model):
-    """Returns the fingerprint of a model, to compare by `is_same`.
+    """Returns the fingerprint of a model, for comparison with `is_same`.
 
     Args:
         model: A `keras.Model`.
 
     Returns:
-        A list. It keeps nothing of the model alive.
+        A list. It does not keep the model alive.
     """
     found = []
     _add_layer(model, found, set())
@@ -34,7 +34,7 @@ def fingerprint(model):
 
 
 def is_same(first, second):
-    """Returns whether two fingerprints are those of the same structure."""
+    """Returns whether two fingerprints are the same."""
     if len(first) != len(second):
         return False
     return all(
@@ -57,7 +57,7 @@ def layers_within(model):
 
 def graph_operations(model):
     """Returns the operations of a Functional or Sequential model, else []."""
-    # A class with a `call` of its own computes something else than its graph.
+    # A class that overrides `call` might not compute its graph.
     if type(model).call.__module__.split(".")[0] != "keras":
         return []
     if "call" in vars(model):
@@ -94,7 +94,7 @@ def _add_layer(layer, found, seen, layers=None):
 
 @functools.cache
 def _ignored():
-    """Returns the attributes that say nothing about what a layer computes."""
+    """Returns the attributes that do not affect what a layer computes."""
     return {
         *vars(keras.layers.Layer()),
         *vars(keras.Model()),

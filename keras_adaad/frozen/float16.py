@@ -1,25 +1,25 @@
 """Input gradients through float16 that neither vanish nor overflow.
 
-In float16 whatever is smaller than 6e-8 is zero, and the gradient of a
-divergence between a student and its teacher is soon that small: the attack
-would stand still. So the gradient that enters the network, at its logits, is
-brought to one size, for each image, and leaves it, at the images, divided by
-the same factor: a float32 number again, of the right value.
+In float16, numbers smaller than 6e-8 are zero. The gradient of a divergence
+between a student and its teacher soon becomes that small, and the attack would
+stop. Therefore the backward pass scales the gradient at the logits to a fixed
+size, for each image, and divides the gradient at the images by the same factor.
+The result is a float32 number of the correct value.
 
-In training mode BatchNorm mixes the images, and the factor must be one for all.
+In training mode BatchNorm mixes the images, so all images must share a factor.
 """
 
 from keras import ops
 
-# Of gradient times logits: of the order of the sum of gradient times
-# activation in every layer, which has thousands of them. Between this and
-# float16's largest number, 65504, is room for a layer whose gradients are
-# few and large; below it, for the many that are small.
+# Size of gradient times logits after scaling. It is of the order of the sum of
+# gradient times activation in every layer, over thousands of activations. The
+# range up to 65504, float16's largest number, is for layers with few and large
+# gradients. The range below is for layers with many small gradients.
 SIZE = 1024.0
 
 
 def with_scaled_gradient(function, x, training=False):
-    """Returns `function(x)`, and scales the gradient on its way through.
+    """Returns `function(x)`, and scales the gradient inside the function.
 
     Args:
         function: Function from images to logits, which may compute in float16.
@@ -29,7 +29,7 @@ def with_scaled_gradient(function, x, training=False):
 
     Returns:
         Float32 logits of shape `(batch_size, num_classes)`. Only their gradient
-        at `x` is right: that at a weight would keep the scale.
+        with respect to `x` is correct: gradients of weights keep the scale.
     """
     packed = _enter(x)
     logits = ops.cast(function(packed[0]), "float32")
@@ -39,22 +39,22 @@ def with_scaled_gradient(function, x, training=False):
 
 @ops.custom_gradient
 def with_large_gradient(logits):
-    """Returns the logits, and enlarges their gradient by an unknown factor.
+    """Returns the logits, and scales their gradient by an unknown factor.
 
-    For gradients whose direction alone matters, at weights that compute in
-    float16. The factor is one for all values: those of several views go in
-    together. Replicas that average their gradients each have their own.
+    Use it for gradients of float16 weights if only their direction matters. All
+    values share one factor, so pass the logits of several views together. Each
+    replica has its own factor, even if the replicas average their gradients.
 
     Args:
         logits: A float32 tensor of logits.
 
     Returns:
-        The same.
+        The same logits.
     """
 
     def gradient(*args, upstream=None):
         upstream = _upstream(args, upstream)
-        # A weight's gradient is a sum over the images, a pixel's is not.
+        # A sum, because a weight's gradient is a sum over the images.
         size = ops.sum(ops.abs(upstream)) * ops.maximum(
             ops.max(ops.abs(logits)), 1.0
         )
@@ -63,16 +63,16 @@ def with_large_gradient(logits):
     return logits, gradient
 
 
-# The factor of each image is known where the backward pass enters the network
-# and needed where it leaves. It travels as the gradient of a second tensor, of
-# zeros, that is packed with the images.
+# The factor of each image is computed where the backward pass enters the
+# network, and needed where it leaves. It is passed on as the gradient of a
+# second tensor, of zeros, which is stacked with the images.
 
 
 @ops.custom_gradient
 def _enter(x):
     def gradient(*args, upstream=None):
         upstream = _upstream(args, upstream)
-        # Where a gradient overflows in spite of all, its sign is kept.
+        # If a gradient overflows nevertheless, its sign is kept.
         scaled = ops.nan_to_num(upstream[0], posinf=65504.0, neginf=-65504.0)
         return scaled * upstream[1]
 
@@ -84,7 +84,7 @@ def _leaving(together):
     def leave(logits, zeros):
         def gradient(*args, upstream=None):
             upstream = _upstream(args, upstream)
-            # Large logits are the sign of large gradients in the network.
+            # Large logits indicate large gradients in the network.
             size = _largest(upstream) * ops.maximum(_largest(logits), 1.0)
             if together:
                 size = ops.max(size) + ops.zeros_like(size)
@@ -103,7 +103,7 @@ _leave, _leave_together = _leaving(together=False), _leaving(together=True)
 
 
 def _upstream(args, upstream):
-    # PyTorch's backend gives it by name, after the arguments of the function.
+    # PyTorch's backend passes it by name, after the function's arguments.
     return args[0] if upstream is None else upstream
 
 

@@ -1,13 +1,13 @@
-"""A graph with a model's logits in inference mode that runs faster.
+"""A faster graph with a model's logits in inference mode.
 
-Throughout an attack the weights are constants. So BatchNorm, in inference mode
-a scale and a shift per channel, is folded into the convolution before it, once
-per attack instead of in each of its forward passes; zero padding is left to the
-convolution after it; and convolutions run as `backend.conv2d` and
-`backend.depthwise_conv2d` run them.
+The weights are constant throughout an attack. BatchNorm, which is a scale and a
+shift per channel in inference mode, is therefore folded into the convolution
+before it once per attack, and not run in each forward pass. The convolution
+after a zero padding performs the padding. Convolutions run through
+`backend.conv2d` and `backend.depthwise_conv2d`.
 
-Only layers of exactly known types in their plain state are replaced. All others
-run as Keras calls them.
+Only unmodified layers of exactly known types are replaced. All others run as
+Keras calls them.
 """
 
 import collections
@@ -24,8 +24,8 @@ from keras_adaad.backend import keras_private
 from keras_adaad.frozen.fingerprint import graph_operations
 from keras_adaad.frozen.fingerprint import layers_within
 
-# Layers whose `call` is all that a call of theirs does in float32: it is a
-# tenth of the cost under PyTorch.
+# Layers whose `__call__` adds nothing to `call` in float32. Running `call`
+# directly costs a tenth of it under PyTorch.
 _CALLED_DIRECTLY = {
     layers.Activation,
     layers.Add,
@@ -51,16 +51,16 @@ _CALLED_DIRECTLY = {
 
 
 def fold_graph(model):
-    """Returns the graph that stands for a model, and what it folds.
+    """Returns the folded graph of a model, and the layers folded in it.
 
     Args:
         model: A built `keras.Model`.
 
     Returns:
-        A tuple `(graph, folds)`, where `folds` is a list of the convolutions
-        and the BatchNorm, or `None`, that is folded into each; or `None` for
-        a model without a graph, or with a quantized layer: its rounding
-        would turn a difference in the last digit into a larger one.
+        A tuple `(graph, folds)`, where `folds` is a list of pairs of a
+        convolution and the BatchNorm, or `None`, that is folded into it.
+        Returns `None` for a model without a graph or with a quantized layer,
+        whose rounding would enlarge a difference in the last digit.
     """
     if not graph_operations(model):
         return None
@@ -85,10 +85,10 @@ def quantization_mode(layer):
 
 
 def is_plain(layer, *types):
-    """Returns whether a layer is of one of the types, as its class has it.
+    """Returns whether a layer is an unmodified instance of one of the types.
 
-    A subclass is not, nor is a layer that is quantized, has LoRA enabled, or
-    has a `call` of its own.
+    Instances of subclasses are not, nor are layers that are quantized, have
+    LoRA enabled, or have `call` as an instance attribute.
     """
     return (
         type(layer) in types
@@ -99,11 +99,11 @@ def is_plain(layer, *types):
 
 
 def fold(conv, batch_norm):
-    """Returns the folded values by the identity of the variables they replace.
+    """Returns a dict from the `id` of each replaced variable to its new value.
 
     Kernel and bias `k, b` of the convolution and BatchNorm's `gamma, beta,
-    mean, variance` become one kernel, `k * scale`, in place of `k`, and one
-    bias, `beta + (b - mean) * scale`, in place of `beta`, where
+    mean, variance` become one kernel, `k * scale`, which replaces `k`, and one
+    bias, `beta + (b - mean) * scale`, which replaces `beta`, where
     `scale = gamma / sqrt(variance + epsilon)`.
     """
     kernel = _precise(conv.kernel)
@@ -137,18 +137,19 @@ def inference_mode(layer):
     return {"training": False} if takes_training else {}
 
 
-# What is called with each stand-in that runs, its arguments and its outputs.
+# Function that is called with each stand-in that runs, its arguments and its
+# outputs.
 observer = contextvars.ContextVar("observer", default=None)
 
-# The stand-ins are operations, not layers: they own no variables, and a call
-# costs PyTorch a tenth of what a layer's call does.
+# The stand-ins are operations, not layers: they own no variables, and calling
+# one costs a tenth of calling a layer under PyTorch.
 
 
 class _StandIn(keras.Operation):
-    """Computes in inference mode what `layers`, one after another, compute."""
+    """Computes a sequence of `layers` in inference mode."""
 
     def __init__(self, *layers):
-        # The name of the last layer, whose outputs are the stand-in's.
+        # Named after the last layer, whose outputs it returns.
         super().__init__(name=layers[-1].name)
         self.layers = layers
         self.modes = [inference_mode(layer) for layer in layers]
@@ -170,7 +171,7 @@ class _StandIn(keras.Operation):
 
 
 class _Layer(_StandIn):
-    """Stands for a layer: the same computation, the same variables."""
+    """Replaces a layer by the same computation with the same variables."""
 
     def __init__(self, layer):
         super().__init__(layer)
@@ -188,9 +189,9 @@ class _Layer(_StandIn):
 
 
 class _Conv2D(_StandIn):
-    """Stands for a convolution, with what is folded into it.
+    """Replaces a convolution and the layers that are folded into it.
 
-    That is the BatchNorm after it and the zero padding before it.
+    These are the BatchNorm after it and the zero padding before it, if any.
     """
 
     def __init__(self, conv, batch_norm=None, padding=None):
@@ -233,7 +234,7 @@ class _Conv2D(_StandIn):
 
 
 class _Nothing(keras.Operation):
-    """Stands for a layer that has been folded away."""
+    """Replaces a layer that has been folded into a convolution."""
 
     def call(self, x, mask=None):
         return x
@@ -260,7 +261,7 @@ def _graph(model, folds):
     graph = keras.models.clone_model(
         model, clone_function=stand_in, call_function=_call_unless_gone
     )
-    # A layer of lower precision casts for itself; the others stay float32.
+    # Layers of lower precision cast their inputs; the others stay in float32.
     graph.dtype_policy = "float32"
     return graph
 
@@ -270,11 +271,12 @@ def _call_unless_gone(layer, *args, **kwargs):
 
 
 def _foldable(model):
-    """Returns what folds into convolutions, by the identity of these.
+    """Returns the layers that fold into convolutions.
 
-    That is a dict of each one's BatchNorm, which must be alone in taking the
-    output of the convolution, and a dict of each one's zero padding, whose
-    output the convolution must be alone in taking.
+    The keys of both dicts are the `id`s of the convolutions. The first dict
+    holds each one's BatchNorm, which must be the only layer that uses the
+    convolution's output. The second holds each one's zero padding, whose output
+    only the convolution may use.
     """
     uses = collections.Counter(id(tensor) for tensor in model.outputs)
     producers = {}

@@ -1,4 +1,4 @@
-"""A function as an attack on arrays sees it: images in, logits out."""
+"""Functions from images to logits, for attacks on arrays."""
 
 import keras
 import numpy as np
@@ -11,10 +11,10 @@ from keras_adaad.frozen.classifier import batches
 
 
 class NotFiniteError(ValueError):
-    """A function returned NaN or infinity, which no class follows from.
+    """A function returned NaN or infinite logits, which predict no class.
 
     Args:
-        places: Which images of the batch it was.
+        places: Indices of the images concerned.
     """
 
     def __init__(self, places):
@@ -27,17 +27,17 @@ class NotFiniteError(ValueError):
         )
 
     def of(self, rows):
-        """Returns the error with the places of a batch's images in all."""
-        # The last image is there several times in a batch that was padded.
+        """Returns the error with places in `rows` instead of in the batch."""
+        # A padded batch holds the last image several times.
         places = np.minimum(self.places, len(rows) - 1)
         return NotFiniteError(np.unique(rows[places]))
 
 
 class FunctionClassifier:
-    """Stands where a `Classifier` stands, for what is no Keras model.
+    """The counterpart of `Classifier` for functions that are not Keras models.
 
-    The search around the function runs step by step: it cannot be compiled
-    with a function that Keras does not know.
+    The attack on the function runs eagerly, because Keras cannot compile an
+    arbitrary function.
 
     Args:
         function: Function from images, a float32 NumPy array of shape
@@ -75,14 +75,14 @@ class FunctionClassifier:
 
 
 def classifier_of(model, num_classes, seed=0, images=None):
-    """Returns a Keras model, or a function, as the attacks see it."""
+    """Returns the classifier of a Keras model or of a function."""
     if isinstance(model, keras.Model):
         return Classifier.of(model, num_classes, seed, images)
     return FunctionClassifier(model, num_classes)
 
 
 def _as_tensor(value):
-    # PyTorch knows no product of an array and a tensor.
+    # PyTorch does not support the product of an array and a tensor.
     if isinstance(value, (np.ndarray, np.generic)):
         return ops.convert_to_tensor(value)
     return value
@@ -90,7 +90,7 @@ def _as_tensor(value):
 
 def call(function, x, num_classes=None):
     """Returns the logits of images, a float32 NumPy array, or raises."""
-    # A copy: a function that normalises in place must not move the search.
+    # A copy: a function that normalises in place must not change the attack.
     logits = to_numpy(function(np.array(x)))
     fits = logits.ndim == 2 and len(logits) == len(x) and logits.shape[1] > 1
     if not fits or num_classes not in (None, logits.shape[1]):

@@ -1,8 +1,8 @@
-"""A teacher made linear at the clean images, for a cheaper attack.
+"""A teacher that is linearised at the clean images, for a cheaper attack.
 
-Linear in every logit, a teacher would cost one backward pass per class. One
-backward pass gives the slope of one number; so one number, of the logits, is
-made linear, and one logit carries its change.
+Linearising every logit would cost one backward pass per class. One backward
+pass gives the gradient of one number. Therefore only one scalar function of the
+logits is linearised, and its change is added to one logit.
 """
 
 from keras import ops
@@ -11,7 +11,7 @@ from keras_adaad import backend
 
 
 def linear_teacher(teacher, x, value):
-    """Returns a stand-in for a teacher, from one forward and backward pass.
+    """Returns a linearised teacher, from one forward and one backward pass.
 
         z(x') = T(x) + <grad_x v(T(x)), x' - x> e
 
@@ -44,10 +44,10 @@ def linear_teacher(teacher, x, value):
 
 
 def log_odds_of_first_class(logits):
-    """Returns `log p / (1 - p)` of each image's likeliest class.
+    """Returns `log(p / (1 - p))` of each image's most probable class.
 
-    With it as `value`, `z` has the log-odds of that class linear in `x'`, and
-    the probabilities of the other classes in constant proportion.
+    If it is `value`, then `z` has log-odds of that class that are linear in
+    `x'`, and the probabilities of the other classes keep their proportions.
 
     Args:
         logits: Logits of shape `(batch_size, num_classes)`.

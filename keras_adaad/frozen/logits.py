@@ -1,4 +1,4 @@
-"""Logits for the attack and the loss: float32 whatever the dtype policy."""
+"""Logits for the attack and the loss, in float32 for every dtype policy."""
 
 from keras import ops
 
@@ -6,10 +6,10 @@ from keras_adaad.frozen.network import frozen_network
 
 
 def logits_function(model):
-    """Returns the function `x -> logits` that the attacks search through.
+    """Returns the function `x -> logits` that the attacks use.
 
-    Weights are constants, the model is in inference mode, and no BatchNorm
-    statistic, dropout state or weight moves when the function is called.
+    Weights are constants, and the model is in inference mode. Calling the
+    function changes no BatchNorm statistic, dropout state or weight.
 
     Args:
         model: A built `keras.Model`.
@@ -19,6 +19,6 @@ def logits_function(model):
         of shape `(batch_size, num_classes)`.
     """
     network = frozen_network(model)
-    # Once, and not at each step of an attack.
+    # Computed once, and not at each step of an attack.
     values = network.weights()
     return lambda x: ops.cast(network.call(values, x), "float32")

@@ -1,8 +1,8 @@
-"""Which graph stands for a model during an attack, and the check of it.
+"""The network that an attack runs in place of a model, and its check.
 
-Nothing is computed with a graph that has not been compared, on real images,
-with the model itself. A model that changes is compared anew; one that no graph
-agrees with runs as it is.
+A folded graph is used only after it has been compared with the model on real
+images. A model that has changed is compared again. If the graph does not agree
+with the model, the model itself runs.
 """
 
 import warnings
@@ -19,7 +19,7 @@ from keras_adaad.frozen.fingerprint import is_same
 from keras_adaad.frozen.fingerprint import layers_within
 from keras_adaad.frozen.float16 import with_scaled_gradient
 
-# Images that a graph is compared on.
+# Number of images that a graph is compared on.
 SAMPLE = 32
 
 # The checked network of each model, kept as long as the model lives.
@@ -29,22 +29,22 @@ _CHECKED = weakref.WeakKeyDictionary()
 class FrozenNetwork:
     """A model in inference mode whose weights are constants.
 
-    It has no side effects: state that the model would change is computed and
-    dropped. It is valid as long as the fingerprint of the model is the same.
+    It has no side effects: updates of the model's state are computed and
+    discarded. It is valid as long as the model's fingerprint is the same.
 
     Args:
         model: A built `keras.Model`.
-        folded: Whether to run the model's folded graph. Without one the model
-            runs as it is.
+        folded: Whether to run the model's folded graph. If the model has none,
+            the model itself runs.
 
     Attributes:
-        variables: The model's variables. Values are matched to them by
-            identity, in this order, which `trainable` flags do not change.
-        difference: What is wrong with the logits, or `None`.
+        variables: The model's variables. Lists of values have their order,
+            which later changes of `trainable` flags do not affect.
+        difference: Description of what is wrong with the logits, or `None`.
     """
 
     def __init__(self, model, folded):
-        # Weak, so that what is kept for a model does not keep it alive.
+        # Weak, so that a cached network does not keep its model alive.
         self.model = weakref.ref(model)
         self.variables = _variables(model)
         graph = folding.fold_graph(model) if folded else None
@@ -55,26 +55,26 @@ class FrozenNetwork:
         self._compiled = None
 
     def is_valid(self):
-        """Returns whether the model is still what this was made from."""
+        """Returns whether the model's fingerprint is unchanged."""
         return is_same(self._fingerprint, fingerprint(self.model()))
 
     def weights(self):
-        """Returns the present values of `variables`, folded: a list."""
+        """Returns a list of the current values of `variables`, folded."""
         values = {}
         for conv, batch_norm in self.folds:
             values.update(folding.fold(conv, batch_norm))
-        # Constants, or PyTorch's compiler would compute their gradients too.
+        # Otherwise PyTorch's compiler would compute their gradients too.
         return [
             ops.stop_gradient(values.get(id(v), v.value))
             for v in self.variables
         ]
 
     def random_states(self):
-        """Returns the places in `weights()` that hold random state."""
+        """Returns the indices in `weights()` that hold random state."""
         return _random_states(self.variables)
 
     def call(self, values, x):
-        """Returns the logits with `values`, as `weights()` gives them."""
+        """Returns the logits with `values`, a list as `weights()` returns."""
         mapping = list(zip(self.variables, values, strict=True))
         network = self.graph or self.model()
 
@@ -88,9 +88,10 @@ class FrozenNetwork:
         return self.call(self.weights(), x)
 
     def logits(self, x):
-        """Returns the logits of a few images, compiled, a NumPy array."""
+        """Computes the logits of a few images, compiled, as a NumPy array."""
         if self._compiled is None:
-            # It must not keep the network, and by it the programs, alive.
+            # Weak: the function must not keep the network, and with it the
+            # compiled programs, alive.
             this = weakref.ref(self)
             self._compiled = backend.compile_function(
                 lambda x: ops.cast(this()(x), "float32"),
@@ -101,14 +102,14 @@ class FrozenNetwork:
 
 
 def frozen_network(model):
-    """Returns what stands for a model, as far as it has been checked.
+    """Returns the checked network of a model, or one that runs the model.
 
     Args:
         model: A built `keras.Model`.
 
     Returns:
-        The `FrozenNetwork` that `check_network` left, or one that runs the
-        model as it is where none did or the model has changed since.
+        The `FrozenNetwork` that `check_network` stored. If there is none, or
+        the model has changed since, one that runs the model itself.
     """
     network = _CHECKED.get(model)
     if network is None or not network.is_valid():
@@ -117,19 +118,19 @@ def frozen_network(model):
 
 
 def check_network(model, x):
-    """Returns what stands for a model, compared with it on real images.
+    """Returns the frozen network of a model, checked on real images.
 
-    The logits may differ by `tolerance(model)` of the largest one. If those of
-    the folded graph differ by more, the model runs as it is, and a warning
-    names the layer where they part. If those still differ, the model does not
-    return the same logits twice, and the warning says so.
+    The logits may differ by `tolerance(model)` times the largest one. If those
+    of the folded graph differ by more, the model itself runs, and a warning
+    names the first layer that differs. If the logits still differ, the model
+    does not return the same logits twice, and the warning says so.
 
     Args:
         model: A built `keras.Model`.
-        x: Images, a NumPy array. At most 32 are looked at.
+        x: Images, a NumPy array. At most 32 are used.
 
     Returns:
-        A `FrozenNetwork`. Its attribute `difference` holds the warning.
+        A `FrozenNetwork`. Its attribute `difference` holds the warning, if any.
     """
     x = np.asarray(x[:SAMPLE], "float32")
     x = backend.to_devices(backend.batch_of_first_process(x))
@@ -152,15 +153,15 @@ def check_network(model, x):
 
 
 def tolerance(model):
-    """Returns by how much of the largest logit rounding may move a logit.
+    """Returns the allowed rounding error, as a fraction of the largest logit.
 
-    That is 1e-4 in float32, and eight roundings to the coarsest dtype that a
-    layer of the model computes in.
+    This is 1e-4 in float32 on a CPU, and otherwise eight roundings to the
+    coarsest dtype that a layer of the model may compute in.
     """
     dtypes = {layer.compute_dtype for layer in layers_within(model)}
     steps = [_ROUNDING.get(dtype, 0.0) for dtype in dtypes]
     if backend.describe()["device"] != "cpu":
-        # Convolutions of float32 may multiply in TensorFloat-32.
+        # Float32 convolutions may multiply in TensorFloat-32.
         steps.append(2.0**-10)
     return max(1e-4, 8 * max(steps))
 
@@ -169,9 +170,10 @@ _ROUNDING = {"float16": 2.0**-10, "bfloat16": 2.0**-7}
 
 
 def relative_difference(first, second, x):
-    """Returns by how much of the largest logit two models differ on images.
+    """Returns the largest difference between the logits of two models.
 
-    Random state is the same in both.
+    It is a fraction of the largest logit of the first model. The random state
+    is the same in both.
     """
     x = backend.to_devices(np.asarray(x, "float32"))
     a, b = (_own_logits(model, x, random_state=0) for model in (first, second))
@@ -179,7 +181,7 @@ def relative_difference(first, second, x):
 
 
 def _own_logits(model, x, random_state=None):
-    """Returns the logits of the model, as Keras calls it: nothing moves."""
+    """Returns the logits of the model as Keras calls it, without updates."""
     with _present_values(model, random_state), backend.fixed_randomness():
         outputs = model(x, **folding.inference_mode(model))
     return _to_numpy(outputs)
@@ -220,7 +222,7 @@ def _agree(expected, found, tolerance):
 
 
 def _first_difference(network, x):
-    """Returns the name of the first layer that its stand-in differs from."""
+    """Returns the name of the first layer whose stand-in differs from it."""
     model, values, differ = network.model(), network.weights(), []
 
     def observe(stand_in, args, kwargs, outputs):

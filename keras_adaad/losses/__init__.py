@@ -1,4 +1,4 @@
-"""Losses with one value per sample, named by the space of their arguments."""
+"""Per-sample losses, named after the space of their arguments."""
 
 from keras_adaad.losses.cross_entropy import (
     cross_entropy_from_logits as cross_entropy_from_logits,

@@ -1,4 +1,4 @@
-"""Cross-entropy from logits, for labels of either form."""
+"""Cross-entropy from logits, for class indices or one-hot labels."""
 
 from keras import ops
 
@@ -23,7 +23,7 @@ def cross_entropy_from_logits(labels, logits):
 
 
 def label_mask(labels, logits):
-    """Returns where the class of each sample is.
+    """Returns a mask of the class of each sample.
 
     Args:
         labels: Class indices or one-hot labels, as in
@@ -34,7 +34,7 @@ def label_mask(labels, logits):
     Returns:
         A boolean tensor of shape `(batch_size, num_classes)`.
     """
-    # Not `ops.one_hot`, which raises for some labels on torch alone.
+    # Not `ops.one_hot`, which raises for some labels on torch only.
     indices = ops.expand_dims(label_indices(labels, logits), -1)
     return indices == ops.arange(logits.shape[-1], dtype="int32")
 

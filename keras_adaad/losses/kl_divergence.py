@@ -12,7 +12,7 @@ def kl_divergence_from_logits(target_logits, predicted_logits, temperature=1.0):
     Args:
         target_logits: Logits of the target distribution, of shape
             `(batch_size, num_classes)`.
-        predicted_logits: Logits of the distribution that is pulled to the
+        predicted_logits: Logits of the distribution that is fitted to the
             target, of the same shape.
         temperature: Both logits are divided by it. The divergence is *not*
             multiplied by `temperature ** 2`. Defaults to `1.0`.
@@ -31,9 +31,9 @@ def kl_divergence_from_logits(target_logits, predicted_logits, temperature=1.0):
     log_p = ops.log_softmax(target_logits / temperature)
     log_q = ops.log_softmax(predicted_logits / temperature)
     p, ratio = ops.exp(log_p), log_p - log_q
-    # sum p log(p / q) + q - p: the same, for both sum to 1, but no term is
-    # negative. At a high temperature terms of either sign nearly cancel, and
-    # float32 would keep three digits of their sum.
+    # sum p log(p / q) + q - p is the same, because p and q each sum to 1, but
+    # has no negative terms. At a high temperature, the terms of p log(p / q)
+    # nearly cancel, and float32 would keep only three digits of their sum.
     near = ops.abs(ratio) < 1.0
     small = ops.where(near, ratio, 0.0)
     return ops.sum(

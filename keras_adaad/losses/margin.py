@@ -1,4 +1,4 @@
-"""Margins of logits: what an attack raises that does not saturate."""
+"""Margins of logits: attack objectives that do not saturate."""
 
 from keras import ops
 
@@ -9,8 +9,8 @@ from keras_adaad.losses.cross_entropy import label_mask
 def margin_from_logits(labels, logits):
     """Computes `max_{i != y} z_i - z_y` per sample.
 
-    Positive where the sample is misclassified. The attack of Carlini and
-    Wagner ([2017](https://arxiv.org/abs/1608.04644)) raises it, and Square.
+    Positive where the sample is misclassified. Square and the attack of
+    Carlini and Wagner ([2017](https://arxiv.org/abs/1608.04644)) maximise it.
 
     Args:
         labels: Class indices of shape `(batch_size,)`, or one-hot labels of
@@ -79,5 +79,5 @@ def targeted_margin_from_logits(labels, targets, logits):
 
 
 def _pick(is_class, logits):
-    # `where`, not a product: an infinite logit of another class stays out.
+    # `where`, not a product, which is NaN if another class's logit is infinite.
     return ops.sum(ops.where(is_class, logits, 0.0), axis=-1)

@@ -1,4 +1,4 @@
-"""From one loss value per sample to the scalar that is trained."""
+"""Reduces per-sample losses to the scalar training loss."""
 
 import keras
 
@@ -9,7 +9,7 @@ from keras_adaad import checks
 class BatchMean(keras.losses.Loss):
     """Averages per-sample losses over the batch, weighted by `sample_weight`.
 
-    Keras divides what a `keras.losses.Loss` reduces by the number of replicas
+    Keras divides the result of a `keras.losses.Loss` by the number of replicas
     of a `tf.distribute` strategy. A bare `ops.mean` is not divided, and would
     make the update `num_replicas` times too large.
     """
@@ -33,9 +33,10 @@ def check_reduction(reduction):
 
 
 def over_classes(per_sample, reduction, num_classes):
-    """Returns losses per sample, divided by the classes if it is `"mean"`.
+    """Returns the losses, divided by `num_classes` if `reduction="mean"`.
 
-    The mean over the batch follows in either case. So `"batchmean"` divides
-    the sum by the batch size, and `"mean"` by the number of all entries.
+    The mean over the batch follows in both cases. `"batchmean"` therefore
+    divides the sum by the batch size, and `"mean"` by the batch size and the
+    number of classes.
     """
     return per_sample / num_classes if reduction == "mean" else per_sample

@@ -17,37 +17,33 @@ from keras_adaad.training.distiller import Distiller
 class AdaAD(Distiller):
     """Adaptive adversarial distillation.
 
-    The attack searches for the point where student and teacher, both at that
-    same point, disagree most; the student is pulled to the teacher there:
+    The attack searches for the point where the outputs of student and teacher
+    differ most. The loss pulls the student to the teacher at that point:
 
         x*   = argmax_{||x' - x|| <= epsilon}  KL(T(x') || S(x'))
         loss = alpha KL(T(x*) || S(x*)) + (1 - alpha) KL(T(x) || S(x))
 
     The gradient of the attack flows through both networks: the target `T(x')`
-    moves with `x'`. No label is used, so `fit(x)` works on images alone.
+    changes with `x'`. Labels are not used, so `fit(x)` works on images alone.
 
-    The student is run on the clean images first, then on x*, both in training
-    mode, even at `alpha=1`: both update its BatchNorm statistics, as in the
-    reference code.
+    The student runs on the clean images first, then on x*, both in training
+    mode, even at `alpha=1`. Both runs update its BatchNorm statistics, as in
+    the reference code.
 
-    `teacher_in_attack="linear"` makes the attack cheaper where the teacher is
-    the larger network. In place of the logits `T(x')` it sees
+    `teacher_in_attack="linear"` makes the attack cheaper by approximating the
+    teacher's logits `T(x')` linearly around the clean image:
 
         z(x') = T(x) + <grad_x log(p / (1 - p)), x' - x> e
 
-    with `p` the largest probability of `T(x)` and `e` its class, one-hot: the
-    log-odds of that class are linear in `x'`, the other classes keep their
-    proportions. (For two classes and a linear teacher, that is exact.) Of
-    `n + 1` forward and `n` backward passes of the teacher in a training step
-    with `n` attack steps, 2 and 1 are left; the student's stay.
+    where `p` is the largest probability of `T(x)` and `e` its class, one-hot.
+    The log-odds of that class are linear in `x'`, and the other classes keep
+    their proportions. This is exact for two classes and a linear teacher.
 
-    It finds other points: on digits, with 96 % of the divergence that the
-    exact attack finds early in training and 73 % late, where two exact steps,
-    which cost as much with a large teacher, find 84 and 54 %. Students there
-    were as robust as the exact attack's at equal epochs, and more robust at
-    equal time than those of 10, 5, 3 or 2 exact steps; but so were students of
-    a target held at `T(x)`, which finds less (`python -m benchmarks.cheaper`).
-    That is measured on small images only.
+    With `n` attack steps and `alpha=1`, a training step then runs 2 forward
+    passes and 1 backward pass of the teacher instead of `n + 1` and `n`; the
+    student's passes are unchanged. The attack finds different points.
+    `docs/methods.md` describes this option, and `python -m benchmarks.cheaper`
+    compares it with the exact attack.
 
     Args:
         teacher: A trained, robust `keras.Model` that returns logits.
@@ -58,19 +54,20 @@ class AdaAD(Distiller):
         alpha: Weight of the adversarial term, in [0, 1]. Defaults to `1.0`.
         temperature: Divides the logits of both networks in the loss, which is
             then multiplied by `temperature ** 2`, so that its gradient keeps
-            its scale. The attack has no temperature. Defaults to `1.0`.
+            its scale. The attack does not use it. Defaults to `1.0`.
         reduction: `"batchmean"` divides the loss by the batch size, `"mean"`
             by the batch size and the number of classes. The reference code
-            uses `"mean"` on CIFAR-10 and `"batchmean"` on CIFAR-100. With
-            weight decay the choice matters: it scales the loss against it.
+            uses `"mean"` on CIFAR-10 and `"batchmean"` on CIFAR-100. The choice
+            changes the strength of the loss relative to weight decay.
             Defaults to `"batchmean"`.
-        teacher_in_attack: `"exact"`, as in the paper, or `"linear"`; the
-            loss is the same. Defaults to `"exact"`.
-        **kwargs: `evaluation_attack`, `input_range`, `seed` and `name`; see
-            `keras_adaad.AdversarialTraining`.
+        teacher_in_attack: `"exact"`, as in the paper, or `"linear"`. The loss
+            is the same. Defaults to `"exact"`.
+        **kwargs: `evaluation_attack`, `input_range`, `seed`,
+            `weight_perturbation`, `regularizers` and `name`; see
+            `keras_adaad.Distiller`.
 
     Raises:
-        TypeError: If a network is no `keras.Model`.
+        TypeError: If a network is not a `keras.Model`.
         ValueError: If the networks do not fit together or return
             probabilities, or an argument is out of range.
 

@@ -12,9 +12,9 @@ from keras_adaad.methods.iad import IAD
 class AdaIAD(IAD):
     """Adaptive adversarial distillation with introspection.
 
-    The attack of AdaAD, which searches where student and teacher disagree
-    most, before the loss of IAD, with the teacher at x*. With `t` the
-    temperature, which divides the logits within `KL_t`:
+    The attack is that of AdaAD, which searches for the point where student and
+    teacher differ most. The loss is that of IAD, with the teacher evaluated at
+    x*. The temperature `t` divides the logits within `KL_t`:
 
         x*   = argmax_{||x' - x|| <= epsilon}  KL(T(x') || S(x'))
         w    = P_T(y | x*)^beta, or 1 before `begin_epoch`
@@ -23,23 +23,24 @@ class AdaIAD(IAD):
 
     The gradient of the attack flows through both networks. The teacher's term
     has no weight `w`, and the target `S(x)` is not detached, as in the
-    reference code. The student is run on the clean images, on x*, and on the
-    clean images again, all in training mode: all update its BatchNorm
-    statistics. The reference code runs it on the clean images once more from
-    `begin_epoch` on: `reference_passes=True`.
+    reference code. The student runs on the clean images, on x*, and on the
+    clean images again, all in training mode. All runs update its BatchNorm
+    statistics. From `begin_epoch` on, the reference code runs it on the clean
+    images once more; `reference_passes=True` does the same.
 
     Args:
         teacher: A trained, robust `keras.Model` that returns logits.
         student: The `keras.Model` to train.
-        attack: The inner maximisation. Defaults to that of `AdaAD`.
+        attack: The inner maximisation. Defaults to the attack of `AdaAD`.
         temperature: Divides the logits of teacher and student in the teacher's
             term. Defaults to `30.0`, as in the reference code.
-        **kwargs: `alpha`, `beta`, `begin_epoch` and `reference_passes`, see
-            `IAD`; `regularizers`, `evaluation_attack`, `input_range`, `seed`
-            and `name`, see `keras_adaad.AdversarialTraining`.
+        **kwargs: `alpha`, `beta`, `begin_epoch` and `reference_passes`; see
+            `keras_adaad.IAD`. `evaluation_attack`, `input_range`, `seed`,
+            `weight_perturbation`, `regularizers` and `name`; see
+            `keras_adaad.Distiller`.
 
     Raises:
-        TypeError: If a network is no `keras.Model`.
+        TypeError: If a network is not a `keras.Model`.
         ValueError: If the networks do not fit together or return
             probabilities, or an argument is out of range.
 

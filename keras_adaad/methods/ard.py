@@ -17,19 +17,19 @@ from keras_adaad.training.reference_passes import ReferencePasses
 class ARD(ReferencePasses):
     """Adversarially robust distillation.
 
-    The student is attacked as in adversarial training; on x*, it is pulled to
-    what the teacher says of the clean image. With `t` the temperature, which
-    divides the logits of both networks within `KL_t`:
+    The student is attacked as in adversarial training. On x*, it learns the
+    teacher's output for the clean image. The temperature `t` divides the
+    logits of both networks within `KL_t`:
 
         x*   = argmax_{||x' - x|| <= epsilon}  CE(S(x'), y)
         loss = alpha t^2 KL_t(T(x) || S(x*)) + (1 - alpha) CE(S(x), y)
 
-    As in the reference code, the student is run on x* first, then on the clean
-    images, both in training mode, even at `alpha=1`: both update its BatchNorm
-    statistics. That code runs it in training mode within the attack too, so
-    that each attack step updates them: `reference_passes=True`. By default the
-    attack sees the student as it will be used, in inference mode, as in later
-    implementations of ARD.
+    As in the reference code, the student runs on x* first, then on the clean
+    images, both in training mode, even at `alpha=1`. Both runs update its
+    BatchNorm statistics. That code also runs the student in training mode
+    within the attack, so each attack step updates the statistics;
+    `reference_passes=True` does the same. By default the attack uses the
+    student in inference mode, as in later implementations of ARD.
 
     Args:
         teacher: A trained, robust `keras.Model` that returns logits.
@@ -37,20 +37,21 @@ class ARD(ReferencePasses):
         attack: The inner maximisation. Defaults to the paper's: `PGD` with
             epsilon 8/255, step size 2/255 and 10 steps from a uniform start
             that is not clipped, for inputs in [0, 1].
-        alpha: Weight of the distillation, in [0, 1]; the rest is that of the
-            labels. Defaults to `1.0`, as in the reference code.
+        alpha: Weight of the distillation, in [0, 1]. The labels have the weight
+            `1 - alpha`. Defaults to `1.0`, as in the reference code.
         temperature: Divides the logits of both networks in the loss. Defaults
-            to `30.0`, as in the reference code. Later implementations have 1.
+            to `30.0`, as in the reference code. Later implementations use 1.
         reduction: `"batchmean"` divides the distillation term by the batch
             size, `"mean"` by the batch size and the number of classes, as the
             reference code does. Defaults to `"batchmean"`.
         reference_passes: Whether the attack runs the student in training mode,
             as the reference code does. Defaults to `False`.
-        **kwargs: `regularizers`, `evaluation_attack`, `input_range`, `seed`
-            and `name`; see `keras_adaad.AdversarialTraining`.
+        **kwargs: `evaluation_attack`, `input_range`, `seed`,
+            `weight_perturbation`, `regularizers` and `name`; see
+            `keras_adaad.Distiller`.
 
     Raises:
-        TypeError: If a network is no `keras.Model`.
+        TypeError: If a network is not a `keras.Model`.
         ValueError: If the networks do not fit together or return
             probabilities, or an argument is out of range.
 

@@ -12,35 +12,37 @@ from keras_adaad.methods.mtard import MTARD
 class BMTARD(MTARD):
     """Balanced multi-teacher adversarial robustness distillation.
 
-    MTARD with two temperatures that keep the teachers' entropies alike, so
-    that neither tells the student more than the other. Only the teachers'
-    logits are divided by them:
+    MTARD with one temperature per teacher. The temperatures keep the entropies
+    of the two teachers similar, so that both give the student a similar amount
+    of information. Only the teachers' logits are divided by them:
 
         L_a = KL(T(x*) / t_a || S(x*)),   L_c = KL(T_clean(x) / t_c || S(x))
 
-    Both start at 1. Each step, with `H` the mean entropy of the softened
-    outputs, and after the losses above are taken:
+    Both start at 1. Each step updates them for the next step, where `H` is the
+    mean entropy of a teacher's softened outputs:
 
         t_a <- clip(t_a - temperature_rate sign(H_a - H_c), 1, max_temperature)
         t_c <- clip(t_c - temperature_rate sign(H_c - H_a), 1, max_temperature)
 
     `adversarial_temperature` and `clean_temperature` are variables of the
-    model. The weights of the two losses are those of `MTARD`: the published
-    clipping of the weights at 0 and their normalisation change nothing, for
-    they stay in [0, 1] and sum to 1 by themselves.
+    model. The weights of the two losses are those of `MTARD`. The published
+    clipping of the weights at 0 and their normalisation have no effect,
+    because the weights stay in [0, 1] and sum to 1 anyway.
 
     Args:
         teacher: A trained, robust `keras.Model` that returns logits.
         student: The `keras.Model` to train.
         attack: The inner maximisation. Defaults to MTARD's.
-        temperature_rate: Length of a step of the temperatures. It falls after
-            each of `drops`. Defaults to `0.001`.
+        temperature_rate: Step size of the temperatures. It is divided by 10
+            after each of `drops`. Defaults to `0.001`.
         max_temperature: Largest temperature, at least 1. Defaults to `10.0`.
-        **kwargs: `clean_teacher`, required, and the other arguments of
-            `keras_adaad.MTARD`.
+        **kwargs: `clean_teacher`, which is required, `weight_rate`, `beta`,
+            `drops`, `reduction` and `scale`; see `keras_adaad.MTARD`.
+            `evaluation_attack`, `input_range`, `seed`, `weight_perturbation`,
+            `regularizers` and `name`; see `keras_adaad.Distiller`.
 
     Raises:
-        TypeError: If a network is no `keras.Model`, or one is missing.
+        TypeError: If a network is not a `keras.Model`, or one is missing.
         ValueError: If an argument is out of range; see `keras_adaad.MTARD`.
 
     Example:

@@ -16,26 +16,26 @@ from keras_adaad.training.distiller import Distiller
 class DGAD(Distiller):
     """Dynamic guidance adversarial distillation.
 
-    The attack is AdaAD's. Where the teacher errs on the clean image, the
-    student learns that image; elsewhere it learns x*. And it is to predict the
-    same on both:
+    The attack is AdaAD's. If the teacher errs on the clean image, the student
+    learns from that image, otherwise from x*. A consistency term pulls its
+    predictions on the two together:
 
         x*   = argmax_{||x' - x|| <= epsilon}  KL(T(x') || S(x'))
         loss = KL(T~(x)  || S(x))    where T errs on x
                KL(T~(x*) || S(x*))   elsewhere
              + consistency mean_c (softmax S(x*) - softmax S(x))^2
 
-    `T~` is `T` with its errors corrected: where the largest logit is not the
-    true class's, on x or on x*, the two are exchanged.
+    `T~` is `T` with its errors corrected: if the largest logit, on x or on x*,
+    is not that of the true class, the two logits are swapped.
 
-    The student is run on the clean images first, then on x*, both in training
-    mode: both update its BatchNorm statistics.
+    The student runs on the clean images first, then on x*, both in training
+    mode. Both runs update its BatchNorm statistics.
 
-    Each sample weighs the same here. The reference code takes the mean over
-    each of the two groups and weighs it by the group's share of the nominal
-    batch size: the same, save for a smaller last batch. For MobileNetV2 alone,
-    a misplaced parenthesis there multiplies the two means instead of adding
-    them; that is not offered.
+    All samples have the same weight. The reference code takes the mean over
+    each of the two groups and weights it by the group's share of the nominal
+    batch size, which differs only for a smaller last batch. For MobileNetV2
+    only, a misplaced parenthesis in that code multiplies the two means instead
+    of adding them. This is not reproduced.
 
     Args:
         teacher: A trained, robust `keras.Model` that returns logits.
@@ -43,12 +43,13 @@ class DGAD(Distiller):
         attack: The inner maximisation. Defaults to the paper's: `PGD` with
             epsilon 8/255, step size 2/255 and 10 steps from Gaussian noise of
             scale 0.001, for inputs in [0, 1].
-        consistency: Weight of the last term. Defaults to `1.0`.
-        **kwargs: `regularizers`, `evaluation_attack`, `input_range`, `seed`
-            and `name`; see `keras_adaad.AdversarialTraining`.
+        consistency: Weight of the consistency term. Defaults to `1.0`.
+        **kwargs: `evaluation_attack`, `input_range`, `seed`,
+            `weight_perturbation`, `regularizers` and `name`; see
+            `keras_adaad.Distiller`.
 
     Raises:
-        TypeError: If a network is no `keras.Model`.
+        TypeError: If a network is not a `keras.Model`.
         ValueError: If the networks do not fit together or return
             probabilities, an argument is out of range, or the data has no
             labels.
@@ -102,7 +103,7 @@ class DGAD(Distiller):
 
 
 def _corrected(logits, y):
-    """Exchanges the largest logit and the true class's where they differ.
+    """Swaps the largest logit with that of the true class where they differ.
 
     Returns:
         The logits, and one bool per sample: whether they differed.

@@ -16,9 +16,9 @@ from keras_adaad.training.reference_passes import ReferencePasses
 class IAD(ReferencePasses):
     """Introspective adversarial distillation (IAD-I).
 
-    A robust teacher errs on the images that are adversarial to the student.
-    The less it believes in the label there, the more the student trusts
-    itself. With `t` the temperature, which divides the logits within `KL_t`:
+    A robust teacher errs on images that are adversarial to the student. The
+    lower its probability of the label on x*, the more the student trusts
+    itself. The temperature `t` divides the logits within `KL_t`:
 
         x*   = argmax_{||x' - x|| <= epsilon}  CE(S(x'), y)
         w    = P_T(y | x*)^beta, or 1 before `begin_epoch`
@@ -28,11 +28,12 @@ class IAD(ReferencePasses):
     This is the loss of the reference code: the teacher's term has no weight
     `w`, and the target `S(x)` is not detached.
 
-    The student is run on x* first, then on the clean images, both in training
-    mode: both update its BatchNorm statistics. The reference code runs it on
-    x* twice, from `begin_epoch` on also on the clean images, and in training
-    mode within the attack: `reference_passes=True`. By default the attack sees
-    the student in inference mode, as in later implementations of IAD.
+    The student runs on x* first, then on the clean images, both in training
+    mode. Both runs update its BatchNorm statistics. The reference code runs it
+    on x* twice, on the clean images once more from `begin_epoch` on, and in
+    training mode within the attack; `reference_passes=True` does the same.
+    By default the attack uses the student in inference mode, as in later
+    implementations of IAD.
 
     Args:
         teacher: A trained, robust `keras.Model` that returns logits.
@@ -40,21 +41,22 @@ class IAD(ReferencePasses):
         attack: The inner maximisation. Defaults to the paper's: `PGD` with
             epsilon 8/255, step size 2/255 and 10 steps from a uniform start
             that is not clipped, for inputs in [0, 1].
-        alpha: Weight of the distillation, in [0, 1]; the rest is that of the
-            labels. Defaults to `1.0`.
-        beta: Exponent of the teacher's probability of the label: the lower,
-            the more the teacher is trusted. Defaults to `0.1`.
+        alpha: Weight of the distillation, in [0, 1]. The labels have the weight
+            `1 - alpha`. Defaults to `1.0`.
+        beta: Exponent of the teacher's probability of the label. A lower value
+            trusts the teacher more. Defaults to `0.1`.
         begin_epoch: The epoch, counted from 0, in which introspection begins.
             Defaults to `60`.
         temperature: Divides the logits of teacher and student in the teacher's
             term. Defaults to `1.0`.
-        reference_passes: Whether the student is run in training mode just as
-            often as in the reference code. Defaults to `False`.
-        **kwargs: `regularizers`, `evaluation_attack`, `input_range`, `seed`
-            and `name`; see `keras_adaad.AdversarialTraining`.
+        reference_passes: Whether to run the student in training mode as often
+            as the reference code does. Defaults to `False`.
+        **kwargs: `evaluation_attack`, `input_range`, `seed`,
+            `weight_perturbation`, `regularizers` and `name`; see
+            `keras_adaad.Distiller`.
 
     Raises:
-        TypeError: If a network is no `keras.Model`.
+        TypeError: If a network is not a `keras.Model`.
         ValueError: If the networks do not fit together or return
             probabilities, or an argument is out of range.
 
@@ -140,7 +142,7 @@ class IAD(ReferencePasses):
         )
 
     def _trust(self, teacher_at_x_adv, y):
-        """Returns `w` of each sample."""
+        """Returns the weight `w` of each sample."""
         surprise = cross_entropy_from_logits(y, teacher_at_x_adv)
         return ops.where(self._has_begun(), ops.exp(-self.beta * surprise), 1.0)
 
@@ -161,9 +163,9 @@ class IAD(ReferencePasses):
 class IADII(IAD):
     """Introspective adversarial distillation with two teachers (IAD-II).
 
-    A second teacher, naturally trained, joins the robust one; the student
-    learns from both, and from the labels, on x* alone. With `T'` the second
-    teacher and `t` the temperature, which divides the logits within `KL_t`:
+    A naturally trained teacher `T'` is added to the robust one. The student
+    learns from both, and from the labels, on x* only. The temperature `t`
+    divides the logits within `KL_t`:
 
         x*   = argmax_{||x' - x|| <= epsilon}  CE(S(x'), y)
         w    = P_T(y | x*)^beta, or 1 before `begin_epoch`
@@ -171,37 +173,36 @@ class IADII(IAD):
                + clean_alpha t^2 KL_t(T'(x*) || S(x*))
                + (1 - alpha - clean_alpha) CE(S(x*), y)
 
-    Other than in IAD-I, the robust teacher answers for x*, and its term is
+    Unlike in IAD-I, the robust teacher is evaluated on x*, and its term is
     weighted by `w`. The target `S(x)` is not detached.
 
-    The student is run on x* first, then on the clean images, both in training
-    mode: both update its BatchNorm statistics. The reference code leaves the
-    clean images out before `begin_epoch`, and runs the student in training
-    mode within the attack: `reference_passes=True`.
+    The student runs on x* first, then on the clean images, both in training
+    mode. Both runs update its BatchNorm statistics. The reference code leaves
+    out the clean images before `begin_epoch`, and runs the student in training
+    mode within the attack; `reference_passes=True` does the same.
 
     Args:
         teacher: A trained, robust `keras.Model` that returns logits.
         student: The `keras.Model` to train.
-        attack: The inner maximisation. Defaults to that of `IAD`.
+        attack: The inner maximisation. Defaults to the attack of `IAD`.
         clean_teacher: A naturally trained `keras.Model` that returns logits.
             Required.
         alpha: Weight of the robust teacher and the introspection. Defaults to
             `0.5`.
-        clean_alpha: Weight of the clean teacher; the rest of
-            `alpha + clean_alpha` to 1 is that of the labels. Defaults to
-            `0.25`.
+        clean_alpha: Weight of the clean teacher. The labels have the weight
+            `1 - alpha - clean_alpha`. Defaults to `0.25`.
         beta: Exponent of the robust teacher's probability of the label.
             Defaults to `0.1`.
         begin_epoch: The epoch, counted from 0, in which introspection begins.
             Defaults to `40`.
         temperature: Divides the logits of teachers and student in the
             teachers' terms. Defaults to `1.0`.
-        **kwargs: `reference_passes`, see `IAD`; `regularizers`,
-            `evaluation_attack`, `input_range`, `seed` and `name`, see
-            `keras_adaad.AdversarialTraining`.
+        **kwargs: `reference_passes`; see `keras_adaad.IAD`.
+            `evaluation_attack`, `input_range`, `seed`, `weight_perturbation`,
+            `regularizers` and `name`; see `keras_adaad.Distiller`.
 
     Raises:
-        TypeError: If a network is no `keras.Model`, or `clean_teacher` is
+        TypeError: If a network is not a `keras.Model`, or `clean_teacher` is
             missing.
         ValueError: If the networks do not fit together or return
             probabilities, an argument is out of range, or the weights sum to

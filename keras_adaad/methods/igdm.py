@@ -9,34 +9,34 @@ from keras_adaad.training.regularizer import Regularizer
 
 @keras.saving.register_keras_serializable(package="keras_adaad")
 class IGDM(Regularizer):
-    """Indirect gradient matching: a term that any distiller can carry.
+    """Indirect gradient matching: a loss term for any distiller.
 
-    Around an image, a robust network is nearly linear, so the change of its
-    logits from one side to the other tells its gradient. The student learns
-    the teacher's change, with `d = x* - x` of the distiller's own attack:
+    Around an image, a robust network is nearly linear, so the difference of
+    its logits between opposite sides reflects its gradient. The student learns
+    the teacher's difference, with `d = x* - x` from the distiller's attack:
 
         weight * progress * KL(T(x + d) - T(x - d) || S(x + d) - S(x - d))
 
     where `KL` is between the softmax of the differences and `progress` is
-    `(epoch + 1) / epochs`. The term is added to the distiller's loss. `x - d`,
-    the view `"opposite"`, is not clipped to the range of the images.
+    `(epoch + 1) / epochs`. The term is added to the distiller's loss. The view
+    `"opposite"` is `x - d`. It is not clipped to the range of the images.
 
-    The reference code divides the epoch by 200 however long the training is;
-    for 200 epochs the two are equal.
+    The reference code always divides the epoch by 200, which is the same for a
+    training of 200 epochs.
 
     Args:
-        weight: Factor of the term. The script of the reference code has 20 for
-            CIFAR-100; the same authors' later code has 1 for CIFAR-10 and 10
-            for CIFAR-100 and Tiny-ImageNet. Defaults to `1.0`.
-        order: The views in the order in which the student is run on them in
-            training mode, each of which moves its BatchNorm statistics. The
-            default, `None`, is the distiller's own order and then
-            `"opposite"`: x + d is x*, so a term costs one more run of the
-            student. The reference code for AdaAD runs it on x* twice:
+        weight: Factor of the term. The script of the reference code uses 20
+            for CIFAR-100. The same authors' later code uses 1 for CIFAR-10 and
+            10 for CIFAR-100 and Tiny-ImageNet. Defaults to `1.0`.
+        order: The views in the order in which the student runs on them in
+            training mode. Each run updates its BatchNorm statistics. The
+            default, `None`, is the distiller's order followed by `"opposite"`.
+            It costs one more run of the student, because x + d is x*. The
+            reference code for AdaAD runs the student on x* twice:
             `("adversarial", "clean", "opposite", "adversarial")`.
 
     Raises:
-        TypeError: If `weight` is no number.
+        TypeError: If `weight` is not a number.
         ValueError: If `weight` is negative, or `order` lacks a view.
 
     Example:
@@ -51,7 +51,7 @@ class IGDM(Regularizer):
         - Lee et al., "Indirect Gradient Matching for Adversarial Robust
           Distillation", [2023](https://arxiv.org/abs/2312.03286).
         - [The authors' code](https://github.com/HongsinLee/saad), `igdm.py`;
-          there, epsilon and step size of the attack are exchanged.
+          there, epsilon and step size of the attack are swapped.
     """
 
     def __init__(self, weight=1.0, order=None):
@@ -66,11 +66,11 @@ class IGDM(Regularizer):
             )
 
     def views(self, x, x_adv):
-        """Returns the images that the term adds to the distiller's."""
+        """Returns the images that the term adds to those of the distiller."""
         return {"opposite": x - (x_adv - x)}
 
     def forward_order(self, order):
-        """Returns the distiller's `order` with the term's own view."""
+        """Returns `self.order`, or `order` followed by `"opposite"`."""
         return (*order, "opposite") if self.order is None else self.order
 
     def loss(self, distiller, views, logits, y):

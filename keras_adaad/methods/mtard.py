@@ -16,27 +16,28 @@ from keras_adaad.training.distiller import Distiller
 class MTARD(Distiller):
     """Multi-teacher adversarial robustness distillation.
 
-    A robust teacher guides the student on adversarial images, a clean teacher
-    on clean images, so that the student need not trade one for the other:
+    A robust teacher guides the student on adversarial images, and a clean
+    teacher on clean images, to reduce the trade-off between the two accuracies:
 
         x*   = argmax_{||x' - x|| <= epsilon}  CE(S(x'), y)
         L_a  = KL(T(x*) || S(x*)),   L_c = KL(T_clean(x) || S(x))
         loss = (1 - w) L_a + w L_c
 
-    The weight `w` starts at 1/2 and follows the term that lags. Each step,
-    before the loss, with batch means divided by those of the first step:
+    The weight `w` starts at 1/2 and moves towards the loss that has decreased
+    less. Each step updates it before computing the loss, from batch means
+    divided by those of the first step:
 
         r_a = L_a / L_a[first step],   r_c = L_c / L_c[first step]
         w  <- w - weight_rate (w - r_c^beta / (r_a^beta + r_c^beta))
 
-    `clean_weight` is `w`, `first_adversarial_loss` and `first_clean_loss` the
-    two divisors (0 before the first step): variables of the model, which are
-    saved and resumed.
+    `w` is the variable `clean_weight` of the model. The two divisors are the
+    variables `first_adversarial_loss` and `first_clean_loss`, which are 0
+    before the first step. All three are saved and restored.
 
-    As in the reference code, the student is run on x* first, then on the clean
-    images, both in training mode: both update its BatchNorm statistics. The
-    divergences are exact; that code adds 1e-5 to the teacher's probability
-    within its logarithm, which moves `w` imperceptibly.
+    As in the reference code, the student runs on x* first, then on the clean
+    images, both in training mode. Both runs update its BatchNorm statistics.
+    The divergences are exact. The reference code adds 1e-5 to the teacher's
+    probability within its logarithm, which changes `w` imperceptibly.
 
     Args:
         teacher: A trained, robust `keras.Model` that returns logits.
@@ -46,23 +47,24 @@ class MTARD(Distiller):
             scale 0.001, for inputs in [0, 1].
         clean_teacher: A naturally trained `keras.Model` that returns logits,
             accurate on clean images.
-        weight_rate: Share of the way that `w` goes each step, in [0, 1].
-            Defaults to `0.025`.
+        weight_rate: Fraction of the distance to its target that `w` moves in
+            each step, in [0, 1]. Defaults to `0.025`.
         beta: Exponent of the relative losses. Defaults to `1.0`.
-        drops: After each of these shares of the epochs, rates are a tenth of
-            what they were. Defaults to the reference code's: after the epochs
-            215, 260 and 285 of 300, as the learning rate's.
+        drops: Fractions of the epochs after which `weight_rate` is divided by
+            10. Defaults to those of the reference code, where the learning
+            rate drops too: after 215, 260 and 285 of 300 epochs.
         reduction: `"batchmean"` divides the loss by the batch size, `"mean"`
             by the batch size and the number of classes.
             Defaults to `"batchmean"`.
-        scale: Factor of the loss. The reference code has `"mean"` with 1 on
-            CIFAR-10 and `"mean"` with 10 on CIFAR-100, a tenth of
-            `"batchmean"` on either. Defaults to `1.0`.
-        **kwargs: `regularizers`, `evaluation_attack`, `input_range`, `seed`
-            and `name`; see `keras_adaad.AdversarialTraining`.
+        scale: Factor of the loss. The reference code uses `"mean"` with scale 1
+            on CIFAR-10 and 10 on CIFAR-100. Both are a tenth of the loss with
+            `"batchmean"` and scale 1. Defaults to `1.0`.
+        **kwargs: `evaluation_attack`, `input_range`, `seed`,
+            `weight_perturbation`, `regularizers` and `name`; see
+            `keras_adaad.Distiller`.
 
     Raises:
-        TypeError: If a network is no `keras.Model`, or one is missing.
+        TypeError: If a network is not a `keras.Model`, or one is missing.
         ValueError: If the networks do not fit together or return
             probabilities, an argument is out of range, or the data has no
             labels.
@@ -154,14 +156,14 @@ class MTARD(Distiller):
         )
 
     def dropped(self, rate):
-        """Returns `rate` as it is in the present epoch."""
+        """Returns `rate` after the drops up to the current epoch."""
         passed = [self.epoch >= ops.round(d * self.epochs) for d in self.drops]
         for has_passed in passed:
             rate = ops.where(has_passed, 0.1 * rate, rate)
         return rate
 
     def _balance(self, adversarial, clean):
-        """Moves the weight towards the term that lags."""
+        """Moves the weight towards the loss that has decreased less."""
 
         def relative(losses, first):
             mean = ops.stop_gradient(ops.mean(losses))

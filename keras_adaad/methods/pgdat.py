@@ -16,16 +16,17 @@ class PGDAT(AdversarialTraining):
         x*   = argmax_{||x' - x|| <= epsilon}  CE(S(x'), y)
         loss = CE(S(x*), y)
 
-    The way to train a robust teacher. As in AdaAD's reference code, the
-    student is run on x* first, then on the clean images, both in training mode:
-    both update its BatchNorm statistics.
+    Use it to train a robust teacher. As in AdaAD's reference code, the student
+    runs on x* first, then on the clean images, both in training mode. Both runs
+    update its BatchNorm statistics.
 
     Args:
         student: The `keras.Model` to train; it returns logits.
         attack: The inner maximisation. Defaults to `PGD` with epsilon 8/255,
             step size 2/255 and 10 steps from Gaussian noise of scale 0.001,
             clipped, for inputs in [0, 1].
-        **kwargs: `evaluation_attack`, `input_range`, `seed` and `name`; see
+        **kwargs: `evaluation_attack`, `input_range`, `seed`,
+            `weight_perturbation` and `name`; see
             `keras_adaad.AdversarialTraining`.
 
     Example:

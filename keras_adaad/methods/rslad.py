@@ -15,19 +15,19 @@ from keras_adaad.training.distiller import Distiller
 class RSLAD(Distiller):
     """Robust soft label adversarial distillation.
 
-    The teacher's soft label of the clean image, `T(x)`, is the target
-    everywhere: of the attack, and of the student on both images:
+    The teacher's soft label of the clean image, `T(x)`, is the target of the
+    attack, and of the student on both images:
 
         x*   = argmax_{||x' - x|| <= epsilon}  KL(T(x) || S(x'))
         loss = alpha KL(T(x) || S(x*)) + (1 - alpha) KL(T(x) || S(x))
 
-    No label is used, so `fit(x)` works on images alone. As in the reference
-    code, the student is run on x* first, then on the clean images, both in
-    training mode: both update its BatchNorm statistics.
+    Labels are not used, so `fit(x)` works on images alone. As in the reference
+    code, the student runs on x* first, then on the clean images, both in
+    training mode. Both runs update its BatchNorm statistics.
 
     The divergence is exact. The reference code adds 1e-5 to the teacher's
     probability within its logarithm, which shifts the loss by a constant and
-    leaves the gradient as it is.
+    does not change the gradient.
 
     Args:
         teacher: A trained, robust `keras.Model` that returns logits.
@@ -39,14 +39,15 @@ class RSLAD(Distiller):
         reduction: `"batchmean"` divides the loss by the batch size, `"mean"`
             by the batch size and the number of classes.
             Defaults to `"batchmean"`.
-        scale: Factor of the loss. The reference code has `"mean"` with 1 on
-            CIFAR-10 and `"mean"` with 10 on CIFAR-100, a tenth of
-            `"batchmean"` on either. Defaults to `1.0`.
-        **kwargs: `evaluation_attack`, `input_range`, `seed` and `name`; see
-            `keras_adaad.AdversarialTraining`.
+        scale: Factor of the loss. The reference code uses `"mean"` with scale 1
+            on CIFAR-10 and 10 on CIFAR-100. Both are a tenth of the loss with
+            `"batchmean"` and scale 1. Defaults to `1.0`.
+        **kwargs: `evaluation_attack`, `input_range`, `seed`,
+            `weight_perturbation`, `regularizers` and `name`; see
+            `keras_adaad.Distiller`.
 
     Raises:
-        TypeError: If a network is no `keras.Model`.
+        TypeError: If a network is not a `keras.Model`.
         ValueError: If the networks do not fit together or return
             probabilities, or an argument is out of range.
 

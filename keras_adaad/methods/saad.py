@@ -19,30 +19,31 @@ class SAAD(Distiller):
     """Sample-wise adaptive adversarial distillation.
 
     Adversarial images that fool the student but leave the teacher certain
-    teach little. Each sample counts by the entropy `H` of the teacher at x*,
-    above the smallest of the batch:
+    teach little. Each sample is therefore weighted by the entropy `H` of the
+    teacher at x*, minus the smallest entropy of the batch:
 
         w    = entropy_scale (H(T(x*)) - min_batch H(T(x*)))
         loss = w [KL(T(x*) || S(x*)) + IGDM]
                + clean_weight (1 - w / max_batch w) KL(T(x) || S(x))
 
     `IGDM` is the term of `keras_adaad.IGDM`. The attack is AdaAD's with a
-    teacher made linear at x, in the logit of the true class alone:
+    teacher that is linearised at x, in the logit of the true class only:
 
         z(x') = T(x) + lambda <grad_x T_y(x), x' - x> e_y
         x*    = argmax_{||x' - x|| <= epsilon}  KL(z(x') || S(x'))
 
-    so the teacher is run and differentiated once per batch, not once per step.
-    The gradient of the attack flows through `z(x')` and `S(x')`.
+    The attack therefore runs and differentiates the teacher once per batch,
+    not once per step. Its gradient flows through `z(x')` and `S(x')`.
 
-    As in the reference code, the student is run on x*, then on the opposite
-    point x - (x* - x), then on the clean images, all in training mode: all
-    update its BatchNorm statistics. A replica takes the smallest and largest
-    `w` of its own part of the batch.
+    As in the reference code, the student runs on x*, then on the opposite
+    point x - (x* - x), then on the clean images, all in training mode. All
+    runs update its BatchNorm statistics. On several replicas, the minimum and
+    maximum are taken over each replica's part of the batch.
 
-    The defaults are those of the reference code and its script. It evaluates
-    an average of the student's weights over the 95th of 200 epochs on;
-    see `start_epoch=94` of `keras_adaad.callbacks.StochasticWeightAveraging`.
+    The defaults are those of the reference code and its script. That code
+    evaluates an average of the student's weights from the 95th of 200 epochs
+    on; see `start_epoch=94` of
+    `keras_adaad.callbacks.StochasticWeightAveraging`.
 
     Args:
         teacher: A trained, robust `keras.Model` that returns logits.
@@ -55,13 +56,14 @@ class SAAD(Distiller):
             Tiny-ImageNet. Defaults to `1.0`.
         clean_weight: Weight of the clean term, `beta` in the reference code.
             Defaults to `0.0`.
-        correction: The `lambda` of the attack; `0.0` leaves the target at
+        correction: The `lambda` of the attack; `0.0` keeps the target at
             `T(x)`. Defaults to `1.0`.
-        **kwargs: `regularizers`, `evaluation_attack`, `input_range`, `seed`
-            and `name`; see `keras_adaad.AdversarialTraining`.
+        **kwargs: `evaluation_attack`, `input_range`, `seed`,
+            `weight_perturbation`, `regularizers` and `name`; see
+            `keras_adaad.Distiller`.
 
     Raises:
-        TypeError: If a network is no `keras.Model`.
+        TypeError: If a network is not a `keras.Model`.
         ValueError: If the networks do not fit together or return
             probabilities, an argument is out of range, or the data has no
             labels.

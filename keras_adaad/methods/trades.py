@@ -16,15 +16,15 @@ class TRADES(AdversarialTraining):
     """TRADES: a trade-off between accuracy and robustness; no teacher.
 
     The student is its own target. The attack moves its outputs away from those
-    on the clean image, the loss pulls the two together:
+    on the clean image, and the loss pulls the two together:
 
         x*   = argmax_{||x' - x|| <= epsilon}  KL(S(x) || S(x'))
         loss = CE(S(x), y) + beta KL(S(x) || S(x*))
 
     The target `S(x)` of the loss is not detached: the gradient flows through
-    both outputs of the student, as in the reference code. That code runs the
-    student on the clean images, on x*, and on the clean images again, all in
-    training mode; so does this class, for the BatchNorm statistics.
+    both outputs of the student, as in the reference code. Also as in that code,
+    the student runs on the clean images, on x*, and on the clean images again,
+    all in training mode. All runs update its BatchNorm statistics.
 
     Args:
         student: The `keras.Model` to train; it returns logits.
@@ -32,13 +32,14 @@ class TRADES(AdversarialTraining):
             epsilon 0.031, step size 0.007 and 10 steps from Gaussian noise of
             scale 0.001, for inputs in [0, 1].
         beta: Weight of the robust term, the paper's `1 / lambda`. The function
-            of the reference code has 1, its training script the paper's 6.
-            Defaults to `6.0`.
-        **kwargs: `evaluation_attack`, `input_range`, `seed` and `name`; see
+            in the reference code defaults to 1, and its training script uses
+            the paper's 6. Defaults to `6.0`.
+        **kwargs: `evaluation_attack`, `input_range`, `seed`,
+            `weight_perturbation` and `name`; see
             `keras_adaad.AdversarialTraining`.
 
     Raises:
-        TypeError: If the student is no `keras.Model`.
+        TypeError: If the student is not a `keras.Model`.
         ValueError: If the student returns probabilities, or an argument is out
             of range.
 

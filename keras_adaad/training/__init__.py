@@ -1,13 +1,15 @@
-"""How a student is trained: the min-max step, and what surrounds it.
+"""How a student is trained: the min-max step and its supporting modules.
 
-- `adversarial_training.py`: what a method states, and the step;
-- `distiller.py`: the same with a teacher;
+- `adversarial_training.py`: the base class of all methods, with the step;
+- `distiller.py`: the base class of methods with a teacher;
 - `checked_calls.py`: `fit`, `evaluate` and `perturb`, checked before they run;
 - `fit_arguments.py`: the arguments of one call of `fit` or `evaluate`;
-- `batch_division.py`, `process_share.py`: these on several devices;
+- `batch_division.py`: checks that devices can divide the batches;
+- `process_share.py`: divides the data among processes;
 - `metrics.py`: which metrics each phase measures;
-- `state.py`: what changes while a method trains, and how it is saved;
-- `attack_arguments.py`: the attacks that a method is given;
+- `state.py`: the state that changes during training, and how it is saved;
+- `attack_arguments.py`: checks and defaults of the attack arguments;
 - `regularizer.py`: terms that a distiller adds to its loss;
-- `weight_perturbation.py`, `reference_passes.py`: options of some methods.
+- `weight_perturbation.py`: adversarial weight perturbation (AWP);
+- `reference_passes.py`: the student's runs in published code.
 """

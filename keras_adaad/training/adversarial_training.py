@@ -17,44 +17,43 @@ from keras_adaad.training.weight_perturbation import weight_offsets
 class AdversarialTraining(CheckedCalls):
     """Base class of the methods that train a student on adversarial images.
 
-    Each step solves, approximately,
+    Each step approximately solves
 
         x* = argmax_{||x' - x|| <= epsilon}  inner objective(x')
         minimise over the student's weights  mean_i outer loss_i(clean x, x*)
 
-    A method states three things:
+    A subclass defines three things:
 
-    - `inner_objective(x, y)`: the function of `x'` that the attack raises;
+    - `inner_objective(x, y)`: the function of `x'` that the attack maximises;
     - `forward_order`: the views (`"clean"`, `"adversarial"`) in the order in
-      which the student is run on them in training mode. Each run updates the
-      student's BatchNorm statistics, so the order is part of the method, and
-      a view may be in it twice. `views(x, x_adv)` makes other views;
+      which the student runs on them in training mode. Each run updates the
+      student's BatchNorm statistics, so the order is part of the method. A
+      view may appear twice. Override `views(x, x_adv)` to add other views;
     - `outer_loss(views, logits, y)`: one value per sample.
 
-    A method that changes while it trains keeps scalar variables, which are
-    saved with it. `states` maps their names, which become attributes, to their
-    first values. Assign to one in `outer_loss` where `self.learning` is true.
-    `fit` sets `self.epoch`, counted from 0, and `self.epochs`;
-    `self.progress()` is the share of the training that the present epoch
-    completes.
+    State that changes during training is kept in scalar variables, which are
+    saved with the model. `states` maps their names, which become attributes,
+    to their initial values. In `outer_loss`, assign to them only if
+    `self.learning` is true. `fit` sets `self.epoch`, counted from 0, and
+    `self.epochs`; `self.progress()` is `(epoch + 1) / epochs`.
 
     The penalties of the student's layers are added to the mean of the outer
-    loss: `add_loss` and `activity_regularizer` count for every run, and the
-    regularizers of weights count once.
+    loss: `add_loss` and `activity_regularizer` count for every run, and weight
+    regularizers count once.
 
-    The attack runs before Keras's own `train_step`, which then sees the views
-    as its input. So optimizers, mixed precision, distribution and callbacks
-    are Keras's own. `compile()` takes no `loss`: the method defines it.
+    The attack runs before Keras's own `train_step`, which receives the views
+    as its input. Optimizers, mixed precision, distribution and callbacks are
+    therefore Keras's own. `compile()` takes no `loss`: the method defines it.
 
     `fit` logs `loss`, the compiled metrics on clean images, and
     `adversarial_accuracy` on x*. `evaluate` and validation log
-    `robust_accuracy` under `evaluation_attack` in its place.
+    `robust_accuracy` under `evaluation_attack` instead.
 
     Arrays, and the first batch of a data set, are checked before the training
     starts. The step checks later batches, and makes the loss NaN if an image
-    or a label is invalid. `fit` raises a `ValueError` at the end of an epoch
-    whose loss is not finite, `evaluate` at its end. The values of one-hot
-    labels are not checked.
+    or a label is invalid. If the loss is not finite, `fit` raises a
+    `ValueError` at the end of the epoch, and `evaluate` at the end of the
+    call. The values of one-hot labels are not checked.
 
     Args:
         student: The `keras.Model` to train; it returns logits.
@@ -64,20 +63,21 @@ class AdversarialTraining(CheckedCalls):
             default, is PGD-10 on the cross-entropy at the training epsilon,
             with steps of `epsilon / 4` from a uniform start. `None`
             evaluates clean images only.
-        input_range: Pair `(low, high)` of the values a pixel can have.
-            Defaults to `(0.0, 1.0)`, or to the range of `attack`.
-        seed: Integer that decides the random starts during training. Defaults
-            to the attack's seed.
+        input_range: Pair `(low, high)` of the smallest and largest pixel
+            value. Defaults to `(0.0, 1.0)`, or to the range of `attack`.
+        seed: Integer seed of the random starts during training. Defaults to
+            the attack's seed.
         weight_perturbation: Size of the adversarial weight perturbation
-            (AWP, [Wu et al. 2020](https://arxiv.org/abs/2004.05884), whose
-            code has 0.01 for PGD-AT and 0.005 for TRADES), relative to the
-            norm of each layer's weights. It costs one more forward and
+            (AWP, [Wu et al. 2020](https://arxiv.org/abs/2004.05884)), relative
+            to the norm of each layer's weights. The authors' code uses 0.01
+            for PGD-AT and 0.005 for TRADES. It costs one more forward and
             backward pass. Defaults to `0.0`: none.
         forward_order: Overrides the class's `forward_order`. For subclasses;
             not serialized.
-        other_networks: Dict of the networks besides the student, which become
-            attributes of these names. For subclasses. Defaults to none.
+        other_networks: Dict of the networks besides the student. Each becomes
+            an attribute named by its key. For subclasses. Defaults to none.
         name: Name of the model.
+        **kwargs: Arguments of `keras.Model`, such as `dtype`.
     """
 
     forward_order = ("clean", "adversarial")
@@ -102,8 +102,8 @@ class AdversarialTraining(CheckedCalls):
             "weight_perturbation", weight_perturbation
         )
         # Keras uses this policy to decide whether to scale the loss. A loaded
-        # student has lost its own policy, so its layers are asked. Without
-        # autocast the attack sees float32 images.
+        # student has lost its own policy, so its layers are inspected. Without
+        # autocast the attack receives float32 images.
         half = uses_float16(student)
         kwargs.setdefault("dtype", "mixed_float16" if half else "float32")
         networks = {"student": student, **(other_networks or {})}
@@ -119,11 +119,11 @@ class AdversarialTraining(CheckedCalls):
         )
         self._add_state(self.attack.seed if seed is None else seed)
         self._batch_mean = BatchMean()
-        # Whether the present call of `outer_loss` is of a training step.
+        # Whether `outer_loss` is called in a training step.
         self.learning = False
         self._build_if_known()
 
-    # What a method states.
+    # For subclasses to override.
 
     @classmethod
     def published_attack(cls, input_range):
@@ -131,7 +131,7 @@ class AdversarialTraining(CheckedCalls):
         return attack_arguments.default_attack(input_range)
 
     def inner_objective(self, x, y):
-        """Returns the function of `x_adv` that the attack raises.
+        """Returns the function of `x_adv` that the attack maximises.
 
         Args:
             x: Clean images, a float32 tensor of shape `(batch_size, ...)`.
@@ -139,26 +139,26 @@ class AdversarialTraining(CheckedCalls):
 
         Returns:
             A function from images to values of shape `(batch_size,)`. Call the
-            networks through `logits_function`, so that no state moves.
+            networks through `logits_function`, so their state does not change.
         """
         raise NotImplementedError(
             f"{type(self).__name__} must implement `inner_objective`."
         )
 
     def views(self, x, x_adv):
-        """Returns the images that the student is run on, by name.
+        """Returns the images that the student runs on, by view name.
 
         Args:
             x: Clean images, a float32 tensor of shape `(batch_size, ...)`.
-            x_adv: What the attack found, of the same shape.
+            x_adv: Adversarial images of the same shape.
 
         Returns:
-            A dict of tensors, `"clean"` and `"adversarial"` among them.
+            A dict of tensors that includes `"clean"` and `"adversarial"`.
         """
         return {"clean": x, "adversarial": x_adv}
 
     def moves_statistics(self, view):
-        """Returns whether a run on a view moves the BatchNorm statistics.
+        """Returns whether a run on a view updates the BatchNorm statistics.
 
         Args:
             view: Name of the view.
@@ -172,9 +172,9 @@ class AdversarialTraining(CheckedCalls):
         """Returns the loss of each sample.
 
         Args:
-            views: Dict of the images, as `views` returned it.
+            views: Dict of the images, as returned by `views`.
             logits: Dict of the student's float32 logits on them, of shape
-                `(batch_size, num_classes)`, in training mode.
+                `(batch_size, num_classes)`, in training mode in training steps.
             y: Labels, or `None`.
 
         Returns:
@@ -185,7 +185,7 @@ class AdversarialTraining(CheckedCalls):
         )
 
     def total_loss(self, views, logits, y):
-        """Returns `outer_loss`, and what a base class adds to it."""
+        """Returns `outer_loss` plus the terms that a base class adds."""
         return self.outer_loss(views, logits, y)
 
     # The step.
@@ -211,7 +211,7 @@ class AdversarialTraining(CheckedCalls):
         order = [view for view in self.forward_order if view in x]
         if not training:
             order = dict.fromkeys(order)
-        # A view that comes twice keeps the logits of its last run.
+        # A view that appears twice keeps the logits of its last run.
         return {view: self._run(x, view, training) for view in order}
 
     def _run(self, x, view, training):
@@ -228,12 +228,12 @@ class AdversarialTraining(CheckedCalls):
     def compute_loss(
         self, x=None, y=None, y_pred=None, sample_weight=None, training=True
     ):
-        # First, because calling a network below clears what it had added.
+        # First, because calling a network below clears its earlier penalties.
         penalties = [ops.reshape(ops.sum(p), (1,)) for p in self.losses]
         logits = {view: ops.cast(y_pred[view], "float32") for view in y_pred}
         for view in self.forward_order:
             if view not in x:
-                # Evaluation without an attack: the loss at the clean images.
+                # Evaluation without an attack uses the clean images.
                 x = {**x, view: x["clean"]}
                 logits[view] = logits["clean"]
         self.learning = training
@@ -267,7 +267,7 @@ class AdversarialTraining(CheckedCalls):
         return keras.utils.pack_x_y_sample_weight(views, y, sample_weight)
 
     def _attack_in_training(self, x, y):
-        """Returns x*. Here a method may move what its attack moves."""
+        """Returns x*. Overrides may keep state that the attack changes."""
         return self._maximize(x, y)
 
     def _maximize(self, x, y, noise=None):

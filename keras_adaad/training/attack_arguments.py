@@ -1,4 +1,4 @@
-"""The attacks that a method is given: checked, or the defaults."""
+"""Checks and defaults of a method's attack arguments."""
 
 from keras_adaad import checks
 from keras_adaad.attacks import PGD
@@ -26,7 +26,7 @@ def training_attack(attack, input_range, published_attack):
     Args:
         attack: The user's `keras_adaad.attacks.ObjectiveAttack`, or `None`.
         input_range: The user's pair `(low, high)`, or `None`.
-        published_attack: Function of a range that returns the default attack.
+        published_attack: Function that returns the default attack for a range.
     """
     if attack is None:
         input_range = checks.check_input_range(
@@ -60,7 +60,7 @@ def evaluation_attack(attack, of_training, input_range):
     Args:
         attack: The user's attack, `"pgd"`, or `None`.
         of_training: The attack of the training step.
-        input_range: The pair `(low, high)` that pixels lie in.
+        input_range: Pair `(low, high)` of the smallest and largest pixel value.
     """
     if attack == "pgd":
         return PGD(

@@ -1,7 +1,7 @@
-"""Batches that can be divided between devices.
+"""Checks that devices can divide the batches.
 
-JAX divides each evenly over the devices of a `keras.distribution`. Under a
-strategy of `tf.distribute` each replica must get an image.
+JAX divides each batch evenly over the devices of a `keras.distribution`. Under
+a `tf.distribute` strategy, each replica must get at least one image.
 """
 
 import contextlib
@@ -19,10 +19,10 @@ _FIX = (
 
 
 def check(name, images, batch_size):
-    """Raises if an array ends in a batch that does not divide.
+    """Raises if the devices cannot divide one of the array's batches.
 
     Args:
-        name: Name of the argument, for the message.
+        name: Name of the argument, for the error message.
         images: Number of images.
         batch_size: The batch size that the user passed, or `None`.
     """
@@ -44,7 +44,7 @@ def check(name, images, batch_size):
 
 @contextlib.contextmanager
 def explained():
-    """Adds the fix to JAX's error for a data set with such a batch."""
+    """Adds advice to JAX's error for a batch that it cannot divide."""
     try:
         yield
     except ValueError as error:
@@ -58,7 +58,7 @@ def explained():
 
 
 def _devices():
-    """Returns between how many devices of this process a batch is divided."""
+    """Returns the number of this process's devices that share a batch."""
     distribution = keras.distribution.distribution()
     if distribution is None:
         return 1

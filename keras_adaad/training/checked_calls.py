@@ -1,4 +1,4 @@
-"""`fit`, `evaluate` and `perturb`, checked before any work starts."""
+"""`fit`, `evaluate` and `perturb`, with checks before any work starts."""
 
 import functools
 
@@ -17,12 +17,11 @@ from keras_adaad.training.state import TrainingState
 
 
 class CheckedCalls(TrainingState):
-    """A model with networks and attacks that every call checks first.
+    """A model that checks its data and networks before every call.
 
     Args:
-        networks: Dict of the networks, by the names of the arguments that they
-            were passed as. They become attributes of these names. `student`
-            is one.
+        networks: Dict from argument name to network; includes `"student"`.
+            Each network becomes an attribute of that name.
         **kwargs: Arguments of `keras.Model`.
     """
 
@@ -34,7 +33,7 @@ class CheckedCalls(TrainingState):
             setattr(self, name, network)
         self._network_names = tuple(networks)
         self._compiled_perturb = (None, None)
-        # What the compiled functions were made from.
+        # The networks and attacks that the compiled functions use.
         self._frozen_networks, self._attacks = {}, None
         self._validation_has_labels = True
 
@@ -42,7 +41,7 @@ class CheckedCalls(TrainingState):
         """Returns the networks by the names of their arguments."""
         return {name: getattr(self, name) for name in self._network_names}
 
-    # What a user calls.
+    # Public calls.
 
     @functools.wraps(keras.Model.fit)
     def fit(self, *args, **kwargs):
@@ -75,7 +74,7 @@ class CheckedCalls(TrainingState):
         return results
 
     def _validate(self, *args, **kwargs):
-        """Evaluates at the end of an epoch of `fit`, which checked the data."""
+        """Evaluates after an epoch of `fit`, which has checked the data."""
         labels = self._validation_has_labels
         with self._evaluation_phase(labels), batch_division.explained():
             return super().evaluate(*args, **kwargs)
@@ -95,17 +94,17 @@ class CheckedCalls(TrainingState):
             return super().test_on_batch(**call.keywords())
 
     def perturb(self, x, y=None, noise=None):
-        """Returns x*, as the next training step would see it.
+        """Returns x*, as the next training step would compute it.
 
-        The inner maximisation, compiled as `fit` compiles it. Nothing moves:
-        no weight, no BatchNorm statistic, no random state, so training after
-        a call is the same as without it.
+        Runs the inner maximisation, compiled as `fit` compiles it. Weights,
+        BatchNorm statistics and the random state do not change, so the call
+        has no effect on later training.
 
         Args:
             x: Images, of shape `(batch_size, ...)`, within `input_range`.
-            y: Labels, where the method needs them.
-            noise: The starting perturbation in place of the random one, of
-                the shape of `x`.
+            y: Labels, if the method needs them.
+            noise: Starting perturbation that replaces the random one, of the
+                shape of `x`.
 
         Returns:
             The adversarial images, a float32 NumPy array of the shape of `x`.
@@ -131,16 +130,16 @@ class CheckedCalls(TrainingState):
         attacked = self.evaluation_attack is not None
         return self._phase(False, labels, attacked)
 
-    # The checks.
+    # Checks.
 
     def _check_data(self, data, compare=True):
         """Checks the data of a call, and builds the networks.
 
-        Arrays are checked completely, data sets by their first batch.
+        Arrays are checked completely, data sets only in their first batch.
 
         Args:
-            data: The `Data`.
-            compare: Whether the networks are compared with their stand-ins.
+            data: The `Data` of the call.
+            compare: Whether to call `_check_networks` too.
 
         Returns:
             Whether the data has labels.
@@ -165,7 +164,7 @@ class CheckedCalls(TrainingState):
         checks.check_loss(name, loss, self.input_range, self.num_classes)
 
     def _check_networks(self, x):
-        """Compares what stands for each network with it, on real images."""
+        """Compares each network with its frozen version, on real images."""
         networks = {
             name: check_network(network, x)
             for name, network in self._networks().items()
@@ -178,7 +177,7 @@ class CheckedCalls(TrainingState):
             self._frozen_networks, self._attacks = networks, attacks
 
     def _has_changed(self):
-        """Returns whether compiled functions need a check before their use."""
+        """Returns whether the compiled functions may be out of date."""
         return self._attacks != (
             self.attack,
             self.evaluation_attack,
@@ -213,7 +212,7 @@ class CheckedCalls(TrainingState):
             self.build((None, *x.shape[1:]))
 
     def _build_if_known(self):
-        """Builds at once if the networks show what they take and return."""
+        """Builds immediately if the inputs of all networks are known."""
         networks = self._networks().values()
         if all(getattr(network, "inputs", None) for network in networks):
             self.build(self.student.input_shape)

@@ -12,26 +12,29 @@ from keras_adaad.training.regularizer import check_regularizers
 class Distiller(AdversarialTraining):
     """Base class of the methods that distil a robust teacher into a student.
 
-    A sibling of `keras.distillation.Distiller`: the same `teacher` and
-    `student` attributes, `call`, `predict` and `evaluate` are the student's,
-    and the teacher is frozen. It stays frozen: it is never in the optimizer,
-    runs in inference mode, and its outputs stop gradients in the outer loss,
-    even if somebody sets `teacher.trainable = True` later.
+    Like `keras.distillation.Distiller`, it has the attributes `teacher` and
+    `student`, and `call`, `predict` and `evaluate` use the student. The teacher
+    is frozen: it is never in the optimizer, it runs in inference mode, and its
+    logits carry no gradient in the outer loss. It stays frozen even if
+    `teacher.trainable` is later set to `True`.
 
-    A method states what `AdversarialTraining` describes, with `teacher_logits`
-    to call in the outer loss. A second teacher is an argument of its own: the
-    method hands it on, by its name, in `other_teachers`.
+    A subclass defines what `AdversarialTraining` describes, and calls
+    `teacher_logits` in its outer loss. A second teacher is a constructor
+    argument of the subclass, which passes it on in `other_teachers`.
 
     Args:
         teacher: A trained `keras.Model` that returns logits.
         student: The `keras.Model` to train, for the same inputs and classes.
         attack: The inner maximisation. Defaults to the method's published
             attack.
-        other_teachers: Dict of further teachers, by the name of the
-            constructor's argument and of the attribute. Defaults to none.
+        other_teachers: Dict of further teachers. Each key is the name of the
+            subclass's constructor argument, and becomes an attribute. For
+            subclasses. Defaults to none.
         regularizers: List of terms that are added to the method's loss, e.g.
             `[keras_adaad.IGDM()]`. Defaults to none.
-        **kwargs: Arguments of `AdversarialTraining`.
+        **kwargs: `evaluation_attack`, `input_range`, `seed`,
+            `weight_perturbation`, `forward_order` and `name`; see
+            `keras_adaad.AdversarialTraining`.
     """
 
     def __init__(
@@ -60,7 +63,7 @@ class Distiller(AdversarialTraining):
 
         Args:
             x: Images, a tensor of shape `(batch_size, ...)`.
-            teacher: Which teacher. Defaults to `self.teacher`.
+            teacher: The teacher to call. Defaults to `self.teacher`.
 
         Returns:
             Float32 logits of shape `(batch_size, num_classes)`, through which
@@ -94,7 +97,7 @@ class Distiller(AdversarialTraining):
         return {k: v for k, v in self._networks().items() if k != "student"}
 
     def _check_data(self, *args, **kwargs):
-        # Somebody may have set their `trainable` flags since.
+        # The user may have set their `trainable` flags.
         _freeze(self._teachers())
         return super()._check_data(*args, **kwargs)
 

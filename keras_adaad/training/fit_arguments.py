@@ -1,4 +1,4 @@
-"""The arguments of one call of `fit`, `evaluate` or a call on one batch."""
+"""The arguments of one call of `fit`, `evaluate` or `train_on_batch`."""
 
 import dataclasses
 import inspect
@@ -14,10 +14,10 @@ from keras_adaad.training import process_share
 
 @dataclasses.dataclass
 class Data:
-    """Images, labels and sample weights, as a call takes them.
+    """The images, labels and sample weights of one call.
 
     Args:
-        name: Name of the argument that holds the images, for messages.
+        name: Name of the argument that holds the images, for error messages.
         x: Images, or a data set of batches.
         y: Labels, or `None`.
         sample_weight: Weights, or `None`.
@@ -31,8 +31,8 @@ class Data:
     def first_batch(self):
         """Returns images and labels: whole arrays, or the first batch.
 
-        A generator loses nothing: it gets its batch back. `None` stands for
-        batches that are no arrays, such as those of a distributed data set.
+        The first batch of a generator is put back. Returns `None` if the
+        batches are not arrays, such as those of a distributed data set.
         """
         if isinstance(self.y, (list, tuple)):
             self.y = np.asarray(self.y)
@@ -62,7 +62,7 @@ class EvaluateArguments:
     """The arguments of a call that takes `x`, `y` and `sample_weight`.
 
     Args:
-        function: Keras's function that is called, which has the signature.
+        function: The Keras method to call, which has the signature.
         args: The positional arguments.
         kwargs: The keyword arguments.
     """
@@ -79,20 +79,20 @@ class EvaluateArguments:
         )
 
     def divide_between_processes(self):
-        """Leaves this process its share of the data, and its output."""
+        """Keeps this process's share; only the first process prints."""
         if backend.processes.count() > 1:
             self.data.take_share(training=False)
         if backend.processes.index() > 0:
             self.others["verbose"] = 0
 
     def check_batches(self):
-        """Raises if a batch does not divide between the devices."""
+        """Raises if the devices cannot divide a batch."""
         if self.data.is_array():
             size = self.others.get("batch_size")
             batch_division.check("x", len(self.data.x), size)
 
     def keywords(self):
-        """Returns the arguments for Keras, a dict."""
+        """Returns a dict of the arguments for Keras."""
         given = {
             "x": self.data.x,
             "y": self.data.y,
@@ -118,11 +118,11 @@ class FitArguments(EvaluateArguments):
         self.callbacks = keras.tree.flatten(callbacks)
 
     def divide_between_processes(self, model):
-        """Leaves this process its share of the data, and what it writes.
+        """Keeps this process's share; only the first process prints and writes.
 
         Args:
-            model: The built `keras_adaad.AdversarialTraining`. All processes
-                start with the state of the first.
+            model: The built `keras_adaad.AdversarialTraining`. Every process
+                starts with the state of the first process.
         """
         if backend.processes.count() > 1:
             process_share.share_state(model)
@@ -169,8 +169,8 @@ class EpochFollower(keras.callbacks.Callback):
         self.model.epochs.assign(self.epochs)
 
     def on_epoch_end(self, epoch, logs=None):
-        # Before any callback that saves. If another callback has stopped the
-        # training because of NaN, no error is raised.
+        # This runs before any callback that saves. No error is raised if
+        # another callback has already stopped the training because of NaN.
         for name in ("loss", "val_loss"):
             if name in (logs or {}) and not self.model.stop_training:
                 self.model.check_loss(name, logs[name])

@@ -13,7 +13,7 @@ class PhaseMetrics(backend.Model):
     """A model that measures accuracy on adversarial images.
 
     Training logs `adversarial_accuracy` beside the compiled metrics, and
-    evaluation logs `robust_accuracy`. Data without labels has neither.
+    evaluation logs `robust_accuracy`. Neither is logged without labels.
     """
 
     def __init__(self, **kwargs):
@@ -22,18 +22,18 @@ class PhaseMetrics(backend.Model):
         self.robust_accuracy = keras.metrics.Mean("robust_accuracy")
         self._idle_metrics = ("robust_accuracy",)
         self._had_labels = {}
-        # Whether the metrics asked for are of a batch, or of an epoch.
+        # Whether a batch, rather than an epoch, is being measured.
         self._in_batch = False
 
     @property
     def metrics(self):
-        # Keras reads this during construction, when nothing is set yet.
+        # Keras reads this during construction, before attributes are set.
         idle = getattr(self, "_idle_metrics", ())
         return [m for m in super().metrics if m.name not in idle]
 
     @contextlib.contextmanager
     def _phase(self, training, labels, attacked=True):
-        """Sets aside the metrics that the phase does not measure.
+        """Hides the metrics that the phase does not measure.
 
         Args:
             training: Whether the phase is training.

@@ -1,4 +1,4 @@
-"""What one of several processes does of `fit` and of `evaluate`."""
+"""Divides the work of `fit` and `evaluate` among several processes."""
 
 import keras
 import numpy as np
@@ -9,19 +9,20 @@ from keras_adaad.checks.data import to_numpy
 
 
 def share_of(data, name, count, index, training):
-    """Returns every `count`-th image, or batch, from number `index` on.
+    """Returns every `count`-th image, or batch, starting at `index`.
 
-    In training all shares have the same size: the first images come twice
-    where the number of images does not divide, and the last batches are left
-    out. In evaluation every image is in exactly one share.
+    In training, all shares have the same size. If `count` does not divide the
+    number of images of an array, the first images are repeated. If it does not
+    divide the number of batches of a data set, the last batches are dropped.
+    In evaluation, every image is in exactly one share.
 
     Args:
         data: An array, `keras.utils.PyDataset`, `tf.data.Dataset`, or a
-            PyTorch `DataLoader` whose sampler divides it already.
-        name: Name of the argument, for the message.
+            PyTorch `DataLoader` whose sampler already divides the data.
+        name: Name of the argument, for error messages.
         count: Number of processes.
-        index: Which of them this is.
-        training: Whether `fit` trains on it.
+        index: Index of this process.
+        training: Whether the data is used for training.
     """
     if checks.is_array(data) or isinstance(data, list):
         rows = np.arange(index, _enough(len(data), name, count), count)
@@ -106,7 +107,7 @@ def _enough(size, name, count):
 
 
 def share_state(model):
-    """Gives a model and its optimizer the values of the first process."""
+    """Copies the first process's model and optimizer to all processes."""
     optimizer = getattr(model, "optimizer", None)
     backend.processes.broadcast(
         [*model.variables, *(optimizer.variables if optimizer else ())]
@@ -114,9 +115,10 @@ def share_state(model):
 
 
 def without_writers(callbacks):
-    """Returns the callbacks that every process runs: those that don't write.
+    """Returns the callbacks without those that write files.
 
-    A callback of ours that writes has the attribute `writes_files`.
+    Callbacks of this library set `writes_files = True` if they write files and
+    do not subclass one of Keras's writers.
     """
     return [
         _Restore(callback)
@@ -139,7 +141,7 @@ def _writes(callback):
 
 
 class _Restore(keras.callbacks.Callback):
-    """The half of `BackupAndRestore` that only reads."""
+    """Restores from a `BackupAndRestore` callback, but does not back up."""
 
     def __init__(self, backup):
         super().__init__()

@@ -1,4 +1,4 @@
-"""The student's runs as in published code, where they are not the paper's."""
+"""Runs the student as published code does, where it differs from the paper."""
 
 from keras import ops
 
@@ -10,23 +10,27 @@ from keras_adaad.training.distiller import Distiller
 
 
 class ReferencePasses(Distiller):
-    """Base class of the methods whose code runs the student more often.
+    """Base class of methods whose reference code runs the student more often.
 
-    Every run in training mode updates the BatchNorm statistics, and these
-    decide the student's logits in inference mode. So do runs within the attack
-    and runs whose logits nothing uses. With `reference_passes=True` all of the
-    code's runs take place.
+    Every run in training mode updates the BatchNorm statistics, which affect
+    the student's logits in inference mode. This includes runs within the attack
+    and runs whose logits are not used. `reference_passes=True` performs all
+    runs of the reference code.
 
-    A method states `reference_order`, the `forward_order` of its code, and
-    whether that attacks the student in training mode, on the cross-entropy.
+    A subclass sets `reference_order`, the `forward_order` of its reference
+    code, and `attacks_in_training_mode`, which says whether that code attacks
+    the cross-entropy of the student in training mode.
 
     Args:
         teacher: A trained, robust `keras.Model` that returns logits.
         student: The `keras.Model` to train.
-        attack: The inner maximisation. Defaults to the method's.
-        reference_passes: Whether the student is run in training mode just as
-            often as in the code. Defaults to `False`.
-        **kwargs: Arguments of `keras_adaad.Distiller`.
+        attack: The inner maximisation. Defaults to the method's published
+            attack.
+        reference_passes: Whether to run the student in training mode as often
+            as the reference code does. Defaults to `False`.
+        **kwargs: `evaluation_attack`, `input_range`, `seed`,
+            `weight_perturbation`, `regularizers` and `name`; see
+            `keras_adaad.Distiller`.
     """
 
     reference_order = ("adversarial", "clean")
@@ -62,7 +66,7 @@ class ReferencePasses(Distiller):
         return x_adv
 
     def _maximize_in_training_mode(self, x, y, noise=None):
-        """Returns x*, and the state of the student after all its runs."""
+        """Returns x*, and the student's state after all of its runs."""
         student = self.student
         weights = [v.value for v in student.trainable_variables]
 

@@ -4,10 +4,10 @@
 class Regularizer:
     """Base class of the terms that a distiller adds to its loss.
 
-    A subclass states `loss`, and `views` and `forward_order` if the term runs
-    the student on images of its own. `keras_adaad.IGDM` is one. Register it
-    with `keras.saving.register_keras_serializable` and give it a `get_config`,
-    so that a distiller that carries it can be saved.
+    A subclass implements `loss`. If the term runs the student on additional
+    images, it also overrides `views` and `forward_order`, as `keras_adaad.IGDM`
+    does. To make distillers with the term saveable, register the subclass with
+    `keras.saving.register_keras_serializable` and implement `get_config`.
 
     Example:
 
@@ -26,15 +26,15 @@ class Regularizer:
 
         Args:
             x: Clean images, a float32 tensor of shape `(batch_size, ...)`.
-            x_adv: What the attack found, of the same shape.
+            x_adv: Adversarial images of the same shape.
 
         Returns:
-            A dict of tensors by the names of the views.
+            A dict from view name to tensor.
         """
         return {}
 
     def forward_order(self, order):
-        """Returns the views in the order in which the student is run on them.
+        """Returns the views in the order in which the student runs on them.
 
         Args:
             order: The `forward_order` of the distiller, a tuple of names.
@@ -45,7 +45,7 @@ class Regularizer:
         """Returns the term of each sample.
 
         Args:
-            distiller: The `keras_adaad.Distiller` that carries the term.
+            distiller: The `keras_adaad.Distiller` that uses the term.
             views: Dict of the images.
             logits: Dict of the student's logits on them.
             y: Labels, or `None`.

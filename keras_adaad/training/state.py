@@ -1,4 +1,4 @@
-"""What changes while a method trains, besides weights, and how it is saved."""
+"""State besides weights that changes during training, and how it is saved."""
 
 import keras
 from keras import ops
@@ -11,8 +11,9 @@ from keras_adaad.writing import saving_in_one_process
 class TrainingState(PhaseMetrics):
     """A model with a random state, the epoch, and the state of its method.
 
-    All of it is part of the compiled step, saved, and resumed. `states` has
-    the first values of the method's own scalar variables, by their names.
+    All of this is part of the compiled step, and is saved and restored.
+    `states` maps the names of the method's scalar variables to their initial
+    values.
     """
 
     states = {}
@@ -25,7 +26,7 @@ class TrainingState(PhaseMetrics):
         """Creates the variables, which become attributes.
 
         Args:
-            seed: Integer that decides the random starts, or `None`.
+            seed: Integer seed of the random starts, or `None`.
         """
         self.seed_generator = SeedGenerator(seed)
         self._states = []
@@ -36,7 +37,7 @@ class TrainingState(PhaseMetrics):
                 initializer=keras.initializers.Constant(value),
                 dtype="float32",
                 trainable=False,
-                # Each replica moves it by its part of the batch.
+                # Each replica updates it from its part of the batch.
                 aggregation="mean",
                 name=name,
             )
@@ -48,15 +49,15 @@ class TrainingState(PhaseMetrics):
             return super().save(*args, **kwargs)
 
     def save_weights(self, *args, **kwargs):
-        # If another process has died, the failed step raises where its result
-        # is read. Read it here, before a whole backup is half overwritten.
+        # If another process has died, the failed step raises when its result
+        # is read. Read it here, before a complete backup is overwritten.
         ops.convert_to_numpy(self.seed_generator.state)
         with saving_in_one_process():
             return super().save_weights(*args, **kwargs)
 
     def save_own_variables(self, store):
-        # Keras does not save seed generators, and a resumed run must continue
-        # with the random starts that the uninterrupted one would draw.
+        # Keras does not save seed generators. A resumed run must draw the same
+        # random starts as an uninterrupted one.
         store["random_state"] = ops.convert_to_numpy(self.seed_generator.state)
         for variable in self._states:
             store[variable.name] = ops.convert_to_numpy(variable)

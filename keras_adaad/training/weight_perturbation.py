@@ -1,10 +1,10 @@
-"""Adversarial weight perturbation: the step is taken at the worst weights near.
+"""Adversarial weight perturbation: takes each step at the worst nearby weights.
 
 Wu et al., "Adversarial Weight Perturbation Helps Robust Generalization",
 [NeurIPS 2020](https://arxiv.org/abs/2004.05884), equations 7 to 10.
 
-The authors' code runs the student in another order, so BatchNorm's statistics
-differ: docs/methods.md says how.
+The authors' code runs the student in a different order, so the BatchNorm
+statistics differ. docs/methods.md describes how.
 """
 
 import keras
@@ -17,23 +17,25 @@ from keras_adaad.losses import BatchMean
 
 
 def weight_offsets(model, data):
-    """Returns what to add to each trainable variable before a step.
+    """Returns the offsets to add to the trainable variables before a step.
 
     For each matrix or kernel `w` of the student, with `g` the gradient of the
-    loss there, the student in training mode:
+    loss with respect to `w`, computed with the student in training mode:
 
         v = weight_perturbation ||w|| g / ||g||
 
-    No statistic moves. Vectors, such as biases and BatchNorm's, stay, and so do
-    weights whose gradient is no number, as it may be in float16.
+    BatchNorm statistics do not change. Vectors, such as biases and BatchNorm's
+    weights, are not perturbed, nor are weights whose gradient is not finite,
+    which can happen in float16.
 
     Args:
         model: A `keras_adaad.AdversarialTraining`.
-        data: Tuple `(views, y, sample_weight)` of the step, the last two if
-            there are any.
+        data: Tuple `(views, y, sample_weight)` of the step; the last two are
+            optional.
 
     Returns:
-        A list in the order of `model.trainable_variables`: a tensor, or `None`.
+        A list in the order of `model.trainable_variables`, whose entries are
+        tensors or `None`.
     """
     views, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
     model.learning = False
@@ -51,7 +53,7 @@ def weight_offsets(model, data):
             )
             logits.append(ops.cast(outputs, "float32"))
         if uses_float16(student):
-            # Together, for a factor of each would weigh one against another.
+            # Scaled together: separate factors would reweight the views.
             logits = ops.unstack(with_large_gradient(ops.stack(logits)))
         logits = dict(zip(order, logits, strict=True))
         per_sample = model.total_loss(views, logits, y)
@@ -69,7 +71,7 @@ def weight_offsets(model, data):
 
 
 def _offset(size, value, gradient):
-    # Flat: not every backend takes the norm of a kernel of four axes.
+    # Flattened: not every backend supports the norm of a rank-4 kernel.
     norm = ops.norm(ops.ravel(gradient))
     length = ops.norm(ops.ravel(value)) / (norm + 1e-20)
     offset = ops.where(ops.isfinite(norm), size * length * gradient, 0.0)

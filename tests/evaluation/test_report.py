@@ -275,6 +275,8 @@ def test_an_incomplete_attack_says_so():
     report = make_report(results=[result("pgd", "1" * 10, complete=False)])
     assert row(report, "incomplete: pgd")
     assert [name for name, _ in report.stages()] == ["incomplete: pgd"]
+    with pytest.raises(ValueError, match="`name` must be a complete attack"):
+        report.accuracy("pgd")
 
 
 def test_alone_a_group_is_all_its_attacks():
