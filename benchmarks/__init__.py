@@ -1,1 +1,1 @@
-"""Speed, always as ratios of things measured side by side in one run."""
+"""Benchmarks. Speeds are ratios of runs that are measured side by side."""

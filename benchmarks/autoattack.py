@@ -1,19 +1,19 @@
-"""AutoAttack, against the published implementation on the same weights.
+"""Compares AutoAttack with the published implementation on the same weights.
 
     python -m benchmarks.autoattack [--norms linf l2] [--what protocol attacks]
     python -m benchmarks.autoattack --what report
 
 Trains a small network adversarially on Fashion-MNIST (which Keras downloads,
-or finds in its folder), then runs `pyautoattack` on its plain PyTorch twin and
-ours on each backend, one process after another. `protocol` is the whole
-standard AutoAttack, timed; `attacks` is each attack alone on all images that
-are right when clean, and "all" their worst case. The second command prints the
-report of one backend.
+or finds in its folder). Then it runs `pyautoattack` on the network's plain
+PyTorch twin, and ours on each backend, one process after another. `protocol`
+times the whole standard AutoAttack. `attacks` runs each attack alone on all
+images that are correct when clean; "all" is their worst case. The second
+command prints the report of one backend.
 
 Prints the accuracy, the share of images with the same verdict, the number of
 images that the reference fools and this one does not, and the time.
 
-Writes `results/autoattack.json`; what is in it is not measured again.
+Writes `results/autoattack.json`. Results that it holds are not measured again.
 """
 
 import argparse
@@ -30,7 +30,7 @@ BACKENDS = ("torch", "tensorflow", "jax")
 ATTACKS = ("apgd-ce", "apgd-t", "fab-t", "square")
 WIDTHS = (16, 32, 64)
 WEIGHTS = pathlib.Path("results/autoattack.weights.h5")
-# Where the robust accuracy of the network is between 30 and 60 %.
+# Chosen so that the network's robust accuracy is between 30 and 60 %.
 TASKS = {
     "linf": {"epsilon": 0.1, "images": 500},
     "l2": {"epsilon": 1.5, "images": 200},
@@ -70,7 +70,7 @@ def main():
 
 
 def run_worker(engine, norm, what):
-    """Runs one measurement in a process of its own; returns what it prints."""
+    """Runs one measurement in a new process, and returns its result."""
     backend = "torch" if engine == "reference" else engine
     process = subprocess.run(
         [sys.executable, "-m", "benchmarks.autoattack", "--worker"]
@@ -153,7 +153,7 @@ def ours(model, x, y, norm, epsilon, what):
 
 
 def reference(model, x, y, norm, epsilon, what):
-    """The published AutoAttack on the plain PyTorch twin of the network."""
+    """Runs the published AutoAttack on the network's plain PyTorch twin."""
     import pyautoattack
     import torch
 
@@ -184,7 +184,7 @@ def reference(model, x, y, norm, epsilon, what):
         runs = {name: [name] for name in ATTACKS}
     found = {name: attack(names) for name, names in runs.items()}
     if what == "attacks":
-        # How much the reference differs from itself.
+        # Shows how much the reference differs from itself.
         for name in ATTACKS:
             found[f"{name}, seed 1"] = attack([name], seed=1)
     return {

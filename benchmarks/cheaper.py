@@ -1,21 +1,23 @@
-"""AdaAD with a cheaper attack: robust accuracy against seconds, on digits.
+"""AdaAD with cheaper attacks: robust accuracy against seconds, on digits.
 
     python -m benchmarks.cheaper [--seeds 3] [--epochs 30]
 
-The exact attack of ten steps against those that cost less: fewer exact steps;
-the teacher made linear at the clean images (`teacher_in_attack="linear"`); its
-target held fixed there, which is RSLAD's attack before AdaAD's loss; and more
-steps as the training goes on. n steps are of size
-`min(1, 2.5 / n) * epsilon`: small steps would not reach the ball's boundary.
+Compares the exact attack of ten steps with attacks that cost less: fewer exact
+steps; the teacher linearised at the clean images, that is
+`teacher_in_attack="linear"`; the target fixed at the clean images, which is
+RSLAD's attack with AdaAD's loss; and a number of steps that grows during
+training. The step size of n steps is `min(1, 2.5 / n) * epsilon`, because
+smaller steps would not reach the boundary of the ball.
 
 Networks, data, epsilon and optimizer are the quickstart's. Each attack trains
-students twice: for as many epochs as the others, and for as many seconds, those
-that the exact attack takes for a third of the epochs. Seconds are processor
-time of training steps, in rounds over all attacks in turn, so that other
-programs hardly change them. Those with a teacher of four times the width, whose
-convolutions multiply 16 times as much, say what is saved with a large teacher.
-The divergence that each attack finds between teacher and student is on test
-images, of students of the exact attack after one epoch and after all.
+students twice: for the same number of epochs, and for the same time, which is
+that of the exact attack for a third of the epochs. Times are processor seconds
+of training steps, measured in rounds over all attacks in turn, so that other
+programs hardly affect them. They are also measured with a teacher of four times
+the width, with 16 times the multiplications per convolution, to show the
+savings with a large teacher. The divergence that each attack finds between
+teacher and student is measured on test images, for students of the exact attack
+after one epoch and after all epochs.
 """
 
 import argparse
@@ -40,7 +42,7 @@ EXACT = "exact, 10 steps"
 
 
 class FixedTarget(keras_adaad.AdaAD):
-    """The loss of AdaAD after the attack of RSLAD."""
+    """AdaAD's loss with RSLAD's attack."""
 
     def inner_objective(self, x, y):
         target = self.teacher_logits(x)
@@ -82,10 +84,10 @@ THIRDS = (3, 5, 10)
 
 
 class StepsByEpoch(keras.callbacks.Callback):
-    """Attacks in a number of steps that depends on the epoch.
+    """Changes the number of attack steps during training.
 
     Args:
-        schedule: Dict of numbers of steps by the epoch from which they hold.
+        schedule: Dict from the epoch to the number of steps from then on.
     """
 
     def __init__(self, schedule):
@@ -99,7 +101,7 @@ class StepsByEpoch(keras.callbacks.Callback):
 
 
 def seconds_per_step(teacher, x, rounds=6):
-    """Returns the seconds of a training step by attack, the best round."""
+    """Returns the seconds per training step by attack, of the best round."""
     trainers = {}
     for name, make in METHODS.items():
         trainers[name] = make(teacher, quickstart.make_network(8, "student"))
@@ -117,7 +119,7 @@ def seconds_per_step(teacher, x, rounds=6):
 
 
 def train(name, teacher, data, epochs, seed):
-    """Returns a student."""
+    """Returns a trained student."""
     x_train = data[0]
     keras.utils.set_random_seed(seed)
     student = quickstart.make_network(8, "student")
@@ -164,7 +166,7 @@ def divergence(name, teacher, student, x):
 
 
 def measure(seeds, epochs):
-    """Returns a row of results by attack."""
+    """Returns a dict of results for each attack."""
     data = quickstart.load_data()
     large = quickstart.make_network(128, "large_teacher")
     with_large = seconds_per_step(large, data[0][: 3 * BATCH])

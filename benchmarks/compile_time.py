@@ -1,11 +1,11 @@
-"""Seconds from the first call of a training step to its second, and of a step.
+"""Seconds to compile a training step, and to run it.
 
     python -m benchmarks.compile_time [--teacher 34 20] [--batch 2]
 
 AdaAD with ten attack steps, a ResNet-18 student and a WideResNet teacher, each
-backend in a process of its own. On CPU, JAX unrolls the ten steps; on other
-devices it loops, as TensorFlow always does. The second call's time is taken off
-the first's.
+backend in a new process. On CPU, JAX unrolls the ten steps; on other devices it
+loops, as TensorFlow always does. The compile time is the time of the first call
+minus that of the second.
 """
 
 import argparse
@@ -66,7 +66,7 @@ def report(results):
 
 
 def measure(arguments):
-    """Returns the seconds of the compilation and those of a step."""
+    """Returns the seconds of the compilation and of a step."""
     import keras_adaad
     from benchmarks import networks
 

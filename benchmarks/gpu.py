@@ -1,15 +1,15 @@
-"""What is to be measured when a GPU can be had, in one call.
+"""Runs all measurements that need a GPU, in one call.
 
     python -m benchmarks.gpu [--minutes 14] [--data cifar10.npz]
 
 The steps are speeds and memory of a WideResNet-34-10 teacher, the tests that a
 GPU may fail, and the study of CIFAR-10 with networks of the papers' size. Each
-step has its minutes, and stops when they or those of the call are over.
+step has a time limit, and stops when this or the limit of the call is reached.
 
-`--output`, a folder, gets `gpu.json`, the logs and the results. The same call
-skips the steps that are done, and goes on with the study after its last epoch.
-It prints what is left. `--tiny` runs small parts on any machine, to see that
-all works.
+The folder `--output` gets `gpu.json`, the logs and the results. The same call
+skips completed steps, and resumes the study after its last epoch. At the end it
+prints the remaining steps. `--tiny` runs small parts on any machine, to check
+that everything works.
 """
 
 import argparse
@@ -39,7 +39,7 @@ class Step:
     Args:
         name: Its name, and that of its log.
         command: List of strings.
-        minutes: How long it may take.
+        minutes: Time limit.
         backend: Value of `KERAS_BACKEND`.
     """
 
@@ -87,7 +87,7 @@ def steps(output, data, tiny):
         ),
         *(Step(f"tests, {name}", tests, 2, name) for name in backends),
         Step("nccl", [*processes, "--epochs", "1"], 2),
-        # The fastest on a GPU, by the speeds above.
+        # JAX is the fastest on a GPU, by the speeds above.
         Step("teacher", [*study, "--methods", "teacher"], 25, "jax"),
         Step(
             "students",
@@ -99,7 +99,7 @@ def steps(output, data, tiny):
 
 
 def run(step, output, seconds):
-    """Runs a step, and returns what became of it."""
+    """Runs a step, and returns its outcome."""
     log = output / f"{step.name.replace(', ', '-').replace(' ', '-')}.log"
     begin = time.monotonic()
     with log.open("a") as file:
@@ -114,7 +114,7 @@ def run(step, output, seconds):
             code = process.wait(min(60 * step.minutes, seconds))
         except subprocess.TimeoutExpired:
             code = "out of time"
-            # With all that it has started itself.
+            # Including the processes that it has started.
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
     return {

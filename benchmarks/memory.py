@@ -2,11 +2,11 @@
 
     python -m benchmarks.memory [--networks small wrn-28-4] [--steps 2000]
 
-A new process for each engine and network. Peak memory is that of the process
-(on a GPU, of its allocator) during training steps, less what it held before the
-networks were built: weights, optimizer and all that is computed count, the
-framework does not. The first step, with compilation, is shown by itself.
-Growth is that during one training of small networks, of 2 attack steps each.
+Each engine and network has a new process. Peak memory is that of the process
+(on a GPU, of its allocator) during training steps, minus what it held before
+the networks were built. So weights, optimizer and computations count, but the
+framework does not. The first step, with compilation, is shown separately.
+Growth is measured during one training of small networks, with 2 attack steps.
 Writes `results/memory.json`.
 """
 
@@ -95,7 +95,7 @@ def report(results):
 
 
 def ask(what, engine, arguments):
-    """Returns what a new process measures."""
+    """Returns the measurement of a new process."""
     backend = "torch" if engine == "reference" else engine
     command = [sys.executable, "-m", "benchmarks.memory"]
     command += ["--worker", what, engine, "--steps", str(arguments.steps)]
@@ -114,14 +114,14 @@ def ask(what, engine, arguments):
 
 
 def peak(network, engine):
-    """Returns the peak of the first step and that of the steps after it."""
+    """Returns the peak of the first step, and of the steps after it."""
     make = (
         step_speed.reference_step
         if engine == "reference"
         else step_speed.library_step
     )
     meter = Meter(engine)
-    # What a framework allocates for its first steps is not the networks'.
+    # A framework's allocations for its first steps are not the networks'.
     tiny_training(engine)(2)
     before = meter.now()
     batch = step_speed.NETWORKS[network]["batch"]
@@ -205,7 +205,7 @@ def tiny_reference(x):
 
 
 class Meter:
-    """Megabytes that this process holds, now and at most."""
+    """Measures the current and the peak memory of this process, in MB."""
 
     def __init__(self, engine):
         self.engine = "torch" if engine == "reference" else engine
@@ -217,7 +217,7 @@ class Meter:
         return self._on_device("peak") or status("VmHWM")
 
     def reset(self):
-        """Lets the peak count from here, where the system can."""
+        """Restarts the measurement of the peak, if the system can."""
         # Linux.
         pathlib.Path("/proc/self/clear_refs").write_text("5")
         if self._gpu():
@@ -241,7 +241,7 @@ class Meter:
 
             (device, *_) = jax.local_devices()
             if device.platform == "gpu":
-                # Its peak cannot be reset: that of the first step counts.
+                # JAX cannot reset its peak, so the first step's counts.
                 return {
                     "now": lambda: device.memory_stats()["bytes_in_use"],
                     "peak": lambda: device.memory_stats()["peak_bytes_in_use"],
@@ -265,7 +265,7 @@ class Meter:
 
 
 def status(name):
-    """Returns what Linux knows of this process's memory, in MB."""
+    """Returns a value of this process's memory on Linux, in MB."""
     status = pathlib.Path("/proc/self/status").read_text()
     (line,) = (s for s in status.splitlines() if s.startswith(name))
     return 1024e-6 * int(line.split()[1])

@@ -1,18 +1,18 @@
-"""Every method: what it is, and what it does to a small student on digits.
+"""Every method: its definition, and its results with a small student on digits.
 
     python -m benchmarks.methods --table          the table of the methods
     python -m benchmarks.methods [--seeds 3]      trains each, on a backend
     python -m benchmarks.methods --show FILE ...  results of several backends
 
-The table is made from the classes: formulas and papers from their docstrings,
-the passes per step by counting the runs of real networks in one step.
+The table is generated from the classes: formulas and papers come from their
+docstrings, passes per step from counting the runs of real networks in one step.
 
 The measurement trains students of 6,258 parameters on scikit-learn's digits
-within epsilon 0.2, each method with the same optimizer, batch and epochs, its
-own published loss and start of the attack, and one robust and one clean
-teacher. 450 test images: two accuracies differ for sure only if they are
-several points apart, and nothing about CIFAR follows from their order. Times
-are of whole epochs, in rounds over all methods after the training.
+with epsilon 0.2. All methods have the same optimizer, batch size, epochs, and
+robust and clean teacher; each has its own published loss and start of the
+attack. With 450 test images, two accuracies only differ reliably if they are
+several points apart, and their order says nothing about CIFAR. Times are of
+whole epochs, measured in rounds over all methods after the training.
 """
 
 import argparse
@@ -117,13 +117,13 @@ def table(columns=None):
 
 
 def _paper(cls):
-    """The parenthesis that ends the first line of a method's file."""
+    """Returns the parenthesis in the first line of a method's file."""
     first = inspect.getmodule(cls).__doc__.splitlines()[0]
     return re.search(r"\((.*)\)", first)[1]
 
 
 def _formulas(cls):
-    """The attack's objective and the loss, from the class's docstring."""
+    """Returns the attack's objective and the loss, from the docstring."""
     statements = {}
     for base in reversed(cls.__mro__):
         if issubclass(base, keras_adaad.AdversarialTraining):
@@ -133,7 +133,7 @@ def _formulas(cls):
 
 
 def _statements(doc):
-    """The indented lines `name = formula`, with those that continue them."""
+    """Returns the indented `name = formula` lines, with continuations."""
     statements, name = {}, None
     for line in doc.split("\nArgs:")[0].splitlines():
         match = re.match(r" {4}(\S+) += (.*)", line)
@@ -147,13 +147,13 @@ def _statements(doc):
     return {k: " ".join(v.split()) for k, v in statements.items()}
 
 
-# How often each network was run, by its name. An attribute of the layer would
-# be a change of the network, which has it compared anew in every step.
+# Number of runs of each network, by its name. A changing attribute of the layer
+# would count as a change of the network, which is then checked in every step.
 _RUNS = collections.Counter()
 
 
 class _Counted(keras.layers.Layer):
-    """Counts the runs of the network that it is in."""
+    """Counts the runs of the network that contains it."""
 
     def call(self, x):
         _RUNS[self.name] += 1
@@ -167,7 +167,7 @@ def _counted_network(name):
 
 
 def _passes(make):
-    """Runs of student and teachers in one eager step of 10 attack steps."""
+    """Returns the runs of student and teachers with 10 attack steps."""
     names = ("teacher", "clean_teacher", "student")
     trainer = make(*map(_counted_network, names))
     trainer.compile("sgd", run_eagerly=True)
@@ -244,7 +244,7 @@ def measure(seeds, epochs, only):
 
 
 def counted_in_epochs(name, epochs):
-    """Returns the arguments that are a share of the published epochs."""
+    """Returns the arguments that scale with the number of epochs."""
     if (name, "cifar10") not in recipes.list_recipes():
         return {}
     recipe = recipes.get(name, "cifar10").with_epochs(epochs)

@@ -41,7 +41,7 @@ def resnet(
 
 
 def multiplications(model):
-    """Returns those of convolutions and dense layers in a forward pass."""
+    """Returns the multiplications of conv and dense layers per forward pass."""
     total = 0
     for layer in model.layers:
         if isinstance(layer, (layers.Conv2D, layers.Dense)):

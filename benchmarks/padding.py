@@ -1,12 +1,13 @@
-"""What symmetric padding costs MobileNetV2, with and without the folding.
+"""The cost of symmetric padding in MobileNetV2, with and without folding.
 
     python -m benchmarks.padding [--batch 32] [--rounds 7]
 
-Milliseconds of one forward pass and of one attack step's work (a forward pass
-and the gradient at the input), in inference mode, on each backend in a process
-of its own: Keras's layers as they are, and the twin that attacks run, where
-padding, BatchNorm and convolution are one. Beside each, the same network with
-Keras's "same" padding: other logits, and what no padding layer would cost.
+Milliseconds of a forward pass, and of the work of an attack step (a forward
+pass and the gradient at the input), in inference mode, on each backend in a new
+process. "layers" are the unchanged Keras layers. "twin" is the network that
+attacks run, which fuses padding, BatchNorm and convolution. "same" is the same
+network with Keras's "same" padding. Its logits differ, but it shows the time
+without padding layers.
 """
 
 import argparse

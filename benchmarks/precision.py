@@ -2,12 +2,12 @@
 
     python -m benchmarks.precision [--steps 2000]
 
-On real handwritten digits, on each backend. A robust teacher and a student are
-trained in float32. Then, for each pair of policies of teacher and student:
-`steps` steps of AdaAD, with 3 attack steps, from the same weights; and before
-and after them the strength of the attack, KL(T(x*) || S(x*)), evaluated in
-float32 at the x* that a network of these policies finds, as a ratio to the one
-at the x* of float32. Writes `results/precision.json`.
+Runs on real handwritten digits, on each backend. A robust teacher and a student
+are trained in float32. Then each pair of policies of teacher and student takes
+`steps` steps of AdaAD, with 3 attack steps, from the same weights. The strength
+of the attack is measured before and after them. It is KL(T(x*) || S(x*)),
+evaluated in float32 at the x* that networks of these policies find, relative to
+its value at the x* of float32. Writes `results/precision.json`.
 """
 
 import argparse
@@ -19,7 +19,7 @@ import sys
 import time
 
 BACKENDS = ("tensorflow", "jax", "torch")
-# Of teacher and student.
+# Policies of teacher and student.
 POLICIES = {
     "float32": ("float32", "float32"),
     "bfloat16 teacher": ("mixed_bfloat16", "float32"),
@@ -100,7 +100,7 @@ def digits():
 
 
 def pretrained(x, y):
-    """Returns the weights of a robust teacher and of a student on its way."""
+    """Returns the weights of a robust teacher and a partly trained student."""
     import keras
 
     import keras_adaad
@@ -144,7 +144,7 @@ def train(policies, weights, steps, x_train, x_test, y_test):
             x_test, y_test, verbose=0, return_dict=True
         )["robust_accuracy"],
         "skipped_steps": steps - int(inner.iterations),
-        # The loss of an epoch is a mean: one NaN among its steps would show.
+        # The loss of an epoch is a mean, so one NaN among its steps shows.
         "finite": bool(
             np.isfinite(history["loss"]).all()
             and all(np.isfinite(w).all() for w in distiller.get_weights())
@@ -154,7 +154,7 @@ def train(policies, weights, steps, x_train, x_test, y_test):
 
 
 def batches(x, size, steps):
-    """Yields batches without end."""
+    """Yields random batches endlessly."""
     import numpy as np
 
     generator = np.random.default_rng(0)

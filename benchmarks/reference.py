@@ -1,7 +1,8 @@
-"""AdaAD in plain PyTorch, written from the paper: the oracle and the yardstick.
+"""AdaAD in plain PyTorch, as the reference for tests and benchmarks.
 
-Nothing here comes from `keras_adaad` or from anyone's code. The tests compare
-the library's attack and step with it; `step_speed.py` compares the speed.
+It is written from the paper, independently of `keras_adaad` and of any other
+code. The tests compare the library's attack and step with it; `step_speed.py`
+compares the speed.
 """
 
 import torch
@@ -150,8 +151,8 @@ def adaad_attack(
 ):
     """Searches for the point where teacher and student disagree most.
 
-    `detach_teacher=True` is the wrong attack that a port can fall into: the
-    gradient through the teacher's moving target is lost.
+    `detach_teacher=True` is a wrong attack, and a likely mistake of a port: it
+    loses the gradient through the teacher.
     """
     training = student.training
     student.eval()
@@ -174,7 +175,7 @@ def adaad_attack(
 def adaad_step(
     teacher, student, optimizer, x, noise, alpha=1.0, reduction="batchmean"
 ):
-    """One step of AdaAD: attack, clean forward, adversarial forward, update."""
+    """Takes a step of AdaAD: attack, clean and adversarial forward, update."""
     x_adv = adaad_attack(teacher, student, x, noise)
     student.train()
     clean_logits = student(x)

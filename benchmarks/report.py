@@ -2,9 +2,9 @@
 
     python -m benchmarks.report [step_speed memory ...]
 
-Every benchmark writes `results/NAME.json`, and its module has a function
-`report(results)` that makes a table of that. It replaces what stands between
-the comments `<!-- NAME -->` and `<!-- end of NAME -->`.
+Every benchmark writes `results/NAME.json`, and the function `report(results)`
+of its module makes a table from it. The table replaces the text between the
+comments `<!-- NAME -->` and `<!-- end of NAME -->`.
 """
 
 import importlib

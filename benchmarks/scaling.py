@@ -2,14 +2,14 @@
 
     python -m benchmarks.scaling [--backends tensorflow jax torch] [--rounds 3]
 
-One device has one core, two have one each: TensorFlow's `MirroredStrategy` over
-two logical CPUs, JAX's `DataParallel` over two host devices, and two PyTorch
-processes under `torchrun`. Both take steps of the same 128 images, the small
-CNNs of `step_speed`. Where GPUs are seen, the devices are the GPUs, and the
-networks those of `wrn-34-10`. The pair is timed in turn, round after round,
-from the first step of an epoch to its end: what TensorFlow may wait after it
-(see `docs/guides/several-devices.md`) is not of the devices. Results go to
-`results/scaling.json`.
+Each device has one core. Two devices are TensorFlow's `MirroredStrategy` over
+two logical CPUs, JAX's `DataParallel` over two host devices, or two PyTorch
+processes under `torchrun`. In both cases a step has 128 images, and the
+networks are the small CNNs of `step_speed`. If there are GPUs, the devices are
+GPUs, and the networks those of `wrn-34-10`. One and two devices are timed in
+turn, round after round, from the first step of an epoch to its end. The time
+that TensorFlow may wait after it (see `docs/guides/several-devices.md`) is not
+due to the devices, and is excluded. Results go to `results/scaling.json`.
 """
 
 import argparse
@@ -44,7 +44,7 @@ def main():
 
 
 def measure(backend, rounds):
-    """Returns the images per second of either, and their ratio."""
+    """Returns the images per second of one and two devices, and their ratio."""
     speeds = {1: [], 2: []}
     for _ in range(rounds):
         for devices in speeds:
@@ -69,7 +69,7 @@ def report(results):
 
 
 def run(backend, devices):
-    """Returns the images per second of a fresh process, or of two."""
+    """Returns the images per second of one new process, or of two."""
     command = [sys.executable]
     if backend == "torch" and devices > 1:
         command += ["-m", "torch.distributed.run", "--standalone"]
@@ -92,10 +92,10 @@ def run(backend, devices):
 
 
 def work(devices):
-    """Prints the images per second of this process's share in the training."""
+    """Trains in this process, and prints the images per second at rank 0."""
     rank = int(os.environ.get("LOCAL_RANK", 0))
     processes = int(os.environ.get("WORLD_SIZE", 1))
-    # Before the import of a framework, which counts the cores.
+    # Set before importing a framework, which counts the cores.
     cores = sorted(os.sched_getaffinity(0))
     own = cores[rank : rank + 1] if processes > 1 else cores[:devices]
     os.sched_setaffinity(0, own)
@@ -133,7 +133,7 @@ def work(devices):
 
 
 def _scope(backend, devices):
-    """Returns where to make the model, and whether the devices are GPUs."""
+    """Returns the scope for the model, and whether the devices are GPUs."""
     import contextlib
 
     scope = contextlib.nullcontext()

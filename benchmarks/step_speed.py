@@ -2,21 +2,22 @@
 
     python -m benchmarks.step_speed [--networks small wrn-28-4] [--rounds 5]
 
-On a GPU, with TF32 for float32, the networks of the paper's size:
+On a GPU, with TF32 for float32 and networks of the paper's size:
 
     python -m benchmarks.step_speed --networks wrn-34-10 --backends jax torch
 
-One process per engine stays alive; they are timed in turn, one at a time, round
-after round, so that a slow minute of the machine hits all of them. An engine is
-the yardstick, `reference.py` in eager PyTorch, or a Keras backend, each in
-float32 and in bfloat16: there the yardstick runs under `torch.autocast` on
-channels-last images, and ours under the policy `mixed_bfloat16`.
+One process per engine stays alive. The engines are timed in turn, one at a
+time, round after round, so that a slow minute of the machine affects them all.
+An engine is the baseline, `reference.py` in eager PyTorch, or a Keras backend,
+each in float32 and in bfloat16. In bfloat16 the baseline runs under
+`torch.autocast` on channels-last images, and the library under the policy
+`mixed_bfloat16`.
 
-Ratios are to the yardstick of the same precision. The share of the peak is that
-of the additions and multiplications that the algorithm needs per second (see
-`operations`) in those of a large matrix product. What a call of `fit` does
-before its first step, such as the check of the networks, is timed apart.
-Results go to `results/step_speed.json`.
+Ratios are to the baseline of the same precision. The share of the peak is the
+number of additions and multiplications per second that the algorithm needs (see
+`operations`), divided by that of a large matrix product. The work of a `fit`
+call before its first step, such as the check of the networks, is timed
+separately. Results go to `results/step_speed.json`.
 """
 
 import argparse
@@ -68,7 +69,7 @@ def main():
 
 
 def measure(network, arguments):
-    """Times every engine in turn; returns a row of numbers for each."""
+    """Times every engine in turn, and returns a row of numbers for each."""
     engines = [
         (engine, precision)
         for precision in arguments.precisions
@@ -141,12 +142,12 @@ def machine():
 
 
 def operations(network):
-    """Returns the multiplications and additions that an image's step needs.
+    """Returns the multiplications and additions of a step for one image.
 
-    With `F` those of a forward pass, and as many for the gradient by the input
-    or by the weights: the teacher's ten forward and backward passes of the
-    attack and the target at x*; the student's ten, its two forward passes and
-    one backward pass by weights and input.
+    A gradient by the input, or by the weights, counts as much as a forward
+    pass. The teacher has ten forward and backward passes in the attack, and the
+    target at x*. The student has ten in the attack, two more forward passes,
+    and one backward pass by weights and input.
     """
     code = (
         "from benchmarks import step_speed, networks;"
@@ -178,7 +179,7 @@ class Worker:
             stdout=subprocess.PIPE,
             text=True,
             env={
-                # Other processes wait beside it with their memory kept.
+                # Other processes, which keep their memory, wait meanwhile.
                 "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
                 **os.environ,
                 "KERAS_BACKEND": backend,
@@ -232,7 +233,7 @@ def matrix_peak(precision, size=4096):
 
 
 def peak_memory(engine):
-    """Returns the most memory so far, in MB: the GPU's where there is one."""
+    """Returns the peak memory so far, in MB, of the GPU if there is one."""
     import resource
 
     import torch

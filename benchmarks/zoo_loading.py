@@ -2,10 +2,10 @@
 
     python -m benchmarks.zoo_loading [--depth 34] [--width 20]
 
-It writes a checkpoint of a wide ResNet with random weights as PyTorch saves
-one, WRN-34-20 (738 MB) by default, and loads it by `zoo.load_checkpoint` in a
-new process for each backend. Peak memory is that of the process, less what
-it held before the loading; pages of the file that were read count.
+Writes a PyTorch checkpoint of a wide ResNet with random weights, WRN-34-20
+(738 MB) by default, and loads it with `zoo.load_checkpoint` in a new process
+for each backend. Peak memory is that of the process, minus what it held before
+loading. Pages of the file that were read count.
 """
 
 import argparse
@@ -34,7 +34,7 @@ def load(path):
 
     import keras_adaad
 
-    # What a framework allocates with its first model is not the loading's.
+    # A framework's allocations for its first model are not due to loading.
     keras_adaad.models.WideResNet(10, 1).predict(_images(), verbose=0)
     before = psutil.Process().memory_info().rss
     _reset_peak()
@@ -58,7 +58,7 @@ def _images():
 
 
 def _reset_peak():
-    # Linux: the peak counts from here.
+    # On Linux, this restarts the measurement of the peak.
     pathlib.Path("/proc/self/clear_refs").write_text("5")
 
 

@@ -6,23 +6,23 @@ Accelerator: GPU
 ## Introduction
 
 The CIFAR-100 run of AdaAD
-([Huang et al., CVPR 2023](https://openaccess.thecvf.com/content/CVPR2023/html/Huang_Boosting_Accuracy_and_Robustness_of_Student_Models_via_Adaptive_Adversarial_CVPR_2023_paper.html)),
-for which the LISArD authors list a ResNet-18 with 62.19 % on clean images and
+([Huang et al., CVPR 2023](https://openaccess.thecvf.com/content/CVPR2023/html/Huang_Boosting_Accuracy_and_Robustness_of_Student_Models_via_Adaptive_Adversarial_CVPR_2023_paper.html)).
+For it the LISArD authors list a ResNet-18 with 62.19 % on clean images and
 26.74 % under AutoAttack at 8/255:
 
     python examples/cifar100_adaad.py --download
 
-`--help` lists the flags. A killed run goes on when the same command is given
-again. Set `KERAS_BACKEND` to "tensorflow", "jax" or "torch".
+`--help` lists the flags. The same command resumes a killed run. Set
+`KERAS_BACKEND` to "tensorflow", "jax" or "torch".
 
 ### What it costs
 
-All of it is an estimate, from the arithmetic and from the one figure that is
-known, that of `cifar10_adaad.py`: 21 TFLOP/s on an RTX 3090. A training image
-costs 21 forward passes of the teacher (6.7 billion multiply-adds) and 26 of the
-student (0.56): 0.31 TFLOP, 15 PFLOP per epoch. That is 12 minutes per epoch and
-1.7 days for 200 epochs on an RTX 3090 and, at the same share of their TF32
-peaks, 18 hours on an RTX 4090, 9 on an A100 and 3 on an H100.
+These are estimates, from the arithmetic and from the only known speed, the 21
+TFLOP/s on an RTX 3090 of `cifar10_adaad.py`. A training image costs 21 forward
+passes of the teacher (6.7 billion multiply-adds) and 26 of the student (0.56):
+0.31 TFLOP, 15 PFLOP per epoch. That is 12 minutes per epoch and 1.7 days for
+200 epochs on an RTX 3090. At the same share of their TF32 peaks, it is 18 hours
+on an RTX 4090, 9 on an A100 and 3 on an H100.
 """
 
 import os
@@ -38,8 +38,8 @@ from keras_adaad import recipes
 """
 ## The data
 
-CIFAR-100 from TensorFlow Datasets, in `--data-dir` or where TFDS keeps its
-data. The first thousand of the 50,000 training images are held out; they select
+CIFAR-100 from TensorFlow Datasets, in `--data-dir` or the default folder of
+TFDS. The first thousand of the 50,000 training images are held out to select
 the best epoch.
 """
 
@@ -57,8 +57,8 @@ def load(arguments, split, **options):
 """
 ## The recipe
 
-That of CIFAR-10, except that the reference code divides the loss by the batch
-size alone: `reduction="batchmean"`. Its teacher is RobustBench's
+The recipe is that of CIFAR-10, except that the reference code divides the loss
+only by the batch size: `reduction="batchmean"`. Its teacher is RobustBench's
 `Chen2021LTD_WRN34_10`.
 """
 

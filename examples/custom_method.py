@@ -5,10 +5,10 @@ Accelerator: None
 
 ## Introduction
 
-A method of adversarial distillation makes three choices: what the attack
-raises, on which views of the images the student is run, and what it learns
-there. Everything else (the attack itself, optimizers, mixed precision, metrics,
-checkpoints, the three backends) is the library's.
+A method of adversarial distillation makes three choices: the objective of the
+attack, the views of the images that the student sees, and the loss on them. The
+library does everything else (the attack itself, optimizers, mixed precision,
+metrics, checkpoints, the three backends).
 
     python examples/custom_method.py [--epochs N]
 
@@ -28,14 +28,15 @@ from keras_adaad.frozen.logits import logits_function
 """
 ## The method
 
-AdaAD with another distance: not the divergence of the two softmax outputs, but
-the squared distance of the centred logits, which does not saturate.
+The method is AdaAD with another distance. It replaces the divergence of the two
+softmax outputs by the squared distance of the centred logits, which does not
+saturate.
 
     x*   = argmax_{||x' - x|| <= epsilon}  D(T(x'), S(x'))
     loss = (1 - clean_share) D(T(x*), S(x*)) + clean_share D(T(x), S(x))
 
-Networks are called through `logits_function` in the attack, where weights are
-constants, and through `teacher_logits` as the target of the loss. Every
+In the attack, where weights are constants, networks are called through
+`logits_function`. The target of the loss comes from `teacher_logits`. Every
 function returns one value per image.
 """
 
@@ -75,7 +76,7 @@ class LogitMatching(keras_adaad.Distiller):
 """
 ## Training
 
-It is a `keras.Model` like every other method: `compile`, `fit`, `evaluate`.
+The method is a `keras.Model` like every other: `compile`, `fit`, `evaluate`.
 """
 
 

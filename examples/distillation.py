@@ -1,11 +1,11 @@
-"""What the CIFAR and Tiny-ImageNet examples share: a run, from flags to report.
+"""A run of the CIFAR and Tiny-ImageNet examples, from flags to report.
 
-A run keeps everything in one folder: `log.csv` and `tensorboard/` (where
+A run keeps everything in one folder: `log.csv` and `tensorboard/` (if
 TensorFlow is installed), `backup/` (to resume from), `best.keras` and
 `last.keras` (the students of the best and of the last epoch), and after
 AutoAttack `report.json`, `robustness.png` and `student.keras`, which is the
-best student. The same command goes on where a killed run was, at the last
-epoch or attack that was done.
+best student. The same command resumes a killed run after the last epoch or
+attack that was completed.
 """
 
 import argparse
@@ -33,13 +33,13 @@ STUDENTS = {
     "preactresnet18": keras_adaad.models.PreActResNet18,
 }
 
-# Divides the 1,000 and the 10,000 images that students are measured on.
+# Divides the 1,000 and the 10,000 images that students are evaluated on.
 VALIDATION_BATCH_SIZE = 200
 
 
 @dataclasses.dataclass
 class Experiment:
-    """A recipe, and what else is specific to a data set.
+    """A recipe, and the other settings of a data set.
 
     Args:
         recipe: The `keras_adaad.recipes.Recipe`.
@@ -194,8 +194,8 @@ def train(experiment, arguments):
     ]
     if importlib.util.find_spec("tensorflow"):
         callbacks.append(keras.callbacks.TensorBoard(output / "tensorboard"))
-    # Last, so that an epoch counts as done when all of it is on disk. Never
-    # deleted, so that a run that is done trains no more.
+    # Last, so that an epoch counts as done once all of it is on disk. Never
+    # deleted, so that a finished run does not train again.
     callbacks.append(
         keras.callbacks.BackupAndRestore(
             output / "backup", double_checkpoint=True, delete_checkpoint=False
@@ -244,7 +244,7 @@ def resume_log(output):
     """Drops the log's rows of epochs that will be run again.
 
     Returns:
-        The best validation accuracy of the rows that stay, or `None`:
+        The best validation accuracy of the remaining rows, or `None`.
         `save_best_only` does not remember it.
     """
     log, epoch = output / "log.csv", 0
@@ -260,7 +260,7 @@ def resume_log(output):
     return max(accuracies, default=None)
 
 
-# Its parts.
+# The parts of a run.
 
 
 def load_data(experiment, arguments):
@@ -331,7 +331,7 @@ def make_student(experiment, arguments):
 
 
 def device_scope(number):
-    """Returns the scope in which the models of a run are made.
+    """Returns the scope in which to create the models of a run.
 
     A batch is split among the devices; the teacher is on each of them.
     """

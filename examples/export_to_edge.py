@@ -5,19 +5,19 @@ Accelerator: None
 
 ## Introduction
 
-A student is small so that it fits a device. There it is not a Keras model any
-more but a file on a runtime, and often in int8: is what was measured of the
-model true of the file? This example trains a robust student on real handwritten
-digits, writes it as SavedModel, ONNX and LiteRT, in float32 and in int8, loads
-each file with its own runtime, and measures there: size, latency, accuracy, and
+A student is small so that it fits a device. There it is no longer a Keras model
+but a file on a runtime, often in int8. Do the measurements of the model hold
+for the file? This example trains a robust student on real handwritten digits,
+and writes it as SavedModel, ONNX and LiteRT, in float32 and in int8. It loads
+each file with its own runtime, and measures size, latency, accuracy, and
 accuracy under attack.
 
     pip install -e ".[edge,examples]"
     python examples/export_to_edge.py [--student FILE] [--output FOLDER]
 
 Set `KERAS_BACKEND` to "tensorflow", "jax" or "torch"; the code is the same. The
-data and the networks are those of `quickstart.py`, beside this file; `--student
-results/student.keras` takes the student that it wrote.
+data and the networks are those of `quickstart.py`, beside this file. To use the
+student that it wrote, pass `--student results/student.keras`.
 """
 
 import argparse
@@ -40,7 +40,8 @@ FILES = (
 """
 ## The student
 
-As in the quickstart: a teacher of PGD adversarial training, then AdaAD.
+As in the quickstart, PGD adversarial training makes a teacher, and AdaAD
+distils it.
 """
 
 
@@ -53,15 +54,15 @@ def train_student(data, epochs):
 """
 ## The files
 
-`export_student` writes what the name of the file asks for, with Keras's own
-exporters. There are two ways to int8:
+`export_student` writes the format that the name of the file implies, with
+Keras's own exporters. There are two ways to int8:
 
-- `keras.Model.quantize("int8")`, before the export: the weights of `Dense`
-  layers, and what goes into them image by image. Keras 3.15 leaves convolutions
-  as they are, and so it is little that changes here. LiteRT's converter does
-  not take it.
-- `calibration_images`: LiteRT's converter makes the whole network int8,
-  convolutions and activations too. This is what a device's accelerator wants.
+- `keras.Model.quantize("int8")`, before the export, quantises the weights of
+  `Dense` layers, and their inputs image by image. Keras 3.15 leaves
+  convolutions unchanged, so little changes here. LiteRT's converter does not
+  accept the result.
+- With `calibration_images`, LiteRT's converter makes the whole network int8,
+  including convolutions and activations. Device accelerators need this.
 """
 
 
@@ -92,9 +93,10 @@ def is_dense(layer):
 """
 ## Size and latency
 
-Milliseconds from one image to its logits: the median of rounds in which all
-take turns, after a warm-up, on one thread where the runtime has a setting for
-it. For a network of this size it is the cost of a call, not of arithmetic.
+Latency is the time in milliseconds from one image to its logits: the median of
+rounds in which all files take turns, after a warm-up, on one thread if the
+runtime has a setting for it. For a network of this size it is the cost of a
+call, not of arithmetic.
 """
 
 
@@ -156,10 +158,9 @@ def accuracy(right, interval=False):
 """
 ## The tables
 
-The last column says whether the file is less robust than the float model, or
-only unlike it on a few images: of a pair that is equally robust, so uneven a
-split of the images that only one of them gets right has the probability p
-(McNemar's test).
+The last column is the p-value of McNemar's test, which looks at the images that
+only the file or only the float model gets right. If both were equally robust,
+p would be the probability that these images split at least as unevenly.
 """
 
 
@@ -225,7 +226,7 @@ def main():
     arguments.output.mkdir(parents=True, exist_ok=True)
     student.save(arguments.output / "student.keras")
     files = export(student, x_train[:200], arguments.output, arguments.files)
-    # All are attacked in the same way: as functions from images to logits.
+    # All are attacked in the same way, as functions from images to logits.
     functions = {"student.keras": student.predict_on_batch, **files}
     milliseconds = measure_latencies(functions, x[:1])
     logits = {name: function(x) for name, function in functions.items()}

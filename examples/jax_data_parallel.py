@@ -11,16 +11,16 @@ BatchNorm statistics, the random starts and the logs are those of one device.
 
     python examples/jax_data_parallel.py [--epochs N]
 
-On GPUs or TPUs it uses all of them. On a machine without it makes two devices
-of the CPU, which shows how it works and is not faster. The data and the
-networks are those of `quickstart.py`, beside this file.
+The example uses all GPUs or TPUs. On a machine without, it makes two devices of
+the CPU, which shows how it works but is not faster. The data and the networks
+are those of `quickstart.py`, beside this file.
 """
 
 import argparse
 import os
 
 os.environ["KERAS_BACKEND"] = "jax"
-# Two devices of the CPU, set before JAX starts; GPUs and TPUs are as they are.
+# Two devices of the CPU, set before JAX starts; GPUs and TPUs are not affected.
 os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=2")
 
 import keras
@@ -29,13 +29,13 @@ import quickstart
 """
 ## The devices
 
-The distribution comes first: variables that are made under it lie on all
-devices. Several machines run the same script, each after
-`keras.distribution.initialize()`, and with its part of the images or a
-`tf.data.Dataset`, which Keras divides.
+The distribution comes first, because variables that are created under it are on
+all devices. For several machines, run the same script on each. Call
+`keras.distribution.initialize()` first, and pass each machine its part of the
+images, or a `tf.data.Dataset`, which Keras divides.
 
-A teacher too large for one device is divided itself. Its layout is found from
-its variables, and the teacher is then loaded again, in parts:
+A teacher that is too large for one device can itself be split. Its layout is
+derived from its variables, and the teacher is then loaded again, in parts:
 
     mesh = keras.distribution.DeviceMesh((1, 2), ("batch", "model"))
     layout = keras_adaad.distribution.wide_teacher_layout(mesh, teacher)
@@ -59,8 +59,9 @@ def use_all_devices():
 """
 ## Training
 
-As on one device. A batch must divide between the devices, the last one of an
-epoch too, so the images that are left over are left out.
+Training works as on one device. The size of every batch must be divisible by
+the number of devices, even of the last one, so the remaining images are
+dropped.
 """
 
 

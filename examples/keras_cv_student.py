@@ -15,9 +15,9 @@ images that KerasCV's layers augment in a `tf.data` pipeline.
 Set `KERAS_BACKEND` to "tensorflow", "jax" or "torch"; the code is the same.
 KerasCV imports TensorFlow on each of them.
 
-KerasCV is frozen: its last commit is of November 2024, 0.9.0 its last version,
-older than the Keras of today. KerasHub is its successor: for something new, see
-`keras_hub_student.py`. What we found with Keras 3.15 and random weights:
+KerasCV is frozen: its last commit is from November 2024, and its last version,
+0.9.0, is older than today's Keras. KerasHub is its successor; for new projects
+see `keras_hub_student.py`. With Keras 3.15 and random weights, these work:
 
 | | TensorFlow | JAX | PyTorch |
 | --- | --- | --- | --- |
@@ -28,7 +28,7 @@ older than the Keras of today. KerasHub is its successor: for something new, see
 | `RandomContrast` | no | no | no |
 | 20 other image layers, in `tf.data` | yes | yes | yes |
 
-What does not work raises an error when the network or the layer is made.
+Those that do not work raise an error when the network or the layer is created.
 """
 
 import argparse
@@ -58,8 +58,8 @@ EPSILON = 0.1
 """
 ## The data
 
-scikit-learn's digits, enlarged to the size and the colours of CIFAR-10, as
-files hold them: integers from 0 to 255.
+scikit-learn's digits, enlarged to the size and the colours of CIFAR-10. As in
+image files, pixels are integers from 0 to 255.
 """
 
 
@@ -80,8 +80,8 @@ def load_data(limit):
 """
 Augmentation comes before the attack, outside of the networks. Inside
 `Dataset.map` KerasCV's layers compute with TensorFlow on every backend, and
-draw anew for each image and epoch. They turn integers into floats and leave
-their range as it is, so the division by 255 comes last.
+draw new random numbers for each image and epoch. They turn integers into floats
+but keep their range, so the division by 255 comes last.
 
 For photographs, add `RandomFlip("horizontal")` or `RandAugment((0, 255))`.
 """
@@ -108,11 +108,11 @@ def make_dataset(images, labels):
 
 With `include_rescaling=True` a KerasCV network takes values from 0 to 255.
 Epsilon is in the units of the student's input, so the student is the classifier
-with a `Rescaling` in front: it takes images in [0, 1], where 8/255 is the
-papers' 8/255. Both share the same weights.
+with a `Rescaling` in front: it takes images in [0, 1], where 8/255 means the
+same as in the papers. Both share the same weights.
 
-A KerasCV classifier ends in a softmax unless told not to. Attack and loss need
-logits: `activation=None`. (`keras_adaad.models.logits` removes the softmax of a
+A KerasCV classifier ends in a softmax by default. Attack and loss need logits,
+hence `activation=None`. (`keras_adaad.models.logits` removes the softmax of a
 classifier that has one.)
 """
 
@@ -138,8 +138,8 @@ def make_student(classifier):
 
 
 """
-The teacher is a small network. In earnest, take one that is known to be robust:
-see `keras_adaad.zoo`.
+The teacher is a small network. In practice, take one that is known to be
+robust; see `keras_adaad.zoo`.
 """
 
 
@@ -176,8 +176,8 @@ def train(trainer, dataset, epochs):
 """
 ## The report
 
-How accurate is the student under attack, can the number be believed, and what
-did it cost against the teacher?
+How accurate is the student under attack, is the number reliable, and how does
+the student compare with the teacher?
 """
 
 
@@ -203,8 +203,8 @@ def evaluate(student, teacher, x, y, autoattack):
 """
 ## Saving
 
-The student is saved from images in [0, 1] to logits, and the KerasCV classifier
-inside it for images from 0 to 255. Import `keras_cv` before loading either.
+The saved student takes images in [0, 1], and the KerasCV classifier inside it,
+saved separately, images from 0 to 255. Import `keras_cv` before loading either.
 """
 
 

@@ -9,15 +9,15 @@ Accelerator: None
 Each is a *task*: a network together with the preprocessing of its images. This
 example makes such a task robust: it trains a robust *teacher* on real
 handwritten digits, distils it into the task with AdaAD, measures how robust the
-task became, saves it and loads it again with KerasHub.
+task is, saves it and loads it again with KerasHub.
 
     pip install -e ".[hub,examples,tensorflow]"
     python examples/keras_hub_student.py [--output FOLDER] [--autoattack]
 
 Set `KERAS_BACKEND` to "tensorflow", "jax" or "torch"; the code is the same. The
 weights are random, so nothing is downloaded. `--preset resnet_18_imagenet`
-starts from pretrained ones: any preset of a KerasHub ResNet, or a folder that
-`save_to_preset` wrote.
+starts from pretrained weights: any preset of a KerasHub ResNet, or a folder
+written by `save_to_preset`.
 """
 
 import argparse
@@ -45,8 +45,8 @@ EPSILON = 0.1
 """
 ## The data
 
-scikit-learn's digits, enlarged to the size and the colours of CIFAR-10, as
-files hold them: integers from 0 to 255.
+scikit-learn's digits, enlarged to the size and the colours of CIFAR-10. As in
+image files, pixels are integers from 0 to 255.
 """
 
 
@@ -68,10 +68,10 @@ def load_data(limit):
 ## The student
 
 A KerasHub preset normalises its images in the preprocessor, which runs in
-`fit`, `evaluate` and `predict`, and not when the task is called like a
-function: `task(x)` takes images that are normalised already. Without a preset
-we build a small ResNet in the same way. KerasHub's classifiers return logits
-unless they are asked for something else, which is what attack and loss need.
+`fit`, `evaluate` and `predict`, but not when the task is called like a
+function: `task(x)` takes images that are already normalised. Without a preset
+we build a small ResNet in the same way. KerasHub's classifiers return logits by
+default, as attack and loss need.
 """
 
 
@@ -80,7 +80,7 @@ def make_task(preset=None):
         task = keras_hub.models.ImageClassifier.from_preset(
             preset, num_classes=NUM_CLASSES, image_shape=IMAGE_SHAPE
         )
-        # In place of the 224x224 that the preset resizes to.
+        # Replaces the 224x224 that the preset resizes to.
         task.preprocessor.image_converter.image_size = IMAGE_SHAPE[:2]
         return task
     backbone = keras_hub.models.ResNetBackbone(
@@ -104,18 +104,18 @@ def make_task(preset=None):
 
 
 """
-An attack differentiates through all that the images pass, and its epsilon is
-in the units in which they come in. So the student is the task with the same
-normalisation as a layer in front. It takes images in [0, 1], where 8/255 is the
-papers' 8/255. (Resizing stays outside: the attack moves the pixels that the
-network sees.)
+An attack differentiates through everything from its input on, and its epsilon
+is in the units of that input. So the student is the task with the same
+normalisation as a layer in front. It takes images in [0, 1], where 8/255 means
+the same as in the papers. (Resizing stays outside: the attack changes the
+pixels that the network sees.)
 
-The student does not copy the task: both have the same weights, so to train the
-one is to train the other.
+The student is not a copy of the task: both share their weights, so training one
+trains the other.
 
 A task's constructor compiles it, with Adam and cross-entropy, for its own `fit`
-and `evaluate`. To the distiller that makes no difference: it is compiled
-itself, and leaves the task's optimizer and loss alone.
+and `evaluate`. This does not affect the distiller, which is compiled itself and
+does not use the task's optimizer and loss.
 """
 
 
@@ -134,8 +134,8 @@ def make_student(task):
 """
 ## The teacher
 
-A small network, trained with PGD adversarial training. In earnest, take one
-that is known to be robust: see `keras_adaad.zoo`.
+The teacher is a small network, trained with PGD adversarial training. In
+practice, take one that is known to be robust; see `keras_adaad.zoo`.
 """
 
 
@@ -171,8 +171,8 @@ def train(trainer, x, y, epochs):
 """
 ## The report
 
-How accurate is the student under attack, can the number be believed, and what
-did it cost against the teacher?
+How accurate is the student under attack, is the number reliable, and how does
+the student compare with the teacher?
 """
 
 
@@ -198,10 +198,10 @@ def evaluate(student, teacher, x, y, autoattack):
 """
 ## Saving
 
-There are two ways, and both keep the weights that were trained: the student as
-a `.keras` file, from images in [0, 1] to logits, and the task as a preset, for
-KerasHub, preprocessing included. Import `keras_hub` before loading the file;
-Keras then warns that it does not compile the task inside, which only its own
+There are two ways, and both keep the trained weights: the student as a `.keras`
+file, from images in [0, 1] to logits, and the task as a preset for KerasHub,
+including the preprocessing. Import `keras_hub` before loading the file. Keras
+then warns that it does not compile the task inside, which only the task's own
 `fit` would need.
 """
 
@@ -220,7 +220,7 @@ def save_and_reload(student, task, images, folder):
     reloaded = keras_hub.models.ImageClassifier.from_preset(
         str(folder / "preset")
     )
-    # Images as they are: `predict` runs the preprocessor.
+    # Unnormalised images, because `predict` runs the preprocessor.
     np.testing.assert_allclose(
         reloaded.predict(images, verbose=0), logits, 1e-4, 1e-4
     )

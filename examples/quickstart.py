@@ -6,9 +6,9 @@ Accelerator: None
 ## Introduction
 
 A robust *teacher* is trained on real handwritten digits with PGD adversarial
-training. The same small *student* is then trained three ways: plainly,
+training. The same small *student* is then trained in three ways: plainly,
 by plain distillation (Keras's own `keras.distillation`), and with AdaAD. A
-table shows how accurate each stays under attack, and a picture shows why.
+table shows how accurate each is under attack, and a picture shows why.
 
     python examples/quickstart.py [--output FOLDER] [--epochs N]
 
@@ -71,8 +71,9 @@ def make_network(width, name):
 """
 ## Four trainings
 
-Each returns the trained network. `PGDAT` and `AdaAD` are `keras.Model`s with
-the usual `compile` and `fit`; `attack` says in which ball they train.
+Each function returns the trained network. `PGDAT` and `AdaAD` are
+`keras.Model`s with the usual `compile` and `fit`. The attack sets the epsilon
+that they train with.
 """
 
 
@@ -144,7 +145,7 @@ def distill_with_adaad(teacher, data, epochs):
 ## The table
 
 Accuracy on the held-out digits, within `EPSILON`: clean, after one FGSM step,
-and after PGD-20 on what FGSM left.
+and after PGD-20 on the images that FGSM did not fool.
 """
 
 

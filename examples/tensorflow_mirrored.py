@@ -6,15 +6,15 @@ Accelerator: GPU
 ## Introduction
 
 Under a strategy every batch is divided between replicas, one on each device.
-Each attacks its own images, and all take the same step. Two things change in
-the code: models are made and compiled in the strategy's scope, and trained
-outside of it; and every batch has images for all.
+Each replica attacks its own images, and all take the same optimizer step. Two
+things change in the code. Models are created and compiled in the strategy's
+scope, and trained outside of it. Every batch must have images for all replicas.
 
     python examples/tensorflow_mirrored.py [--epochs N] [--backup FOLDER]
 
-It runs on all GPUs of the machine, or on two halves of the CPU. For several
-machines set `TF_CONFIG` on each, which says where they are and which one this
-is, and run it on all:
+The example runs on all GPUs of the machine, or on two halves of the CPU. For
+several machines, run it on each, with `TF_CONFIG` set to the addresses of all
+and the index of this one:
 
     TF_CONFIG='{"cluster": {"worker": ["host-a:2222", "host-b:2222"]},
                 "task": {"type": "worker", "index": 0}}'
@@ -38,7 +38,7 @@ import keras_adaad
 """
 ## The devices
 
-A strategy comes before anything that computes.
+A strategy must be created before anything computes.
 """
 
 
@@ -56,18 +56,18 @@ def make_strategy():
 """
 ## Training
 
-`batch_size` is that of all replicas together, so optimizer and schedule are
-those of one device. The last, smaller batch is left out: it might have no image
-for some replica.
+`batch_size` is that of all replicas together, so optimizer and schedule are the
+same as on one device. The last, smaller batch is left out, because it might
+have no image for some replica.
 
-BatchNorm normalises with a replica's own part of the batch. After each step the
+BatchNorm normalises over a replica's own part of the batch. After each step the
 moving statistics become their mean over the replicas. For statistics of the
-whole batch, `keras.layers.BatchNormalization(synchronized=True)`.
+whole batch, use `keras.layers.BatchNormalization(synchronized=True)`.
 
 When a process dies, the others miss its heartbeat within some ten seconds, and
-stop with an error. With `--backup`, start the script again in all: it goes on
-after the last epoch that was done. The folder must be one that all can read;
-only the first process writes. To start anew, delete it.
+stop with an error. With `--backup`, start the script again in all processes: it
+resumes after the last completed epoch. All processes must be able to read the
+folder; only the first one writes. To start anew, delete it.
 """
 
 BATCH_SIZE = 64
@@ -84,7 +84,7 @@ def fit(model, data, epochs, backup):
     if backup is not None:
         callbacks = [
             keras.callbacks.BackupAndRestore(
-                # Kept, so that a run that is resumed finds its teacher.
+                # Kept, so that a resumed run finds its teacher.
                 backup / model.name,
                 delete_checkpoint=False,
             )
@@ -108,7 +108,7 @@ def main():
     print(f"{strategy.num_replicas_in_sync} replicas. In this process:")
     print(*strategy.extended.worker_devices, sep="\n")
 
-    # The same in all processes: they have to agree on the order of the images.
+    # The same in all processes, which must agree on the order of the images.
     keras.utils.set_random_seed(0)
     data = quickstart.load_data()
     with strategy.scope():
@@ -127,7 +127,7 @@ def main():
     """
     ## The result
 
-    `perturb` and `evaluate_robustness` are for one device: they give the same
+    `perturb` and `evaluate_robustness` run on one device. They return the same
     inside and outside of the scope, in every process.
     """
     for network in (teacher, student):

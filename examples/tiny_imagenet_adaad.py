@@ -12,17 +12,18 @@ from http://cs231n.stanford.edu/tiny-imagenet-200.zip, then:
         --data-dir tiny-imagenet-200 --teacher teacher.keras
 
 The test split of Tiny-ImageNet has no public labels, so its validation split
-serves as the test set, as everywhere; the best epoch is selected on images held
-out from training. `--help` lists the flags. A killed run goes on when the same
-command is given again. Set `KERAS_BACKEND` to "tensorflow", "jax" or "torch".
+serves as the test set, as is usual. The best epoch is selected on images held
+out from training. `--help` lists the flags. The same command resumes a killed
+run. Set `KERAS_BACKEND` to "tensorflow", "jax" or "torch".
 
 ### The teacher
 
-RobustBench has none for Tiny-ImageNet, and the code of AdaAD, which reads the
-data set, has none either. The code of SAAD (TMLR 2026) has a DeepMind-style
-network with the normalisation inside. So the teacher is yours, a `.keras` file
-of a model from images in [0, 1] to 200 logits. Train one, here at a constant
-learning rate (AdaAD's baseline drops it at epochs 100 and 105),
+RobustBench has no teacher for Tiny-ImageNet. The code of AdaAD reads the data
+set, but has no teacher either. The code of SAAD (TMLR 2026) has a
+DeepMind-style network with the normalisation inside. So you need your own
+teacher, a `.keras` file of a model from images in [0, 1] to 200 logits. Train
+one, here at a constant learning rate (AdaAD's baseline drops it at epochs 100
+and 105),
 
     teacher = keras_adaad.models.PreActResNet18((64, 64, 3), 200)
     trainer = keras_adaad.PGDAT(teacher)
@@ -43,11 +44,11 @@ or convert a PyTorch checkpoint with `keras_adaad.zoo.load_checkpoint`.
 
 ### What it costs
 
-All of it is an estimate, from the arithmetic and from the one figure that is
-known, that of `cifar10_adaad.py`: 21 TFLOP/s on an RTX 3090. An image has four
-times the pixels, and there are twice as many. With a PreActResNet-18 as teacher
-an epoch is 21 PFLOP: 17 minutes, and 2.3 days for 200 epochs, on an RTX 3090;
-with a WideResNet-34-10 it is 123 PFLOP: 1.6 hours, and 14 days.
+These are estimates, from the arithmetic and from the only known speed, the 21
+TFLOP/s on an RTX 3090 of `cifar10_adaad.py`. An image has four times the pixels
+of CIFAR, and there are twice as many images. With a PreActResNet-18 as teacher
+an epoch is 21 PFLOP: 17 minutes, and 2.3 days for 200 epochs, on an RTX 3090.
+With a WideResNet-34-10 it is 123 PFLOP: 1.6 hours, and 14 days.
 """
 
 import dataclasses
@@ -64,8 +65,8 @@ from keras_adaad import recipes
 """
 ## The data
 
-The folder as it is unpacked. Its images are decoded once and held in memory,
-1.2 GB.
+The data set is the unpacked folder. Its images are decoded once and held in
+memory, 1.2 GB.
 """
 
 
@@ -77,7 +78,8 @@ def load(arguments, split, **options):
 """
 ## The recipe
 
-That of CIFAR-100, with SAAD's student and its augmentation: a padding of 8.
+The recipe is that of CIFAR-100, with the student and the augmentation of SAAD:
+a padding of 8.
 """
 
 saad = recipes.get("SAAD", "tiny_imagenet")

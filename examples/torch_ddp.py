@@ -11,8 +11,8 @@ On a laptop, with two processes on the CPU:
 
     torchrun --nproc-per-node 2 examples/torch_ddp.py [--epochs N]
 
-On GPUs it is the same line, with their number; `KERAS_TORCH_DEVICE=cpu` leaves
-them alone. `python examples/torch_ddp.py` is one process. The data and the
+On GPUs use the same line, with their number; `KERAS_TORCH_DEVICE=cpu` does not
+use them. `python examples/torch_ddp.py` runs in one process. The data and the
 networks are those of `quickstart.py`, beside this file.
 """
 
@@ -30,8 +30,8 @@ import keras_adaad
 """
 ## Joining the others
 
-Before any model is made. From here on every process runs the same code, and
-`fit` takes its part of the arrays.
+Processes join before any model is created. From here on every process runs the
+same code, and its `fit` takes its part of the arrays.
 """
 
 RANK = keras_adaad.distribution.initialize()
@@ -40,10 +40,10 @@ PROCESSES = int(os.environ.get("WORLD_SIZE", 1))
 """
 ## Training
 
-`batch_size` is that of one process: together they see 64 images in a step. Of
-the callbacks, those that write run in the process of rank 0 alone. After a
-crash the same command goes on from the last epoch that was finished, here even
-from one of the other training: the backups stay. Delete them to start anew.
+`batch_size` is per process: together the processes see 64 images in a step.
+Callbacks that write run only in the process of rank 0. After a crash the same
+command resumes after the last completed epoch. The backups are kept, so that a
+finished teacher is not trained again. Delete them to start anew.
 """
 
 
@@ -67,10 +67,10 @@ def fit(model, name, data, epochs, folder):
 
 
 """
-## What comes out
+## The result
 
-`evaluate` divides the images too, and returns the same in every process. What
-only one has to do, such as a report, rank 0 does.
+`evaluate` divides the images too, and returns the same in every process. Rank 0
+does the work that is needed only once, such as a report.
 """
 
 

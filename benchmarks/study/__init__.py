@@ -1,1 +1,1 @@
-"""The studies: what each method makes of one small student."""
+"""Studies that compare all methods on one small student."""

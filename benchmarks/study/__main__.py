@@ -1,20 +1,20 @@
-"""What each method makes of one small student.
+"""Compares all methods on one small student.
 
     python -m benchmarks.study fashion_mnist [--budget small] [--seeds 0 1 2]
     python -m benchmarks.study cifar10 --regime A --methods PGD-AT --seeds 0
     python -m benchmarks.study cifar10 --methods teacher
     python -m benchmarks.study.report FOLDER
 
-A robust teacher is trained once; then every method trains the same student
-with the same number of updates, its own published loss and start of the attack.
-Each student meets a few short attacks and the standard AutoAttack.
+A robust teacher is trained once. Then every method trains the same student with
+the same number of updates, and its own published loss and start of the attack.
+Each student is evaluated with a few short attacks and the standard AutoAttack.
 
-A run is a JSON in `results/STUDY/BUDGET`: configuration, history of the epochs
-and reports. The same command goes on after the last epoch or attack that was
-done, and what has its JSON is not run again. At the end it prints the tables,
-as the last command does for a folder of runs.
+The result of a run is a JSON file in `results/STUDY/BUDGET`: configuration,
+history of the epochs and reports. The same command resumes after the last
+completed epoch or attack, and skips runs that have their JSON. At the end it
+prints the tables, as the last command does for a folder of runs.
 
-A teacher that `benchmarks/published` has is taken from there.
+If `benchmarks/published` has the teacher, it is taken from there.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""What a study is made of: budgets, arms, and what becomes of them."""
+"""The parts of a study: budgets and arms."""
 
 import dataclasses
 import pathlib
@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 @dataclasses.dataclass(frozen=True)
 class Budget:
-    """How much is spent.
+    """The size of a study.
 
     Args:
         images: Number of labelled training images of a student.
@@ -18,9 +18,9 @@ class Budget:
         attacked: Number of test images that are attacked.
         held_out: Number of training images left out, for the curves.
         batch_size: Number of images in a training batch.
-        networks: Dict of names of networks that stand for others.
-        autoattack: What stands for AutoAttack, whose thousands of steps take
-            minutes of the smallest network too.
+        networks: Dict from names of networks to the names of substitutes.
+        autoattack: Name of the attack to run as AutoAttack, whose thousands of
+            steps take minutes even with the smallest network.
     """
 
     images: int
@@ -42,16 +42,16 @@ class Arm:
         name: Its name in the tables.
         method: A class of `keras_adaad` or of `benchmarks.study.methods`, or
             "plain training" or "plain distillation".
-        regime: Name of the group of arms that are compared. Defaults to none.
+        regime: Name of a group of arms to compare. Defaults to none.
         options: Dict of the class's arguments.
-        attack: Dict of what differs from the published attack: `steps`, or
-            `radius` and `step`, in units of epsilon.
+        attack: Dict of changes to the published attack: `steps`, or `radius`
+            and `step`, in units of epsilon.
         network: Name of the network that is trained.
         teacher: Name and regime of the arm that trained the teacher, with
-            seed 0, or `None` where there is none.
+            seed 0, or `None` for no teacher.
         images: The training images: "labelled", "all" with their labels,
-            "unlabelled" for all without, and "pseudo" for all, where the
-            teacher says what is not labelled.
+            "unlabelled" for all without labels, or "pseudo" for all, with the
+            teacher's labels for those that are not labelled.
         length: Number of epochs, in units of the budget's.
         optimizer: Name of the optimizer and its schedule.
         averaging: Momentum of an exponential average of the weights, or
@@ -75,12 +75,12 @@ class Arm:
         return self.name == "teacher"
 
     def file_name(self, seed):
-        """Returns the name of a run's files, without suffix."""
+        """Returns the name of a run's files, without the suffix."""
         words = re.findall(r"[\w.'-]+", f"{self.regime} {self.name}")
         return "-".join([*words, str(seed)]).replace("'", "")
 
     def runs_in(self, folder):
-        """Returns the paths of its runs' JSONs in a folder, by seed."""
+        """Returns the paths of the JSONs of its runs in a folder, by seed."""
         pattern = re.escape(self.file_name("")) + r"(\d+)\.json"
         found = {}
         for path in sorted(pathlib.Path(folder).iterdir()):
@@ -95,7 +95,7 @@ class Study:
 
     Args:
         name: Its name on the command line.
-        epsilon: Radius within which all is attacked.
+        epsilon: Radius of all attacks.
         budgets: Dict of `Budget`s.
         arms: Tuple of `Arm`s. Those that train teachers come first.
         networks: Dict of functions that build a network.
@@ -103,17 +103,17 @@ class Study:
             of images and labels: "labelled", "all", "held out" and "test";
             "known" are the rows of "all" that are "labelled".
         augmentation: Dict of arguments of `keras_adaad.data.load_arrays`.
-        attacks: Tuple of names of attacks, each to be reported alone; the
-            standard AutoAttack follows.
+        attacks: Tuple of names of attacks, each reported alone; the standard
+            AutoAttack follows.
         columns: Names of the accuracies in the tables.
-        mixed_precision: Whether a machine that is made for bfloat16 trains
-            with it.
+        mixed_precision: Whether to train in bfloat16 on machines that are made
+            for it.
         keep_best: Whether the weights of the best epoch on the held-out
             images are attacked too.
-        exact_test: Whether two runs are compared by McNemar's test, not by
+        exact_test: Whether two runs are compared by McNemar's test instead of
             a t-test.
-        robust_above: In percent of AutoAttack: what the second panel of the
-            picture shows.
+        robust_above: Minimum AutoAttack accuracy, in percent, for the second
+            panel of the picture.
     """
 
     name: str

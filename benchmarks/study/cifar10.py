@@ -1,18 +1,18 @@
-"""CIFAR-10: what a robust teacher is worth, within 8/255.
+"""CIFAR-10: the benefit of a robust teacher, with epsilon 8/255.
 
-A `WideResNet` 16-2 is trained adversarially on 45,000 images; the students are
-those of 10-1, with 80,000 parameters.
+The teacher is a `WideResNet` 16-2, trained adversarially on 45,000 images. The
+students are `WideResNet`s 10-1, with 80,000 parameters.
 
 The regimes:
 
 - A: 10,000 labelled images.
-- B: the same labels, and 35,000 images without.
+- B: the same labels, and 35,000 images without labels.
 - C: all 45,000 labels.
 - D: the teacher is the PGD-AT student of A.
 - cost: cheaper attacks of AdaAD, at equal epochs and, by the speeds measured on
   two cores, at equal time.
-- levers: what trades clean for robust accuracy. One setting is to be chosen by
-  the held-out images, with one seed.
+- levers: settings that trade clean for robust accuracy. One setting is chosen
+  on the held-out images, with one seed.
 - wide: a student that is twice as wide.
 """
 
@@ -26,14 +26,14 @@ EPSILON = 8 / 255
 CLASSES = 10
 
 BUDGETS = {
-    # To see that all works.
+    # To check that everything works.
     "tiny": Budget(
         *(40, 2, 80, 1, 4, 20, 20),
         networks=dict.fromkeys(("teacher", "student", "wide student"), "tiny"),
         autoattack="apgd-ce",
     ),
-    # For a GPU: networks of the papers' size. The teacher is trained as long as
-    # half an hour lasts.
+    # For a GPU: networks of the papers' size. The teacher is trained for about
+    # half an hour.
     "gpu": Budget(
         *(10_000, 40, 45_000, 15, 1_000, 500, 128),
         networks={"teacher": "PreActResNet-18", "student": "MobileNetV2"},
@@ -59,7 +59,7 @@ def arm(regime, name, method=None, steps=5, radius=1.0, **fields):
     attack = {"steps": steps, "step": 0.5 * radius, "radius": radius}
     method = method or name
     if method in ("PGDAT", "SmoothedPGDAT", "TRADES", "plain training"):
-        # Where the teacher labels the images, it is needed all the same.
+        # With pseudo-labels the teacher is needed all the same.
         if fields.get("images") != "pseudo":
             fields["teacher"] = None
     return Arm(name, method, regime, attack=attack, **fields)
@@ -114,7 +114,7 @@ def cost():
         arm("cost", "linear, 10 steps", "AdaAD", 10, options=LINEAR),
         arm("cost", "student's attack", students),
         arm("cost", "student's attack + IGDM", students, options=IGDM),
-        # Longer by as much as an epoch of exact AdaAD takes longer.
+        # Longer by the factor by which an epoch of exact AdaAD is slower.
         arm("cost", "2 steps, equal time", "AdaAD", 2, length=2.2),
         arm(
             *("cost", "linear, equal time", "AdaAD"),
@@ -144,7 +144,7 @@ def wide_student():
 
 
 def load_data(budget, path):
-    """Returns pairs of images and labels, by what they are for.
+    """Returns pairs of images and labels, by purpose.
 
     Args:
         budget: The `Budget`.
@@ -177,8 +177,8 @@ def load_data(budget, path):
 def stratified(labels, count):
     """Returns the first `count` rows with equally many of each class.
 
-    Where a class has too few, or `count` is no multiple of the number of
-    classes, the first of the other rows make up for it.
+    If a class has too few, or `count` is no multiple of the number of classes,
+    the first of the other rows fill the rest.
     """
     ranks = np.empty(len(labels), int)
     for label in range(CLASSES):

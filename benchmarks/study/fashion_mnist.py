@@ -1,8 +1,8 @@
-"""Fashion-MNIST: every method, briefly, within 0.1.
+"""Fashion-MNIST: a short study of every method, with epsilon 0.1.
 
-The images are those that Keras downloads, or those of a folder with the four
-original files. The published runs were made by an older script, which shuffled
-the images another way and trained on the half batch that ends an epoch too.
+The images are downloaded by Keras, or read from a folder with the four original
+files. The published runs were made by an older script, which shuffled the
+images differently and also trained on the last, partial batch of an epoch.
 """
 
 import functools
@@ -16,10 +16,10 @@ from benchmarks.study.arms import Budget
 from benchmarks.study.arms import Study
 
 BUDGETS = {
-    # To see that all works.
+    # To check that everything works.
     "tiny": Budget(64, 2, 128, 1, 8, 32, 64, autoattack="apgd-ce"),
     "small": Budget(12_000, 6, 20_000, 6, 500, 500, 64),
-    # Its teacher is that of "small": copy `teacher-0.*` to save the time.
+    # It has the same teacher as "small": copy `teacher-0.*` to save time.
     "longer": Budget(12_000, 18, 20_000, 6, 500, 500, 64),
     "full": Budget(59_000, 40, 59_000, 40, 2_000, 1_000, 64),
 }
@@ -42,7 +42,7 @@ ARMS = (
 
 
 def load_data(budget, folder=None):
-    """Returns pairs of images in [0, 1] and labels, by what they are for."""
+    """Returns pairs of images in [0, 1] and labels, by purpose."""
     if folder is None:
         import keras
 

@@ -1,4 +1,4 @@
-"""What the machine can do, and what it is."""
+"""Properties of the machine."""
 
 import os
 import pathlib
@@ -8,10 +8,10 @@ CPU_FLAGS = ("amx_bf16", "avx512_bf16")
 
 
 def training_policy():
-    """Returns the policy of Keras to train with on this machine.
+    """Returns the dtype policy to train with on this machine.
 
-    Mixed bfloat16 where there is a GPU, or where the processor multiplies
-    bfloat16 numbers itself; elsewhere it would be emulated, and slower.
+    It is mixed bfloat16 on a GPU, or on a processor that multiplies bfloat16
+    numbers itself. Elsewhere bfloat16 would be emulated, and slower.
     """
     on_gpu = device() != "cpu"
     fast = on_gpu or set(CPU_FLAGS) & processor_flags()
@@ -26,7 +26,7 @@ def device():
 
 
 def processor_flags(path="/proc/cpuinfo"):
-    """Returns the processor's features, where Linux lists them."""
+    """Returns the processor's features, as listed by Linux."""
     path = pathlib.Path(path)
     lines = path.read_text().splitlines() if path.exists() else []
     return {
@@ -38,7 +38,7 @@ def processor_flags(path="/proc/cpuinfo"):
 
 
 def environment():
-    """Returns what a run's JSON says about where it ran."""
+    """Returns the entry of a run's JSON about its environment."""
     import keras
 
     import keras_adaad
@@ -61,6 +61,6 @@ def cores():
 
 
 def keep_to(numbers):
-    """Keeps this process to some cores, on systems that have such a thing."""
+    """Restricts this process to some cores, if the system can."""
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, numbers)

@@ -1,4 +1,4 @@
-"""What trains a network, by the name of an arm's method."""
+"""The trainers of networks, by the name of an arm's method."""
 
 import keras
 from keras import ops
@@ -49,7 +49,7 @@ def make_attack(cls, epsilon, changes):
 
 
 class SmoothedPGDAT(keras_adaad.PGDAT):
-    """PGD-AT with label smoothing: a tenth of the label is for all classes."""
+    """PGD-AT with label smoothing of 0.1."""
 
     def outer_loss(self, views, logits, y):
         logits = logits["adversarial"]
@@ -60,7 +60,7 @@ class SmoothedPGDAT(keras_adaad.PGDAT):
 
 
 class AdaADWithStudentsAttack(keras_adaad.AdaAD):
-    """AdaAD's loss where PGD-AT's attack on the student leads."""
+    """AdaAD's loss with PGD-AT's attack on the student."""
 
     needs_labels = True
 
@@ -81,6 +81,6 @@ def plain_distillation(teacher, student):
         ),
         student_loss_weight=0.1,
     )
-    # A run that goes on needs its variables, and `fit` makes them too late.
+    # A resumed run needs the variables before `fit` would create them.
     distiller.build(student.input_shape)
     return distiller

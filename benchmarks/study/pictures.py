@@ -73,7 +73,7 @@ def look(number, name):
     """Returns a method's colour and style, the same in both pictures."""
     if name == "teacher":
         return {"label": name, "color": "black"}
-    # The teacher, where there is one, is the first of the runs.
+    # The teacher, if there is one, is the first of the runs.
     first = number <= 10
     return {
         "label": name,

@@ -1,16 +1,16 @@
-"""What the runs of a study say: tables and pictures.
+"""Tables and pictures of the runs of a study.
 
     python -m benchmarks.study.report FOLDER
     python -m benchmarks.study.report --publish
 
-`FOLDER` is that of a budget's runs, within the folder of its study. The tables
-are printed; the pictures are drawn there. `--publish` puts those of the runs in
-`benchmarks/published` into `README.md` and `docs/`.
+`FOLDER` holds the runs of a budget, within the folder of its study. The tables
+are printed; the pictures are written to the folder. `--publish` writes tables
+and pictures of the runs in `benchmarks/published` to `README.md` and `docs/`.
 
-Accuracies are means over seeds, with their standard deviation. An interval is
-over images: that of the mean of an image's outcomes over the seeds, so it says
-what other images would change, not other seeds. Differences are paired: image
-by image, over the seeds that both have.
+Accuracies are means over seeds, with their standard deviation. Intervals are
+over images, after averaging each image over the seeds. So they show the effect
+of other images, not of other seeds. Differences are paired: image by image,
+over the seeds that both have.
 """
 
 import argparse
@@ -98,8 +98,9 @@ def difference(first, second, exact=False):
     """Compares two lists of paired outcomes, one per seed.
 
     Returns:
-        The points between them with their interval, and p: of a t-test over
-        the images, or, if `exact` and there is one seed, of McNemar's test.
+        Their difference in points with its interval, and the p-value of a
+        t-test over the images or, if `exact` and there is one seed, of
+        McNemar's test.
     """
     shares = [np.mean(flags, axis=0) for flags in (first, second)]
     points = 100 * (shares[0] - shares[1])
@@ -121,7 +122,7 @@ def best_epochs(study, runs):
         for result in seeds.values():
             report = result["reports"]["autoattack"]
             last.append(RobustnessReport.from_dict(report).robust.mean())
-            # Where the last epoch is the best, there is no other report.
+            # If the last epoch is the best, there is no other report.
             report = result.get("best", report)
             best.append(RobustnessReport.from_dict(report).robust.mean())
         lines.append((name, cell(last), cell(best)))
@@ -129,7 +130,7 @@ def best_epochs(study, runs):
 
 
 def costs(study, folder):
-    """Returns what an hour of training buys, as a table in Markdown."""
+    """Returns the accuracy per hour of training, as a table in Markdown."""
     few_labels = load(study, folder, "A")
     runs = {
         f"{name}, 5 steps": few_labels[name]
@@ -161,9 +162,9 @@ def costs(study, folder):
 
 
 def hours_of(result):
-    """Returns the hours of training, had each epoch been as fast as the best.
+    """Returns the hours of training if each epoch were as fast as the best.
 
-    A machine that does other work beside makes some epochs slower.
+    Other work on the machine slows down some epochs.
     """
     seconds = [row["seconds"] for row in result["history"]]
     return min(seconds) * len(seconds) / 3600
@@ -186,10 +187,10 @@ def radii(study, runs):
 
 
 def gate(study, folder, images=500, points=8.0):
-    """Returns whether the teacher is good enough, and a sentence of it.
+    """Returns whether the teacher is good enough, and a sentence about it.
 
-    It must be better than a student of PGD-AT under AutoAttack, by so many
-    points on the first images.
+    Under AutoAttack it must be better than the PGD-AT student, by `points`
+    percentage points on the first `images` images.
     """
     runs = load(study, folder, "A")
     shares = []
@@ -216,7 +217,7 @@ def markdown(lines):
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-# Where they are shown.
+# Output.
 
 
 def show(study, folder):
@@ -244,7 +245,7 @@ def show(study, folder):
 
 
 def publish():
-    """Puts tables and pictures into the documentation."""
+    """Writes tables and pictures to the documentation."""
     for path, tables in PAGES.items():
         text = path.read_text()
         for name in tables:

@@ -1,4 +1,4 @@
-"""The JSONs of the runs, and the numbers in them."""
+"""Reads the JSONs of the runs and the numbers in them."""
 
 import json
 
@@ -26,7 +26,7 @@ def load(study, folder, regime=""):
 
 
 def outcomes(study, result):
-    """Returns which images are right, by column of the table."""
+    """Returns which images are correct, by column of the table."""
     short = RobustnessReport.from_dict(result["reports"]["short"])
     whole = RobustnessReport.from_dict(result["reports"]["autoattack"])
     alone = [attack.individual for attack in short.results]

@@ -14,16 +14,16 @@ from benchmarks.study import methods
 from benchmarks.study import training
 from keras_adaad.writing import write_atomically
 
-# In units of epsilon: a student's attack may only be as large as the radius
-# within which its teacher is robust.
+# Radii of the teacher's curve, in units of epsilon: the attack of a student may
+# only be as large as the radius within which its teacher is robust.
 RADII = (0.5, 0.75, 1.0, 1.25, 1.5, 2.0)
 
 
 def run(study, budget, arm, seed, data, folder):
     """Trains and attacks one network, and writes the run's JSON.
 
-    What is done is not done again: of a run that was killed, the last epoch
-    and the last attack; of one that has its JSON, all of it.
+    A killed run resumes after its last completed epoch or attack. A run that
+    has its JSON is skipped.
     """
     path = folder / f"{arm.file_name(seed)}.json"
     config = configuration(study, budget, arm, seed)
@@ -54,7 +54,7 @@ def run(study, budget, arm, seed, data, folder):
     )
     last = build(study, budget, arm.network)
     last.set_weights(network.get_weights())
-    # Before the attacks, which take hours of a large teacher.
+    # Saved before the attacks, which take hours with a large teacher.
     write_atomically(path.with_suffix(".keras"), last.save)
     reports = attack(
         *(study, budget, last, data["test"], work), curve=arm.is_teacher
@@ -76,10 +76,10 @@ def run(study, budget, arm, seed, data, folder):
 
 
 def configuration(study, budget, arm, seed):
-    """Returns what a run is, as plain values."""
+    """Returns the configuration of a run, as plain values."""
     spent = changed_fields(budget)
     if arm.is_teacher:
-        # A teacher serves any students, on any backend.
+        # A teacher can be used for any students, on any backend.
         del spent["images"], spent["epochs"]
     else:
         spent["backend"] = keras.config.backend()
@@ -95,9 +95,9 @@ def configuration(study, budget, arm, seed):
 
 
 def changed_fields(instance):
-    """Returns the fields of a dataclass that have other values than default.
+    """Returns the fields of a dataclass that differ from their defaults.
 
-    A field that is added later then leaves older runs what they are.
+    So a field that is added later does not change older configurations.
     """
     values = {}
     for field in dataclasses.fields(instance):
@@ -130,7 +130,7 @@ def write_json(path, value):
 
 @contextlib.contextmanager
 def dtype_policy(name):
-    """Builds layers with a policy of Keras."""
+    """Scope in which layers get a dtype policy."""
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(name)
     try:
@@ -140,18 +140,18 @@ def dtype_policy(name):
 
 
 def build(study, budget, name):
-    """Returns a new network, in the precision that is set."""
+    """Returns a new network, in the current precision."""
     return study.networks[budget.networks.get(name, name)]()
 
 
 def load_teacher(study, budget, arm, folder):
-    """Returns an arm's teacher, in the precision that is set."""
+    """Returns an arm's teacher, in the current precision."""
     if arm.teacher is None:
         return None
     source = study.arm(*arm.teacher)
     teacher = build(study, budget, source.network)
     path = folder / f"{source.file_name(0)}.keras"
-    # Variables are float32 under every policy, so that nothing is lost.
+    # Variables are float32 under every policy, so nothing is lost.
     teacher.set_weights(keras.saving.load_model(path).get_weights())
     return teacher
 
@@ -166,10 +166,10 @@ def images_for(arm, data, teacher):
 
 
 def with_pseudo_labels(data, teacher):
-    """Returns all images, and the teacher's label where there is no other."""
+    """Returns all images, with the teacher's labels for the unlabelled ones."""
     images, labels = data["all"]
     answers = [
-        # A batch at a time, for all of them as numbers need gigabytes.
+        # In batches, because all images as floats need gigabytes.
         teacher.predict_on_batch((part / 255).astype("float32"))
         for part in np.split(images, range(500, len(images), 500))
     ]
@@ -186,7 +186,7 @@ def attack(
 ):
     """Returns the reports of the short attacks and of AutoAttack.
 
-    The first has the accuracy over epsilon, if it is asked for.
+    With `curve`, the first one includes the accuracy over epsilon.
     """
     radii = [share * study.epsilon for share in RADII]
     attacks = {"short": study.attacks, "autoattack": [budget.autoattack]}

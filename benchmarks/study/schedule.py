@@ -1,4 +1,4 @@
-"""Runs in their order, one at a time or each on its own cores."""
+"""Schedules the runs, one at a time or several, each on its own cores."""
 
 import pathlib
 import queue
@@ -23,7 +23,7 @@ def run_all(
     output="results",
     processes=1,
 ):
-    """Does the runs that are asked for, and prints what they say.
+    """Does the requested runs, and prints their results.
 
     Args:
         study: The `Study`.
@@ -93,14 +93,14 @@ def chosen(study, regimes, methods):
 
 
 def teachers_of(study, arms):
-    """Returns the arms that must run before, in the study's order."""
+    """Returns the arms that train teachers, in the study's order."""
     needed = [arm.teacher for arm in arms]
     needed += [(arm.name, arm.regime) for arm in arms if arm.is_teacher]
     return [arm for arm in study.arms if (arm.name, arm.regime) in needed]
 
 
 def take_published(study, budget_name, folder):
-    """Copies the teachers that the repository has, where there are none."""
+    """Copies the teachers in the repository that the folder lacks."""
     for arm in study.arms:
         name = arm.file_name(0)
         source = PUBLISHED / study.name / budget_name / f"{name}.keras"
@@ -111,7 +111,7 @@ def take_published(study, budget_name, folder):
 
 
 def in_processes(runs, study, budget_name, data_path, output, processes):
-    """Does each run in a process with its cores, as many at a time."""
+    """Does each run in a process with its own cores, `processes` at a time."""
     free = queue.SimpleQueue()
     for first in range(processes):
         free.put(machine.cores()[first::processes])

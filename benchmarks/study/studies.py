@@ -1,4 +1,4 @@
-"""The studies by name."""
+"""Finds studies by name."""
 
 import importlib
 

@@ -1,4 +1,4 @@
-"""Training, resumable at the epoch."""
+"""Training that resumes after the last completed epoch."""
 
 import json
 import math
@@ -10,12 +10,12 @@ import keras_adaad
 from keras_adaad import data
 from keras_adaad.writing import write_atomically
 
-# Each metric that may select the best epoch, the first that there is.
+# Metrics that may select the best epoch. The first that exists is used.
 SELECTING = ("val_robust_accuracy", "val_accuracy")
 
 
 def train(trainer, arm, images, held_out, budget, augmentation, seed, work):
-    """Trains, from the last epoch that was done.
+    """Trains, after the last completed epoch.
 
     Args:
         trainer: A model whose `fit` trains the network.
@@ -24,7 +24,7 @@ def train(trainer, arm, images, held_out, budget, augmentation, seed, work):
         held_out: Pair of images and labels.
         budget: The `Budget`.
         augmentation: Dict of arguments of `keras_adaad.data.load_arrays`.
-        seed: Integer that decides order and augmentation.
+        seed: Integer seed of order and augmentation.
         work: Folder of the unfinished run.
 
     Returns:
@@ -68,8 +68,8 @@ def train(trainer, arm, images, held_out, budget, augmentation, seed, work):
 def epochs_of(arm, images, budget):
     """Returns the number of epochs with the budget's number of updates.
 
-    An epoch of more images than the budget's has more updates, so that there
-    are fewer epochs.
+    An epoch with more images than the budget's has more updates, so there are
+    fewer epochs.
     """
     if arm.is_teacher:
         return budget.teacher_epochs
@@ -79,7 +79,7 @@ def epochs_of(arm, images, budget):
 
 
 def make_optimizer(arm, steps):
-    """Returns the optimizer of an arm, whose schedule has so many steps."""
+    """Returns the optimizer of an arm, with a schedule of `steps` steps."""
     schedules = keras.optimizers.schedules
     average = {}
     if arm.averaging is not None:
@@ -104,14 +104,14 @@ class Backup(keras.callbacks.Callback):
     """Writes the state of the training, and the logs, after every epoch.
 
     `keras.callbacks.BackupAndRestore` writes weights and epoch one after the
-    other, and a run that is killed between them does an epoch twice. Here the
+    other, and a run that is killed between them repeats an epoch. Here the
     epoch is in the name of the weights' file.
 
     Args:
         folder: Where to write.
 
     Attributes:
-        rows: List of the logs of the epochs that are done.
+        rows: List of the logs of the completed epochs.
     """
 
     def __init__(self, folder):
@@ -120,7 +120,7 @@ class Backup(keras.callbacks.Callback):
         self.rows = []
 
     def restore(self, trainer):
-        """Loads what there is; returns how many epochs are done."""
+        """Loads the backup, if any; returns the number of completed epochs."""
         numbers = [
             int(path.name.partition(".")[0])
             for path in self.folder.glob("[0-9]*.weights.h5")
@@ -128,7 +128,7 @@ class Backup(keras.callbacks.Callback):
         if not numbers:
             return 0
         done = max(numbers)
-        # Its variables must be there before they are loaded.
+        # The optimizer's variables must exist before they are loaded.
         trainer.optimizer.build(trainer.trainable_variables)
         trainer.load_weights(self._weights(done))
         self.rows = json.loads(self._log.read_text())[:done]
@@ -151,7 +151,7 @@ class Backup(keras.callbacks.Callback):
 
 
 class SecondsPerEpoch(keras.callbacks.Callback):
-    """Logs the seconds of training, without those of the validation."""
+    """Logs the seconds of training, without validation."""
 
     def on_epoch_begin(self, epoch, logs=None):
         self.begin = self.end = time.perf_counter()
@@ -168,7 +168,7 @@ class KeepBest(keras.callbacks.Callback):
 
     Args:
         path: Where to write them.
-        rows: The logs of the epochs before, of a run that goes on.
+        rows: The logs of the previous epochs of a resumed run.
     """
 
     def __init__(self, path, rows):

@@ -14,8 +14,8 @@ class RobustEvaluation(keras.callbacks.Callback):
     """Attacks a fixed set of images every few epochs, and logs the accuracy.
 
     The logs get `val_<attack>_accuracy` for each attack, e.g.
-    `val_pgd_accuracy`: the accuracy after it and all attacks before it. Put
-    this callback before those that read the logs (`TensorBoard`,
+    `val_pgd_accuracy`: the accuracy after this attack and all attacks before
+    it. Put this callback before those that read the logs (`TensorBoard`,
     `ModelCheckpoint`, `EarlyStopping`). As with Keras's `validation_freq`,
     epochs without an evaluation have no such entry.
 
@@ -34,7 +34,7 @@ class RobustEvaluation(keras.callbacks.Callback):
             evaluation, on any backend: `robustness`, the accuracies and the
             accuracy over epsilon, and `adversarial_images`, the first fooled
             image of each class. Needs Matplotlib and `tensorboard`. Defaults
-            to `None`, which draws nothing.
+            to `None`: no pictures.
         **options: Other arguments of `keras_adaad.evaluate_robustness`, such
             as `epsilon` and `batch_size`. `reliability_checks` and `verbose`
             are off unless given, and so is `curve` without a `log_dir`.

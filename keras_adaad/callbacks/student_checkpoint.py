@@ -1,4 +1,4 @@
-"""The everyday checkpoint: the student alone."""
+"""A checkpoint callback that saves only the student."""
 
 import functools
 import pathlib
@@ -12,9 +12,9 @@ from keras_adaad.writing import write_atomically
 class StudentCheckpoint(keras.callbacks.ModelCheckpoint):
     """A `keras.callbacks.ModelCheckpoint` that writes the student only.
 
-    The teacher, often many times larger and never changing, stays out of the
-    file. What is written is a plain `keras.Model`, and it replaces the one
-    before when it is whole: a run that is killed here loses neither.
+    The teacher never changes and is often many times larger, so it is not
+    saved. The file holds a plain `keras.Model`. It replaces the previous file
+    once it is complete, so a run that is killed meanwhile keeps that one.
 
     Args:
         filepath: Where to write, e.g. `"student.keras"`, or
@@ -23,9 +23,8 @@ class StudentCheckpoint(keras.callbacks.ModelCheckpoint):
         mode: `"max"`, `"min"` or `"auto"`, which is `"min"` for a loss and
             `"max"` for anything else. Defaults to `"auto"`.
         **kwargs: Other arguments of `keras.callbacks.ModelCheckpoint`. With
-            `save_best_only=True` a run that goes on after it was killed knows
-            nothing of its best epoch before, unless
-            `initial_value_threshold` says how good it was.
+            `save_best_only=True`, a resumed run knows the best value so far
+            only if `initial_value_threshold` states it.
 
     Raises:
         ValueError: If `fit` trains a model that has no student.
@@ -64,7 +63,7 @@ class StudentCheckpoint(keras.callbacks.ModelCheckpoint):
 
 
 class _WholeSaves:
-    """Saves a model beside the place where it belongs, then moves it there."""
+    """Saves a model to a temporary file, then moves it into place."""
 
     def __init__(self, model):
         self.save_model = model.save
@@ -79,6 +78,6 @@ class _WholeSaves:
     def _whole(self, save, filepath, arguments):
         save = functools.partial(save, **arguments)
         with saving_in_one_process():
-            if "://" in str(filepath):  # A bucket has no such move.
+            if "://" in str(filepath):  # Buckets have no such move.
                 return save(filepath)
             write_atomically(pathlib.Path(filepath), save)

@@ -1,7 +1,7 @@
 """Pictures for TensorBoard, on every backend.
 
-Keras's own `TensorBoard` callback writes through TensorFlow. The package
-`tensorboard` has all that a picture needs.
+Keras's own `TensorBoard` callback writes through TensorFlow. For pictures the
+package `tensorboard` alone is enough.
 """
 
 import importlib.util
@@ -25,11 +25,11 @@ def check_installed():
 
 
 def write_pictures(log_dir, figures, step):
-    """Adds figures to what TensorBoard shows of a folder.
+    """Writes figures to a folder of TensorBoard logs.
 
     Args:
-        log_dir: The folder given to `tensorboard --logdir`. They go to its
-            subfolder `pictures`.
+        log_dir: The folder given to `tensorboard --logdir`. The figures go to
+            its subfolder `pictures`.
         figures: Dictionary from name to `matplotlib.figure.Figure`.
         step: The epoch.
     """
@@ -41,7 +41,7 @@ def write_pictures(log_dir, figures, step):
         Summary.Value(tag=name, image=Summary.Image(**_encoded(figure)))
         for name, figure in figures.items()
     ]
-    # A file each time: one that stays open is cut off when a run is killed.
+    # A new file each time: an open one is cut off when a run is killed.
     writer = EventFileWriter(os.path.join(log_dir, "pictures"))
     writer.add_event(
         Event(wall_time=time.time(), step=step, summary=Summary(value=images))

@@ -15,19 +15,18 @@ from keras_adaad.writing import write_atomically
 
 
 class StochasticWeightAveraging(keras.callbacks.Callback):
-    """Averages the student's weights over the ends of the last epochs.
+    """Averages the student's weights at the ends of the last epochs.
 
-    At the end of each epoch from `start_epoch` on, `student` is the equal
-    average of the trainable weights that the trained student had at the ends
-    of these epochs. All else is as in the trained student, except BatchNorm's
-    statistics, which no average of networks has: they are taken anew, as the
-    mean over the batches of `dataset` of each batch's mean and variance. The
-    training itself sees nothing of it.
+    `student` is the equal average of the trained student's trainable weights
+    at the end of each epoch from `start_epoch` on. Averaging does not yield
+    valid BatchNorm statistics, so they are estimated anew: as the mean, over
+    the batches of `dataset`, of each batch's mean and variance. All other state
+    is that of the trained student. The training itself is not affected.
 
     The averaged student, a plain `keras.Model`, is written to `filepath` after
-    each of these epochs, and replaces the one before when it is whole. Two
-    files beside it, the averages after this epoch and the one before, let a
-    killed run go on exactly. Put this callback before
+    each of these epochs. It replaces the previous file once it is complete. Two
+    files beside it, the averages after this epoch and the previous one, let a
+    killed run resume exactly. Put this callback before
     `keras.callbacks.BackupAndRestore`.
 
     Keras has exponential averages of its own: an optimizer with
@@ -35,14 +34,14 @@ class StochasticWeightAveraging(keras.callbacks.Callback):
     with them. Both work in a distiller's `fit`; the BatchNorm statistics are
     then those of the trained student.
 
-    Of several processes the first one averages, on one device, over all of
-    `dataset`, while the others wait.
+    With several processes, the first one averages, on one device and over all
+    of `dataset`, while the others wait.
 
     Args:
-        dataset: The images that BatchNorm's statistics are taken on, as
+        dataset: Images to estimate the BatchNorm statistics on, as
             `keras.Model.predict` takes them: an array, or a data set of
-            batches of images, of `(images, labels)`. It is gone through once
-            per epoch, so it can't be a generator.
+            batches of images or of `(images, labels)`. It is iterated once per
+            epoch, so it can't be a generator.
         start_epoch: The first epoch to average, counted from 0. The reference
             code of SAAD counts from 1 and starts at 95 of 200, which is 94
             here, before the first drop of the learning rate.
@@ -52,10 +51,10 @@ class StochasticWeightAveraging(keras.callbacks.Callback):
         student: The averaged student, or `None` before there is one.
 
     Raises:
-        TypeError: If the student can't be made anew from its `get_config()`.
+        TypeError: If the student can't be created from its `get_config()`.
         ValueError: If a copy of the student has other logits, an argument is
             out of range, or `fit` begins after `start_epoch` and the average
-            of the epochs before is missing.
+            of the previous epochs is missing.
 
     Example:
 
@@ -74,7 +73,7 @@ class StochasticWeightAveraging(keras.callbacks.Callback):
           algorithm 1.
     """
 
-    # Of several processes, one runs it.
+    # With several processes, only one runs this callback.
     writes_files = True
 
     def __init__(self, dataset, start_epoch, filepath):
@@ -98,7 +97,7 @@ class StochasticWeightAveraging(keras.callbacks.Callback):
         self._estimator = None
 
     def on_train_begin(self, logs=None):
-        # Now, and not days later, a student that can't be copied is found.
+        # A student that can't be copied must fail now, not days later.
         if self.student is None:
             with saving_in_one_process():
                 keras.models.clone_model(self._trained_student())
@@ -121,8 +120,9 @@ class StochasticWeightAveraging(keras.callbacks.Callback):
         for average, weight in zip(
             self.student.weights, self._trained_student().weights, strict=True
         ):
-            # A copy: JAX takes the memory of an array for the next step. On the
-            # host, for what lies on all processes adds to nothing of one.
+            # A copy, because JAX reuses the memory of an array in the next
+            # step. On the host, because arrays that span processes do not
+            # combine with those of one process.
             value = np.array(ops.convert_to_numpy(weight))
             if weight.trainable:
                 before = ops.convert_to_numpy(average)
@@ -138,7 +138,7 @@ class StochasticWeightAveraging(keras.callbacks.Callback):
 
     def _begin(self):
         if self.student is None:
-            # The trained student may lie on processes that do not run this.
+            # The trained student may span processes that do not run this.
             compare = keras.distribution.distribution() is None
             with saving_in_one_process():
                 self.student = copy_model(
@@ -152,7 +152,7 @@ class StochasticWeightAveraging(keras.callbacks.Callback):
             self._estimator = _Estimator(self.student)
         self._estimator.estimate(self.dataset)
 
-    # What is on disk.
+    # Files.
 
     def _save(self, epoch):
         state = self._state_path(epoch)
@@ -183,14 +183,14 @@ class StochasticWeightAveraging(keras.callbacks.Callback):
 
 
 class _Estimator(keras.Model):
-    """Averages the statistics of a network's batches over a data set.
+    """Averages a network's batch statistics over a data set.
 
-    `predict` runs the network in training mode, and adds up what its BatchNorm
-    layers make of each batch.
+    `predict` runs the network in training mode, and sums the statistics that
+    its BatchNorm layers compute for each batch.
     """
 
     def __init__(self, network):
-        # As the student sees images in training: never cast before it.
+        # As in training, images are not cast before the student.
         super().__init__(
             name="estimator", dtype=network.dtype_policy, autocast=False
         )
@@ -222,13 +222,13 @@ class _Estimator(keras.Model):
         return outputs
 
     def estimate(self, dataset):
-        """Gives the network the mean of its batches' statistics."""
+        """Sets the network's statistics to their mean over the batches."""
         for total in (*self.sums, self.num_batches):
             total.assign(ops.zeros(total.shape))
         layers = _batch_norms(self.network)
         momentums = [layer.momentum for layer in layers]
         for layer in layers:
-            # The moving statistics are then those of the last batch.
+            # Makes the moving statistics those of the last batch.
             layer.momentum = 0.0
         try:
             self.predict(dataset, verbose=0)

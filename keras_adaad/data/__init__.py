@@ -1,4 +1,4 @@
-"""Image data sets: what `fit` takes, and the papers' augmentation."""
+"""Image data sets for `fit`, with the papers' augmentation."""
 
 from keras_adaad.data.from_arrays import load_arrays as load_arrays
 from keras_adaad.data.from_arrays import to_arrays as to_arrays

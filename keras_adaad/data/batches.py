@@ -1,4 +1,4 @@
-"""The tail that all data sets share: batch k of epoch e, and nothing else."""
+"""Batches of images that depend on seed, epoch and position only."""
 
 import functools
 from typing import NamedTuple
@@ -9,17 +9,17 @@ import numpy as np
 class Batches:
     """Batches of images as a pure function of (seed, epoch, position).
 
-    What is random is drawn once per epoch, in NumPy, from the seed and the
-    number of the epoch. So both pipelines yield the same batches, and a run
-    that resumes at an epoch sees what an uninterrupted run sees there.
+    All random numbers of an epoch are drawn at once, in NumPy, from the seed
+    and the number of the epoch. So both pipelines yield the same batches, and a
+    resumed run sees the same batches as an uninterrupted one.
 
     Args:
         images: Array of shape `(num_images, height, width, channels)`, uint8,
             or float32 in [0, 1].
         labels: Int32 array of shape `(num_images,)`, or `None`.
         batch_size: Number of images per batch.
-        augmentation: An `Augmentation`, or `None` for the images as they are,
-            in their order.
+        augmentation: An `Augmentation`, or `None` for unchanged images in
+            their original order.
         drop_remainder: Whether to leave out a last batch that is not full.
     """
 
@@ -76,14 +76,14 @@ class Batches:
 
 
 class Augmentation(NamedTuple):
-    """What is random in training.
+    """Settings of shuffling and augmentation in training.
 
     Args:
-        seed: Integer that decides all draws.
+        seed: Integer seed of all draws.
         padding: Number of zero pixels on each side before the random crop.
         flip: Whether half of the images are flipped left to right.
-        num_extra: How many of the images, the last ones, are extra.
-        extra_per_batch: How many images of each batch are extra.
+        num_extra: Number of extra images. They are the last ones.
+        extra_per_batch: Number of extra images in each batch.
     """
 
     seed: int
@@ -94,7 +94,7 @@ class Augmentation(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """The draws of an epoch, an entry for each place in each full batch."""
+    """The draws of an epoch, one per position in each full batch."""
 
     rows: np.ndarray
     corners: np.ndarray
@@ -121,13 +121,13 @@ def plan_epoch(augmentation, num_images, num_batches, batch_size, epoch):
 
 
 def draw(random, size, count):
-    """Draws `count` of `range(size)`; none again before all had their turn."""
+    """Draws `count` of `range(size)`, all once before any is repeated."""
     rounds = [random.permutation(size) for _ in range(-(-count // size))]
     return np.concatenate(rounds)[:count]
 
 
 def crop_and_flip(images, corners, flips, padding):
-    """Crops zero-padded images at their corners, and flips some.
+    """Crops zero-padded images at the given corners, and flips some.
 
     Args:
         images: Array of shape `(batch_size, height, width, channels)`.

@@ -13,16 +13,16 @@ LOGGER = logging.getLogger("keras_adaad")
 
 
 def add_extra(images, labels, path):
-    """Puts the images of a file behind those of the data set.
+    """Appends the images of a file to those of the data set.
 
     Args:
         images: The checked images of the data set.
         labels: Their labels, or `None`.
-        path: Path of the file: `image`, and maybe `label`.
+        path: Path of an `.npz` file with `image`, and optionally `label`.
 
     Returns:
         A tuple `(images, labels, num_extra)`; `labels` is `None` unless both
-        have some.
+        have labels.
     """
     if not os.path.isfile(path):
         raise ValueError(
@@ -59,7 +59,7 @@ def add_extra(images, labels, path):
 
 
 def extra_per_batch(fraction, batch_size):
-    """Returns how many images of a batch are extra; one at least is not."""
+    """Returns the number of extra images per batch, at most all but one."""
     fraction = checks.check_number("extra_fraction", fraction)
     if fraction >= 1.0:
         raise ValueError(

@@ -30,46 +30,47 @@ def load_arrays(
 
     In training the images are shuffled, and the papers' augmentation is
     applied: zero padding, a random crop to the original size, and a random
-    horizontal flip. All of it follows from the seed and the epoch; see
-    `keras_adaad.data.SetEpoch`. `fit` has nothing left to shuffle: pass it
-    `shuffle=False`.
+    horizontal flip. Order and augmentation depend only on the seed and the
+    epoch; see `keras_adaad.data.SetEpoch`. Pass `shuffle=False` to `fit`,
+    because the data set is already shuffled.
 
     `len` of the data set is the number of batches, `steps_per_epoch` of a
-    learning rate schedule. The last batch has what is left over: of 50,000
-    images in batches of 128, the 391st has 80, as in the papers' code.
+    learning rate schedule. The last batch holds the remaining images: with
+    50,000 images in batches of 128, the 391st has 80, as in the papers' code.
 
     Args:
         x: Images, of shape `(num_images, height, width, channels)`: uint8, or
             float in [0, 1].
         y: Class indices, integers of shape `(num_images,)` or
-            `(num_images, 1)`. Defaults to `None`, images alone.
+            `(num_images, 1)`. Defaults to `None`: no labels.
         batch_size: Number of images per batch. Defaults to `128`.
-        training: Whether to shuffle and augment. Defaults to `False`: the
-            images as they are, in their order.
+        training: Whether to shuffle and augment. Defaults to `False`:
+            unchanged images in their original order.
         padding: Number of zero pixels on each side before the random crop.
             Defaults to `4`, for 32x32 images.
         flip: Whether half of the images are flipped. Defaults to `True`.
-        seed: Integer that decides order and augmentation. Defaults to `0`.
-        drop_remainder: Whether a training epoch leaves out a last batch that
-            is not full. Several devices may need it, where the batch must
-            divide between them, and it saves JAX and XLA the compilation for
-            a second batch size. Defaults to `False`.
+        seed: Integer seed of order and augmentation. Defaults to `0`.
+        drop_remainder: Whether to leave out a last training batch that is not
+            full. Several devices may need it, if the batch size must be
+            divisible by their number. It also saves JAX and XLA the compilation
+            for a second batch size. Defaults to `False`.
         extra: Path of an `.npz` file of more training images, e.g. generated
-            ones: `image`, uint8, of the size of `x`, and maybe `label`.
-            Without `label` the batches are images alone, which is all that
-            AdaAD needs. Defaults to `None`.
-        extra_fraction: Share of each training batch that is from `extra`, in
-            [0, 1). An epoch keeps its number of batches, and all are full.
-            Defaults to `0.7`.
+            ones. It holds `image`, with the size and dtype of `x`, and
+            optionally `label`. Without `label` the batches have no labels;
+            AdaAD needs none. Defaults to `None`.
+        extra_fraction: Fraction of each training batch that is from `extra`,
+            in [0, 1). The number of batches per epoch stays the same, and all
+            are full. Defaults to `0.7`.
         pipeline: `"tf.data"` for a `tf.data.Dataset`, `"py_dataset"` for a
             `keras.utils.PyDataset`, which needs no TensorFlow. Both yield the
             same batches. Defaults to `None`: `tf.data` where TensorFlow is
             installed.
 
     Returns:
-        A finite data set of batches `(images, labels)`, or of images alone:
-        float32 in [0, 1] of shape `(batch_size, height, width, channels)`,
-        and int32 of shape `(batch_size,)`. The last batch may be smaller.
+        A finite data set of batches `(images, labels)`, or of `images` without
+        labels: float32 in [0, 1] of shape `(batch_size, height, width,
+        channels)`, and int32 of shape `(batch_size,)`. The last batch may be
+        smaller.
 
     Raises:
         TypeError: If an argument has the wrong type.
@@ -125,7 +126,7 @@ def to_arrays(dataset):
         dataset: What `load_arrays`, `load_folder` or `load_tfds` returned.
 
     Returns:
-        A tuple `(x, y)` of NumPy arrays, or `x` where there are no labels.
+        A tuple `(x, y)` of NumPy arrays, or `x` if there are no labels.
 
     Example:
 

@@ -19,7 +19,7 @@ def load_folder(
 ):
     """Loads a folder of image files, or of arrays.
 
-    Either layout; `train`, `test` and so on are the names of splits:
+    Two layouts are supported. `train`, `test` and so on are names of splits:
 
     ```
     directory/train/<class>/**/*.JPEG      directory/x_train.npy
@@ -27,12 +27,12 @@ def load_folder(
                                            directory/x_test.npy
     ```
 
-    Image files (JPEG, PNG, BMP, GIF, WebP) are read as RGB, must have one
-    size, and are held in memory as uint8 (Tiny-ImageNet: 1.2 GB). The classes
-    are the sub-folders of `directory/train`, sorted by name. A split may have
-    a file `<split>_annotations.txt` in place of sub-folders, as the `val` of
-    Tiny-ImageNet: a line for each file of `<split>/images`, with its name and
-    its class. Names that begin with a dot, such as `.ipynb_checkpoints` and
+    Image files (JPEG, PNG, BMP, GIF, WebP) are read as RGB, must all have the
+    same size, and are held in memory as uint8 (Tiny-ImageNet: 1.2 GB). The
+    classes are the sub-folders of `directory/train`, sorted by name. Instead of
+    sub-folders, a split may have a file `<split>_annotations.txt`, as the `val`
+    of Tiny-ImageNet: a line for each file of `<split>/images`, with its name
+    and its class. Names that begin with a dot, such as `.ipynb_checkpoints` and
     `._1.png`, are skipped. Reading files needs Pillow.
 
     `x_<split>.npy` holds images, `(num_images, height, width, channels)` of
@@ -43,8 +43,8 @@ def load_folder(
         directory: Path of the folder.
         split: Name of a split, or a slice of it: `"train[:-1000]"` and
             `"train[-1000:]"`, or `"train[:90%]"` and `"train[90%:]"`, have no
-            image in common. A slice is drawn at random, the same in every
-            call, so that it has all classes. Defaults to `"train"`.
+            image in common. A slice is a random subset, so that it has all
+            classes; it is the same in every call. Defaults to `"train"`.
         batch_size: Number of images per batch. Defaults to `128`.
         training: Whether to shuffle and augment. Defaults to `False`.
         **options: `padding`, `flip`, `seed`, `drop_remainder`, `extra`,
@@ -149,7 +149,7 @@ def _annotated(folder, annotations):
 
 
 def _is_hidden(path):
-    """Whether a file is one that a system or a notebook has put there."""
+    """Returns whether a file was created by the system or a notebook."""
     return any(part.startswith(".") for part in path.parts)
 
 
@@ -175,7 +175,7 @@ def _read_image(path):
     try:
         return np.asarray(keras.utils.load_img(path), "uint8")
     except Exception as error:
-        # Pillow's decoders raise many kinds.
+        # Pillow's decoders raise many kinds of errors.
         raise ValueError(
             f"The image {str(path)!r} can't be read. Replace it, or remove it "
             f"from the folder. ({error})"
@@ -183,7 +183,7 @@ def _read_image(path):
 
 
 def _contents(directory):
-    """Returns what a folder has, for a message."""
+    """Returns the contents of a folder, for an error message."""
     if not directory.is_dir():
         return "no such folder"
     return sorted(path.name for path in directory.iterdir())[:10]

@@ -21,20 +21,20 @@ def load_tfds(
     The images are decoded once and held in memory as uint8 (CIFAR: 180 MB).
 
     TFDS needs TensorFlow to prepare a data set, and to read the TFRecord files
-    that it writes unless told otherwise. Files of its other format are read
-    without TensorFlow; where it is installed, write them with
+    that it writes by default. `array_record` files are read without TensorFlow.
+    Write them where TensorFlow is installed, with
     `tensorflow_datasets.builder("cifar10", file_format="array_record",
     data_dir=...).download_and_prepare()`.
 
     Args:
         name: Name of the data set, e.g. `"cifar10"`.
-        split: What to load, as TFDS has it: `"train"`, `"test"`, or a slice.
+        split: Split in the syntax of TFDS: `"train"`, `"test"`, or a slice.
             `"train[:-1000]"` and `"train[-1000:]"` hold out 1000 images.
         batch_size: Number of images per batch. Defaults to `128`.
         training: Whether to shuffle and augment. Defaults to `False`.
-        data_dir: Where TFDS keeps its data sets. Defaults to TFDS's own place.
-        download: Whether to download and prepare the data set where it is not
-            in `data_dir`. Defaults to `False`.
+        data_dir: Folder of the TFDS data sets. Defaults to that of TFDS.
+        download: Whether to download and prepare the data set if it is not in
+            `data_dir`. Defaults to `False`.
         **options: `padding`, `flip`, `seed`, `drop_remainder`, `extra`,
             `extra_fraction` and `pipeline`; see
             `keras_adaad.data.load_arrays`.
@@ -43,8 +43,9 @@ def load_tfds(
         A finite data set, as of `keras_adaad.data.load_arrays`.
 
     Raises:
-        ValueError: If the data set is not there, has no such split, is not
-            one of labelled images of one size, or an option is out of range.
+        ValueError: If the data set is not there, has no such split, does not
+            consist of labelled images of one size, or an option is out of
+            range.
 
     Example:
 

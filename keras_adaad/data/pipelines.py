@@ -1,4 +1,4 @@
-"""Batches as what `fit` takes: `tf.data`, or Keras's own `PyDataset`."""
+"""Batches as a `tf.data.Dataset` or as Keras's own `PyDataset`."""
 
 import importlib.util
 import itertools
@@ -9,7 +9,7 @@ from keras_adaad import checks
 
 
 def make_dataset(batches, pipeline=None):
-    """Returns `Batches` as a data set with a `set_epoch(epoch)`.
+    """Returns `Batches` as a data set with a method `set_epoch(epoch)`.
 
     Args:
         batches: The `Batches`.
@@ -35,9 +35,10 @@ def has_tensorflow():
 
 
 class EpochCounter:
-    """Which epoch a pass over the data is.
+    """Numbers the passes over the data as epochs.
 
-    The epoch that was set; until one is, every pass is an epoch of its own.
+    A pass has the epoch that was set. Until one is set, passes are counted
+    from 0.
     """
 
     def __init__(self):

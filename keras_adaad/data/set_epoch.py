@@ -1,4 +1,4 @@
-"""Which epoch begins, so that a resumed run goes on exactly."""
+"""Sets the epoch of a data set, so that a run resumes exactly."""
 
 import keras
 
@@ -6,14 +6,14 @@ import keras
 class SetEpoch(keras.callbacks.Callback):
     """Tells a training data set which epoch begins.
 
-    The order and the augmentation of the images then follow from the seed and
-    the epoch alone: a run that `keras.callbacks.BackupAndRestore` resumes sees
-    the batches that an uninterrupted run sees. Without this callback, the
-    data set counts its passes from 0, in a resumed run too.
+    The order and the augmentation of the images then depend only on the seed
+    and the epoch: a run resumed by `keras.callbacks.BackupAndRestore` sees the
+    same batches as an uninterrupted run. Without this callback, the data set
+    counts its passes from 0, in a resumed run too.
 
-    Pass `shuffle=False` to `fit`: the data set is shuffled, and Keras would
-    take its batches in an order that no seed decides. Leave `steps_per_epoch`
-    alone: an epoch would begin in the middle of a pass.
+    Pass `shuffle=False` to `fit`: the data set is already shuffled, and Keras
+    would take its batches in an order that depends on no seed. Do not pass
+    `steps_per_epoch`: an epoch would begin in the middle of a pass.
 
     Args:
         dataset: What `keras_adaad.data.load_tfds`, `load_folder` or

@@ -1,4 +1,4 @@
-"""Names and slices of splits, in the words of TensorFlow Datasets."""
+"""Names and slices of splits, in the syntax of TensorFlow Datasets."""
 
 import re
 
@@ -8,11 +8,11 @@ PATTERN = re.compile(r"(\w+)(?:\[(-?\d+%?)?:(-?\d+%?)?\])?")
 
 
 def parse_split(split):
-    """Takes `"train[:90%]"` apart.
+    """Parses a split such as `"train[:90%]"`.
 
     Returns:
         A tuple `(name, bounds)`, e.g. `("train", (None, "90%"))`; `bounds` is
-        `None` where there is no slice.
+        `None` if there is no slice.
     """
     match = PATTERN.fullmatch(split) if isinstance(split, str) else None
     if match is None:
@@ -26,10 +26,10 @@ def parse_split(split):
 
 
 def rows_of(bounds, size):
-    """Returns which of `size` images a slice takes, in their order.
+    """Returns the sorted indices of the images in a slice of `size` images.
 
-    The slice is one of an order that is shuffled once and for all, so that it
-    has all classes where the images are stored class by class.
+    The slice is taken from a fixed random order, so that it has all classes
+    even if the images are stored class by class.
     """
     if bounds is None:
         return np.arange(size)

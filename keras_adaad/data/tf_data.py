@@ -1,4 +1,4 @@
-"""The `tf.data` pipeline: the one file of this room that needs TensorFlow."""
+"""The `tf.data` pipeline, in the only file here that imports TensorFlow."""
 
 import contextlib
 
@@ -7,14 +7,14 @@ import numpy as np
 
 
 def import_tensorflow():
-    """Returns TensorFlow, without GPUs where another backend needs them.
+    """Returns TensorFlow, without GPUs if Keras has another backend.
 
-    TensorFlow would take all their memory.
+    TensorFlow would take all of their memory.
     """
     import tensorflow as tf
 
     if keras.config.backend() != "tensorflow":
-        # Too late if TensorFlow has run before; then its user has decided.
+        # Raises if TensorFlow is already initialised: its user has decided.
         with contextlib.suppress(RuntimeError):
             tf.config.set_visible_devices([], "GPU")
     return tf
@@ -25,8 +25,8 @@ def make_tf_dataset(batches, next_pass):
 
     Args:
         batches: The `Batches`.
-        next_pass: Function that is called as a pass over the data begins, and
-            returns its epoch.
+        next_pass: Function that is called at the start of each pass over the
+            data, and returns its epoch.
     """
     tf = import_tensorflow()
     example = batches.batch(0, 0)
@@ -56,7 +56,7 @@ def make_tf_dataset(batches, next_pass):
     )
     places = places.apply(tf.data.experimental.assert_cardinality(len(batches)))
     options = tf.data.Options()
-    # Nothing here is to be tuned, and the thread that would delays the end of
-    # an epoch; see `_without_tuning` of the TensorFlow backend.
+    # There is nothing to tune, and the tuning thread delays the end of an
+    # epoch; see `_without_tuning` of the TensorFlow backend.
     options.autotune.enabled = False
     return places.map(read).prefetch(tf.data.AUTOTUNE).with_options(options)

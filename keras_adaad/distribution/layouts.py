@@ -1,4 +1,4 @@
-"""Layouts of a network that is spread over devices."""
+"""Layouts of networks that are split over devices."""
 
 import re
 
@@ -8,33 +8,35 @@ from keras_adaad import checks
 
 
 def wide_teacher_layout(device_mesh, teacher, axis="model", min_channels=64):
-    """Returns the layout that divides a wide teacher between devices.
+    """Returns the layout that splits a wide teacher over devices.
 
-    Each variable whose last axis is wide, and divides by the devices, is cut
-    along it: the output channels of a convolution or dense layer, and the
-    vectors of the BatchNorm beside it. All else is whole on every device: the
-    narrow layers, the classifier's few logits, and the student.
+    A variable is split along its last axis if that is wide enough and divisible
+    by the number of devices: the output channels of a convolution or dense
+    layer, and the vectors of the BatchNorm beside it. Everything else is
+    replicated on every device: the narrow layers, the classifier's few logits,
+    and the student.
 
-    A `keras.distribution.LayoutMap` acts when a variable is made. So the
-    teacher that is passed here is only looked at, and the one to train with is
-    made once more, under the distribution: loaded from its file, or built and
-    then given the weights.
+    A `keras.distribution.LayoutMap` takes effect when a variable is created. So
+    the teacher passed here is only inspected. Create the one to train with
+    again under the distribution: load it from its file, or build it and set
+    its weights.
 
-    Variables go by their path. A student whose layers have the names of the
-    teacher's gets their layout too, which changes where it is computed, and
-    not what.
+    Variables are matched by path. A student whose layers have the same names as
+    the teacher's gets their layout too. This changes where it is computed, but
+    not the results.
 
     Args:
         device_mesh: A `keras.distribution.DeviceMesh`, e.g. of the shape
-            `(2, 4)` and the axes `("batch", "model")`: two groups, each with a
-            part of the batch, of four devices, each with a part of the teacher.
+            `(2, 4)` and the axes `("batch", "model")`: two groups of four
+            devices. Each group takes a part of the batch, and each of its
+            devices a part of the teacher.
         teacher: The teacher, or any network of the same architecture; a built
             `keras.Model`.
-        axis: Name of the axis of the mesh to divide the teacher along. Defaults
-            to `"model"`.
-        min_channels: How long the last axis of a variable must be. To divide
-            less saves little memory, and costs an exchange between the devices.
-            Defaults to `64`.
+        axis: Name of the mesh axis to split the teacher along. Defaults to
+            `"model"`.
+        min_channels: Minimum length of the last axis of a variable to split.
+            Splitting shorter ones saves little memory, and costs communication
+            between the devices. Defaults to `64`.
 
     Returns:
         A `keras.distribution.LayoutMap` for `keras.distribution.ModelParallel`.
@@ -86,5 +88,5 @@ def wide_teacher_layout(device_mesh, teacher, axis="model", min_channels=64):
 
 
 def _shapes(model):
-    """Returns the shapes of a model's variables by path, scalars left out."""
+    """Returns the shapes of a model's variables by path, without scalars."""
     return {v.path: tuple(v.shape) for v in model.weights if len(v.shape)}

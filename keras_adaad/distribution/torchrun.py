@@ -6,38 +6,40 @@ from keras_adaad import backend
 def initialize():
     """Joins the processes that `torchrun` started, for data parallel training.
 
-    Call it before any model is made. Communication is NCCL, and this process
-    has the GPU of its local rank, where Keras's device is CUDA; else it is
-    gloo, on CPUs. Without `torchrun` nothing happens: the same script is then
-    one process.
+    Call it before any model is created. If Keras's device is CUDA, the
+    processes communicate by NCCL, and each uses the GPU of its local rank.
+    Otherwise they communicate by gloo, on CPUs. Without `torchrun` nothing
+    happens: the same script then runs in one process.
 
-    From then on `fit` and `evaluate` of the methods of `keras_adaad` train one
-    model together. Call both in every process:
+    From then on, `fit` and `evaluate` of the methods of `keras_adaad` work on
+    one model together. Call both in every process:
 
-    - **Data**: each process takes every n-th image of arrays, every n-th batch
-      of a `keras.utils.PyDataset` or `tf.data.Dataset`. In training all have
-      as many, so that none waits for ever: the first images come twice where
-      the number does not divide, and the last batches of a data set are left
-      out. A `DataLoader` needs a `DistributedSampler`. `batch_size` is that of
-      a process, as in PyTorch: a step sees n times as many images.
-    - **Weights** and all other state start as they are in the process of rank
-      0. Gradients are averaged before the optimizer sees them, those of
-      `weight_perturbation` too.
-    - **BatchNorm** normalises with the batch of its own process. After each
-      step the moving statistics, like the `states` of a method, are averaged.
-    - **Logs** at the end of an epoch, and what `evaluate` returns, are over
-      all images, the same in every process. Those of a batch are its own.
-    - **Files**: the process of rank 0 alone writes, and shows progress. Keras's
-      `ModelCheckpoint`, `CSVLogger`, `TensorBoard` and `BackupAndRestore`, and
-      our `StudentCheckpoint` and `StochasticWeightAveraging`, are left to it.
-      All restore from its backup, which must lie where all can read it. Other
-      callbacks run everywhere.
+    - **Data**: each of n processes takes every n-th image of arrays, or every
+      n-th batch of a `keras.utils.PyDataset` or `tf.data.Dataset`. In training
+      all processes get the same number, so that none waits forever. If the
+      total is not divisible by n, the first images of arrays are used twice,
+      but the last batches of a data set are left out. A `DataLoader` needs a
+      `DistributedSampler`. `batch_size` is per process, as in PyTorch: a step
+      sees n times as many images.
+    - **Weights** and all other state start with the values of rank 0.
+      Gradients are averaged before the optimizer sees them, and so are those of
+      `weight_perturbation`.
+    - **BatchNorm** normalises over the batch of its own process. After each
+      step the moving statistics and the `states` of a method are averaged.
+    - **Logs** at the end of an epoch, and the results of `evaluate`, are over
+      all images and the same in every process. Logs of a batch are those of
+      the process.
+    - **Files**: only rank 0 writes files and shows progress. Only there do
+      Keras's `ModelCheckpoint`, `CSVLogger`, `TensorBoard` and
+      `BackupAndRestore`, and our `StudentCheckpoint` and
+      `StochasticWeightAveraging`, write. All processes restore from the
+      backup, so all must be able to read it. Other callbacks run everywhere.
 
-    `train_on_batch` averages too. What it is given is the process's own part,
-    and the weights must be equal before it.
+    `train_on_batch` averages too. It takes the process's own part of the
+    batch, and the weights must be equal in all processes before.
 
-    Where the installed Keras distributes on PyTorch by itself (from 3.16 on),
-    all this is left to `keras.distribution.DataParallel`.
+    If the installed Keras distributes on PyTorch by itself (from 3.16 on), this
+    function sets `keras.distribution.DataParallel`, which does all of this.
 
     Returns:
         The rank of this process, from 0; 0 without `torchrun`.

@@ -1,4 +1,4 @@
-"""To the device: a student as a file, and that file on its runtime."""
+"""Exports a student to a file, and runs the file on its runtime."""
 
 from keras_adaad.export.exported import ExportedModel as ExportedModel
 from keras_adaad.export.exported import load_exported as load_exported

@@ -1,4 +1,4 @@
-"""An exported file on the runtime that a device has for it."""
+"""Runs an exported file on the runtime of its format."""
 
 import pathlib
 
@@ -11,14 +11,14 @@ from keras_adaad.export.samples import as_dtype
 
 
 class ExportedModel:
-    """A file on its runtime: a function from images to logits.
+    """An exported file on its runtime: a function from images to logits.
 
     `keras_adaad.attacks.Square` and `keras_adaad.evaluate_robustness` attack
-    it as it is. Made by `keras_adaad.export.load_exported`.
+    it directly. It is returned by `keras_adaad.export.load_exported`.
 
     Args:
         path: The file, or the folder of a SavedModel.
-        function: What runs it: a function from float32 images to logits.
+        function: Function from float32 images to logits that runs the file.
     """
 
     def __init__(self, path, function):
@@ -42,10 +42,10 @@ class ExportedModel:
 def load_exported(path, threads=None):
     """Loads a LiteRT or ONNX file, or a SavedModel, on its own runtime.
 
-    Any file of the format will do that takes images and returns logits, one
-    input and one output, with the batch as first axis. LiteRT files that take
-    and return integers get their images rounded as the file says, and their
-    logits scaled back.
+    The file may be any with one input, images, and one output, logits, both
+    with the batch as first axis. For LiteRT files that take and return
+    integers, the images are quantised and the logits scaled back with the
+    file's parameters.
 
     Args:
         path: The file, or the folder of a SavedModel.
@@ -98,7 +98,7 @@ def _litert(path, threads):
     shape = []
 
     def call(x):
-        # The interpreter would take images of any size, and compute something.
+        # The interpreter would take images of any size, and be wrong.
         if len(expected) != x.ndim or any(
             size not in (-1, received)
             for size, received in zip(expected[1:], x.shape[1:], strict=True)
@@ -136,7 +136,7 @@ def _onnx(path, threads):
     )
     source = _only(path, "input", session.get_inputs())
     _only(path, "output", session.get_outputs())
-    # As in "tensor(uint8)"; two floats have names that NumPy has not.
+    # E.g. "tensor(uint8)"; two float types have other names in NumPy.
     dtype = source.type.removeprefix("tensor(").removesuffix(")")
     dtype = {"float": "float32", "double": "float64"}.get(dtype, dtype)
     return lambda x: session.run(None, {source.name: as_dtype(x, dtype)})[0]

@@ -1,11 +1,11 @@
-"""The formats, each known by the name of its file."""
+"""The export formats, identified by the suffix of the file."""
 
 import pathlib
 
-# Suffix of the file: what `keras.Model.export` calls the format.
+# Suffix of the file, and name of the format in `keras.Model.export`.
 FORMATS = {".tflite": "litert", ".onnx": "onnx", "": "tf_saved_model"}
 
-# What a folder of a SavedModel holds.
+# Contents of the folder of a SavedModel.
 _SAVED_MODEL = {"saved_model.pb", "fingerprint.pb", "variables", "assets"}
 
 
@@ -22,7 +22,7 @@ def format_of(path):
 
 
 def check_destination(path):
-    """Raises where an export would have no place, or take another's."""
+    """Raises if an export can't be written, or would replace other files."""
     if not path.parent.is_dir():
         raise ValueError(
             "Argument `path` must lie in a folder that exists. "

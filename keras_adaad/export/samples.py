@@ -1,4 +1,4 @@
-"""The images that a file is calibrated on and compared on."""
+"""Images to calibrate an exported file on, and to compare it on."""
 
 import math
 
@@ -10,11 +10,11 @@ from keras_adaad.checks.data import check_images
 
 
 def input_of(student):
-    """Returns the shape of a batch of images, or `None`, and its dtype."""
+    """Returns the shape, or `None`, and the dtype of a student's input."""
     if getattr(student, "inputs", None):
         (images,) = student.inputs
         return tuple(images.shape), images.dtype
-    # A subclassed model knows what it was built on.
+    # A subclassed model records the shape that it was built on.
     shape = (student.get_build_config() or {}).get("input_shape")
     if shape is not None:
         checks.check_classifier("student", shape, (None, 2))
@@ -56,7 +56,7 @@ def noise(input_range, shape, dtype):
 
 
 def of_other_size(batch):
-    """Returns a batch of another size, with the first element of a batch."""
+    """Returns a batch of another size, made of a batch's first element."""
     return batch[:1] if len(batch) > 1 else np.repeat(batch, 2, axis=0)
 
 
@@ -68,7 +68,7 @@ def _fits(shape, expected):
 
 
 def as_dtype(x, dtype):
-    """Returns images in the dtype that a file takes; integers are rounded."""
+    """Returns images in a file's dtype, rounded and clipped for integers."""
     dtype = np.dtype(dtype)
     if dtype.kind in "iu":
         limits = np.iinfo(dtype)

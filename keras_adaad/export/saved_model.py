@@ -20,6 +20,6 @@ def load_saved_model(path):
     def call(x):
         return loaded.serve(as_dtype(x, images.dtype.as_numpy_dtype)).numpy()
 
-    # Without the object, its variables would go.
+    # Keeps the object, and so its variables, alive.
     call.loaded = loaded
     return call

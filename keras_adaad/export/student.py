@@ -1,4 +1,4 @@
-"""A student as a file that runs without Keras."""
+"""Exports a student to a file that runs without Keras."""
 
 import os
 import pathlib
@@ -24,53 +24,53 @@ from keras_adaad.training.adversarial_training import AdversarialTraining
 from keras_adaad.writing import saving_in_one_process
 from keras_adaad.writing import write_atomically
 
-# How far the logits of a file may be from the student's, as a share of the
-# largest: rounding in float32, a step of int8 here or there where Keras has
-# quantised, and less than another network would be where all is int8.
+# Largest difference between the logits of file and student, relative to the
+# largest logit: rounding in float32; a few int8 steps if Keras has quantised
+# the student; in full int8, less than that of another network.
 _FLOAT32, _QUANTIZED, _INT8 = 1e-4, 0.02, 0.5
 
 
 def export_student(
     student, path, calibration_images=None, images=None, input_range=(0.0, 1.0)
 ):
-    """Writes a student for a device, as LiteRT, ONNX or SavedModel.
+    """Exports a student to a file, as LiteRT, ONNX or SavedModel.
 
     | `path` | format | runtime |
     |---|---|---|
-    | `"student.tflite"` | LiteRT, once TensorFlow Lite | `ai-edge-litert` |
+    | `"student.tflite"` | LiteRT (TensorFlow Lite) | `ai-edge-litert` |
     | `"student.onnx"` | ONNX | `onnxruntime` |
     | `"student"`, a folder | SavedModel | `tensorflow` |
 
     The file computes the student in inference mode, for any batch size. Before
-    it gets its name it is opened with its runtime, and its logits on a few
-    images are compared with the student's. A file that cannot be opened, or
-    that is another network, is an error, and is not kept.
+    it is moved to `path`, it is opened with its runtime, and its logits on a
+    few images are compared with the student's. If it cannot be opened, or its
+    logits differ, an error is raised and no file is kept.
 
-    Keras and TensorFlow write all formats. On JAX and PyTorch the student goes
-    to a process of TensorFlow as a `.keras` file: the files are the same
-    whatever backend it was trained on.
+    Keras writes all formats with TensorFlow. On JAX and PyTorch the student is
+    passed as a `.keras` file to a process that runs TensorFlow, so the exported
+    files do not depend on the backend.
 
     With `calibration_images` the file computes in int8, activations included,
-    as the accelerators of devices do. What that does to the robustness is to
-    be measured on the file: `keras_adaad.export.load_exported` runs it, and
+    as device accelerators do. Measure the robustness on the file itself:
+    `keras_adaad.export.load_exported` runs it, and
     `keras_adaad.evaluate_robustness` attacks it.
 
     A student in mixed precision is written in float32, as its weights are.
     LoRA is merged into the weights. A student that `keras.Model.quantize` has
-    quantised is written as ONNX or SavedModel if their operations can express
-    it, as they do int8; LiteRT's converter does not take it.
+    quantised can be exported as ONNX or SavedModel if their operations can
+    express it, as for int8. LiteRT's converter does not accept it.
 
     Args:
         student: A built `keras.Model` from images to logits.
-        path: Where to write; what it ends in decides the format. A file is
-            replaced, and so is a folder that holds a SavedModel.
-        calibration_images: Some hundred training images, from which the
-            ranges of the activations are taken, of shape `(num_images, ...)`.
+        path: Where to write. The suffix determines the format. An existing file
+            is replaced, and so is a folder that holds a SavedModel.
+        calibration_images: A few hundred training images, of shape
+            `(num_images, ...)`, that determine the ranges of the activations.
             Images and logits stay float32. LiteRT only. Defaults to `None`:
-            the file computes as the student does.
+            no quantisation.
         images: A few images, of shape `(num_images, ...)`, on which the file
             is compared with the student. The first 32 are used. Defaults to
-            `None`: calibration images, or uniform noise in `input_range`.
+            `None`: calibration images, or else uniform noise in `input_range`.
         input_range: The pair `(low, high)` that pixels lie in.
 
     Returns:
@@ -78,7 +78,7 @@ def export_student(
 
     Raises:
         TypeError: If `student` is no `keras.Model`.
-        ValueError: If the path names no format or its place is taken, the
+        ValueError: If the path names no format or cannot be replaced, the
             student does not fit the format, or images do not fit the student.
         ImportError: If a package of the extra `edge` is not installed.
         RuntimeError: If the student cannot be written in the format, or the
@@ -127,7 +127,7 @@ def export_student(
         tolerance = _QUANTIZED
     elif not _computes_in_float32(student):
         student = _in_float32(student)
-    # Float32 as the file computes it, on a GPU too.
+    # In full float32 precision like the file, on a GPU too.
     with saving_in_one_process(), backend.full_precision():
         _export(student, path, images[:32], calibration_images, tolerance)
     return path
@@ -164,18 +164,18 @@ def check_same(expected, found, tolerance, path):
     """Raises unless a file returns a student's logits.
 
     Args:
-        expected: The student's, of shape `(num_images, num_classes)`.
-        found: The file's on the same images, and on the first one in a batch
-            of another size.
-        tolerance: Share of the largest logit by which they may differ.
-        path: Where the file was to be, for the message.
+        expected: The student's logits, of shape `(num_images, num_classes)`.
+        found: The file's logits of the same images, and of the first one in a
+            batch of another size.
+        tolerance: Largest difference, relative to the largest logit.
+        path: Path of the file, for the error message.
     """
     scale = np.abs(expected).max()
     batch, other = found
     for logits, right in ((batch, expected), (other, of_other_size(expected))):
         if logits.shape == right.shape:
             apart = np.abs(logits - right).max()
-            if apart <= tolerance * scale:  # Not so of NaN.
+            if apart <= tolerance * scale:  # False for NaN.
                 continue
             differ = f"logits that are {apart:.2g} apart within {scale:.2g}"
         else:
@@ -199,7 +199,7 @@ def _is_quantized(student):
 
 
 def _computes_in_float32(student):
-    # The dtype policies of a graph and of its inputs do nothing.
+    # The dtype policies of a graph and of its inputs have no effect.
     return all(
         layer.compute_dtype == "float32"
         or isinstance(layer, keras.layers.InputLayer)
@@ -264,7 +264,7 @@ def _write(student, path, images, calibration_images):
 
 
 def _write_in_a_process(student, path, images, calibration_images):
-    """Does what `_write` does, where Keras does not run on TensorFlow."""
+    """Does the same as `_write`, in a process with Keras on TensorFlow."""
     folder = path.parent
     arrays = {"images": images}
     if calibration_images is not None:
@@ -279,7 +279,7 @@ def _write_in_a_process(student, path, images, calibration_images):
                 "KERAS_BACKEND": "tensorflow",
                 # This process may have taken the memory of the GPUs.
                 "CUDA_VISIBLE_DEVICES": "-1",
-                # What this process can import, that one can.
+                # Both processes can import the same modules.
                 "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
             },
             capture_output=True,

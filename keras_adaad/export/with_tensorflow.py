@@ -1,6 +1,7 @@
-"""What of an export needs TensorFlow, whatever backend Keras runs on.
+"""The part of an export that needs TensorFlow, on any backend of Keras.
 
-To write, Keras must run on TensorFlow; elsewhere this is run as a program:
+To write files, Keras must run on TensorFlow. On other backends this module is
+run as a program:
 
     python -m keras_adaad.export.with_tensorflow PATH
 
@@ -28,7 +29,7 @@ def write_and_run(student, path, images, calibration_images=None):
     Args:
         student: A built `keras.Model`.
         path: Where to write.
-        images: A batch of images, in the dtype that the student takes.
+        images: A batch of images, in the dtype of the student's input.
         calibration_images: See `export_student`.
 
     Returns:
@@ -48,8 +49,8 @@ def write_and_run(student, path, images, calibration_images=None):
     return deployed(images), deployed(of_other_size(images))
 
 
-# Each says `training=False`. Otherwise a layer's default would hold, and layers
-# that augment images do so by default.
+# Each passes `training=False`, because layers that augment images do so by
+# default.
 
 
 def _write_saved_model(student, path, spec):
@@ -75,10 +76,10 @@ def _write_litert(student, path, spec, images):
         options = {
             "optimizations": [tf.lite.Optimize.DEFAULT],
             "representative_dataset": samples,
-            # Of int8 alone: where the converter has none it says so.
+            # int8 only: the converter fails if an operation has no int8 form.
             "target_spec": {"supported_ops": [int8]},
         }
-    # Keras itself says `training=False` here.
+    # Keras itself passes `training=False` here.
     student.export(
         path, "litert", verbose=False, input_signature=[spec], **options
     )
@@ -120,7 +121,7 @@ def main(path):
     student = keras.saving.load_model(
         folder / "student.keras",
         compile=False,
-        # From the process that waits for this one: it may hold functions.
+        # The file comes from the parent process, and may hold functions.
         safe_mode=False,
     )
     with np.load(folder / "images.npz") as images:

@@ -1,4 +1,4 @@
-"""The networks of this field: students and teachers, as published."""
+"""Published student and teacher networks, and helpers to adapt a model."""
 
 from keras_adaad.models.fold_batch_norm import (
     fold_batch_norm as fold_batch_norm,

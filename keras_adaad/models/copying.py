@@ -1,4 +1,4 @@
-"""One way to copy a model: all of its state, and the same logits."""
+"""Copies models with all of their state, and checks the copies' logits."""
 
 import keras
 import numpy as np
@@ -17,16 +17,17 @@ def copy_model(model, dtype=None, compare=True):
     Args:
         model: A built `keras.Model`. One that is neither Functional nor
             Sequential must return its arguments from `get_config`.
-        dtype: Dtype policy of the copy's layers. Defaults to those of `model`.
+        dtype: Dtype policy of the copy's layers. Defaults to the policies of
+            the layers of `model`.
         compare: Whether to compare the logits. Defaults to `True`.
 
     Returns:
         A `keras.Model` with the state and the logits of `model`.
 
     Raises:
-        ValueError: If the logits differ, by more than the rounding of the
-            dtypes, on random images. A model that knows no shape of its
-            images is not compared.
+        ValueError: If the logits on random images differ by more than the
+            rounding of the dtypes, or `dtype` is given for a quantized model.
+            A model without a known input shape is not compared.
     """
     if dtype is not None:
         _check_not_quantized(model)
@@ -53,22 +54,22 @@ def copy_model(model, dtype=None, compare=True):
 
 
 def copy_state(source, target):
-    """Gives a model the state of another one of the same structure.
+    """Copies the state of a model to another one of the same structure.
 
     Args:
         source: The `keras.Model` to copy from.
         target: The `keras.Model` to copy to.
     """
     for variable, value in zip(target.weights, source.weights, strict=True):
-        # By way of the host: a compiled step may take the memory of a tensor.
+        # Via the host, because a compiled step may reuse a tensor's memory.
         variable.assign(np.array(ops.convert_to_numpy(value)))
     finalize_state(target)
 
 
 def finalize_state(model):
-    """Lets layers compute what follows from their variables.
+    """Updates the tensors that layers derive from their variables.
 
-    `Normalization` computes with tensors that it makes of its variables once.
+    `Normalization`, for example, derives its mean and variance only once.
     """
     for layer in layers_within(model):
         if hasattr(layer, "finalize_state"):
@@ -80,7 +81,7 @@ def check_copy(model, copy):
 
     Args:
         model: A built `keras.Model`.
-        copy: What was made of it.
+        copy: Its copy.
     """
     shape = _input_shape(model)
     if shape is None:

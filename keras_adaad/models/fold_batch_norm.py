@@ -1,4 +1,4 @@
-"""A network for deployment: BatchNorm folded into the convolutions."""
+"""Folds BatchNorm into the convolutions before it, for deployment."""
 
 import keras
 from keras import layers
@@ -12,22 +12,21 @@ from keras_adaad.models.copying import copy_state
 def fold_batch_norm(model):
     """Returns a copy of the model without the BatchNorm after convolutions.
 
-    In inference mode BatchNorm is a scale and a shift per channel, which go
-    into kernel and bias of the `Conv2D` or `DepthwiseConv2D` before it. The
-    logits are the same, save for rounding; the copy is faster, but it is not
-    to be trained. The attacks do this by themselves, in every batch.
+    In inference mode BatchNorm is a scale and a shift per channel. They are
+    merged into the kernel and bias of the `Conv2D` or `DepthwiseConv2D` before
+    it. The logits are the same up to rounding. The copy is faster, but only
+    meant for inference. The attacks do this by themselves, in every batch.
 
     Args:
-        model: A built Functional or Sequential `keras.Model`. Models inside it
-            are folded too. BatchNorm without a convolution before it stays,
-            and so do layers with LoRA.
+        model: A built Functional or Sequential `keras.Model`. Nested models
+            are folded too. A BatchNorm without a convolution before it is
+            kept, and so are layers with LoRA.
 
     Returns:
         A Functional `keras.Model` with weights of its own.
 
     Raises:
-        ValueError: If the layers of a subclassed model cannot be seen, or the
-            model is quantized.
+        ValueError: If `model` is a subclassed model, or is quantized.
 
     Example:
 
@@ -75,7 +74,7 @@ def fold_batch_norm(model):
 
 
 class _Gone(layers.Identity):
-    """Stands for a BatchNorm until its call, which does not take place."""
+    """Placeholder for a folded BatchNorm, whose call is skipped."""
 
 
 def _clone(model, copy):

@@ -22,13 +22,13 @@ def MobileNetV2(
     data_format=None,
     name="mobilenet_v2",
 ):
-    """Builds the MobileNetV2 that the field trains on CIFAR.
+    """Builds MobileNetV2 for CIFAR.
 
     [Sandler et al., CVPR 2018](https://arxiv.org/abs/1801.04381), in the form
-    of the public `pytorch-cifar` code. It is not
+    of the public `pytorch-cifar` code. It differs from
     `keras.applications.MobileNetV2`: the strides of the stem and of the second
-    stage are 1, activations are ReLU, and where a block of stride 1 changes
-    the number of channels, its shortcut is a 1x1 convolution.
+    stage are 1, activations are ReLU, and if a block of stride 1 changes the
+    number of channels, its shortcut is a 1x1 convolution.
 
     Args:
         input_shape: Shape of an image. Defaults to 32x32 RGB.

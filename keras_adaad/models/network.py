@@ -1,8 +1,8 @@
-"""What the networks of this field share: the layers, as their papers set them.
+"""Layers that the networks of this field share, configured as published.
 
-Layers carry the names of the published PyTorch modules, with "__" for the "."
-that Keras does not allow: the weights of `layer1.0.conv1` belong to the layer
-`layer1__0__conv1`.
+Layers carry the names of the published PyTorch modules, with "__" in place of
+".", which Keras does not allow: the weights of `layer1.0.conv1` belong to the
+layer `layer1__0__conv1`.
 """
 
 import contextlib
@@ -21,7 +21,10 @@ _TO_BE_LOADED = contextvars.ContextVar("to_be_loaded", default=False)
 
 @contextlib.contextmanager
 def to_be_loaded():
-    """Where networks start from zeros, which take no time and no memory."""
+    """Scope for networks whose weights will be loaded: initializes to zero.
+
+    Zeros take no time and no memory.
+    """
     token = _TO_BE_LOADED.set(True)
     try:
         yield
@@ -36,13 +39,13 @@ class Network:
         input_shape: Shape of an image, or `None` for 32x32 RGB.
         data_format: "channels_last" or "channels_first", or `None` for the
             setting of Keras.
-        mean, std: What the network subtracts from its input and divides it
-            by: one value per channel, or `None`. `mean="image"` takes both
-            from each image.
-        symmetric: Whether a 3x3 convolution of stride 2 sees one pixel of
-            padding on each side, as PyTorch's `padding=1`. Otherwise padding
-            is Keras's "same": at even sizes, at the end only.
-        momentum: Of BatchNorm, as Keras defines it.
+        mean, std: Values per channel that the network subtracts from its
+            input and divides it by, or `None`. `mean="image"` takes both from
+            each image.
+        symmetric: Whether a 3x3 convolution of stride 2 is padded by one pixel
+            on each side, as by PyTorch's `padding=1`. Otherwise the padding is
+            Keras's "same", which at even sizes pads the end only.
+        momentum: Momentum of BatchNorm, as Keras defines it.
         initializer: Function `(fan_in, fan_out) -> initializer` for the
             kernels of the convolutions.
         activation: Name of the activation.
@@ -79,7 +82,7 @@ class Network:
         self.mean, self.std = mean, std
 
     def images(self):
-        """Returns the normalised images, where the network normalises."""
+        """Returns the input, normalised if the network has statistics."""
         if self.mean is None:
             return self.inputs
         if self.mean == "image":
@@ -92,7 +95,7 @@ class Network:
         )(self.inputs)
 
     def conv(self, x, filters, size, strides, name):
-        """A convolution without bias."""
+        """Applies a convolution without bias."""
         fan_in = size * size * x.shape[self.axis]
         x, padding = self._pad(x, size, strides)
         return layers.Conv2D(
@@ -107,7 +110,7 @@ class Network:
         )(x)
 
     def depthwise_conv(self, x, size, strides, name):
-        """A depthwise convolution without bias."""
+        """Applies a depthwise convolution without bias."""
         x, padding = self._pad(x, size, strides)
         return layers.DepthwiseConv2D(
             size,
@@ -120,7 +123,7 @@ class Network:
         )(x)
 
     def norm(self, x, name):
-        """BatchNorm, with PyTorch's epsilon."""
+        """Applies BatchNorm, with PyTorch's epsilon."""
         return layers.BatchNormalization(
             axis=self.axis,
             momentum=self.momentum,
@@ -143,7 +146,7 @@ class Network:
     def classifier(
         self, x, num_classes, layer, name, zero_bias=False, pool_size=None
     ):
-        """Average pooling and the logits: returns the model."""
+        """Adds average pooling and the logits, and returns the model."""
         if not isinstance(num_classes, int) or num_classes < 2:
             raise ValueError(
                 "Argument `num_classes` must be an integer of at least 2. "
@@ -174,7 +177,7 @@ class Network:
     def _pad(self, x, size, strides):
         if size == 1 or strides == 1 or not self.symmetric:
             return x, "same"
-        # A window of stride 2 reaches the padding at the end at odd sizes only.
+        # At stride 2, windows reach the padding at the end at odd sizes only.
         rows, columns = x.shape[1:3] if self.axis == -1 else x.shape[2:4]
         padding = ((1, rows % 2), (1, columns % 2))
         pad = layers.ZeroPadding2D(padding, data_format=self.data_format)
@@ -182,13 +185,13 @@ class Network:
 
 
 def pytorch_initializer(fan_in, fan_out):
-    """PyTorch's default: U(-b, b) with `b = 1 / sqrt(fan_in)`."""
+    """Returns PyTorch's default: U(-b, b) with `b = 1 / sqrt(fan_in)`."""
     bound = 1.0 / math.sqrt(fan_in)
     return keras.initializers.RandomUniform(-bound, bound)
 
 
 def trades_initializer(fan_in, fan_out):
-    """N(0, sqrt(2 / fan_out)), as the TRADES code sets it."""
+    """Returns N(0, sqrt(2 / fan_out)), as in the TRADES code."""
     return keras.initializers.RandomNormal(stddev=math.sqrt(2.0 / fan_out))
 
 
@@ -213,7 +216,7 @@ def _image_shape(input_shape, axis):
 
 
 def check_statistics(mean, std, channels):
-    """Raises unless `mean` and `std` normalise images of so many channels."""
+    """Raises unless `mean` and `std` fit images with `channels` channels."""
     for argument, values in (("mean", mean), ("std", std)):
         if not isinstance(values, (tuple, list)) or len(values) != channels:
             raise ValueError(
@@ -227,7 +230,7 @@ def check_statistics(mean, std, channels):
 
 
 def _standardized(x):
-    """Each image less its mean, over its (unbiased) standard deviation."""
+    """Standardises each image by its mean and (unbiased) deviation."""
     size = math.prod(x.shape[1:])
     x = x - ops.mean(x, axis=(1, 2, 3), keepdims=True)
     square = ops.sum(ops.square(x), axis=(1, 2, 3), keepdims=True)

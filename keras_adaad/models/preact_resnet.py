@@ -19,9 +19,9 @@ def PreActResNet18(
 ):
     """Builds the PreActResNet-18 of RobustBench, in its three variants.
 
-    [He et al., ECCV 2016](https://arxiv.org/abs/1603.05027). The variants
-    have the same weights and other outputs, so a checkpoint does not tell
-    which it is:
+    [He et al., ECCV 2016](https://arxiv.org/abs/1603.05027). `out_shortcut`
+    changes the outputs but not the shapes of the weights, so it cannot be read
+    from a checkpoint:
 
     | `bn_before_fc` | `out_shortcut` | used by |
     | --- | --- | --- |
@@ -29,8 +29,8 @@ def PreActResNet18(
     | `True` | `True` | Rice 2020, Addepalli 2021, SAAD's student |
     | `False` | `True` | the public `pytorch-cifar` code, DGAD |
 
-    DGAD's code for Tiny-ImageNet pools windows of 4x4, of which images of
-    64x64 have four, and so has 2,048 features:
+    DGAD's code for Tiny-ImageNet pools over 4x4 windows. Images of 64x64 have
+    four of them, which gives 2,048 features:
     `PreActResNet18((64, 64, 3), 200, bn_before_fc=False, pool_size=4)`.
 
     Args:
@@ -41,8 +41,8 @@ def PreActResNet18(
         out_shortcut: Whether the 1x1 convolution of a shortcut takes the
             activated tensor; otherwise it takes the raw input of its block.
             Defaults to `True`.
-        pool_size: Side of the windows of the average pooling. Defaults to
-            `None`, the whole map, as it is at 32x32 in all variants.
+        pool_size: Side of the average pooling windows. Defaults to `None`: the
+            whole map, as in all variants at 32x32.
         mean, std: One value per channel, or `None`.
         data_format: "channels_last" or "channels_first", or `None`.
         name: Name of the model.
@@ -83,7 +83,7 @@ def DMPreActResNet18(
 
     As [published](https://github.com/google-deepmind/deepmind-research/tree/master/adversarial_robustness):
     a shortcut is a 3x3 convolution of the raw input of its block, padding is
-    Keras's "same", the images are normalised inside the model. BatchNorm's
+    Keras's "same", and the images are normalised inside the model. BatchNorm's
     momentum and the initialisers are those of the code that trains it
     (Rade & Moosavi-Dezfooli 2022, Wang et al. 2023).
 

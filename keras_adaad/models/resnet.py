@@ -12,7 +12,7 @@ def ResNet18(
     data_format=None,
     name="resnet18",
 ):
-    """Builds the ResNet-18 that the field trains on CIFAR.
+    """Builds ResNet-18 for CIFAR.
 
     [He et al., CVPR 2016](https://arxiv.org/abs/1512.03385), in the form of
     the public `pytorch-cifar` code that AdaAD, RSLAD and RobustBench use.
@@ -21,8 +21,8 @@ def ResNet18(
         input_shape: Shape of an image, e.g. `(32, 32, 3)`. Defaults to 32x32
             RGB in the order of `data_format`.
         num_classes: Number of classes. Defaults to `10`.
-        mean, std: One value per channel, subtracted from the images and
-            dividing them inside the model. Defaults to `None`: none.
+        mean, std: One value per channel. The model subtracts `mean` from the
+            images and divides by `std`. Defaults to `None`: no normalisation.
         data_format: "channels_last" or "channels_first". Defaults to that of
             `keras.config.image_data_format()`.
         name: Name of the model.
@@ -32,8 +32,7 @@ def ResNet18(
         [0, 1] to logits of shape `(batch_size, num_classes)`.
 
     Raises:
-        ValueError: For a shape, a number of classes or statistics that make
-            no network.
+        ValueError: If the shape, number of classes or statistics are invalid.
 
     Example:
 
@@ -81,8 +80,8 @@ def ResNet56(
 
     [He et al., CVPR 2016](https://arxiv.org/abs/1512.03385), in the form of
     the public `pytorch-cifar-models` code: three stages of nine blocks with
-    16, 32 and 64 channels, and 1x1 convolutions as shortcuts where these
-    change. B-MTARD has it as its clean teacher.
+    16, 32 and 64 channels, and 1x1 convolutions as shortcuts where the number
+    of channels changes. It is the clean teacher of B-MTARD.
 
     Args:
         input_shape: Shape of an image. Defaults to 32x32 RGB.

@@ -1,4 +1,4 @@
-"""Wide residual networks, in the two forms that robust teachers have."""
+"""Wide residual networks, in the two forms used by robust teachers."""
 
 from keras_adaad.models.network import CIFAR10_MEAN
 from keras_adaad.models.network import CIFAR10_STD
@@ -29,13 +29,13 @@ def WideResNet(
         mean, std: One value per channel, or `None`. `mean="image"`
             standardises each image by its own mean and standard deviation.
         data_format: "channels_last" or "channels_first", or `None`.
-        name: Name of the model. Defaults to, say, "wide_resnet_34_20".
+        name: Name of the model. Defaults to e.g. "wide_resnet_34_20".
 
     Returns:
         A `keras.Model` from images in [0, 1] to logits.
 
     Raises:
-        ValueError: If `depth` or `width` make no network.
+        ValueError: If `depth` or `width` is invalid.
 
     Example:
 
@@ -86,13 +86,13 @@ def DMWideResNet(
         mean, std: One value per channel, or `None`. Defaults to those of
             CIFAR-10.
         data_format: "channels_last" or "channels_first", or `None`.
-        name: Name of the model. Defaults to, say, "dm_wide_resnet_28_10".
+        name: Name of the model. Defaults to e.g. "dm_wide_resnet_28_10".
 
     Returns:
         A `keras.Model` from images in [0, 1] to logits.
 
     Raises:
-        ValueError: If `depth` or `width` make no network.
+        ValueError: If `depth` or `width` is invalid.
     """
     net = Network(
         input_shape,

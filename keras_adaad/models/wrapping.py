@@ -1,4 +1,4 @@
-"""Networks from elsewhere, made fit: logits out, images in [0, 1] in."""
+"""Adapts other networks to take images in [0, 1] and return logits."""
 
 import keras
 from keras import layers
@@ -13,24 +13,24 @@ from keras_adaad.models.network import check_statistics
 def logits(model):
     """Returns the model without its final softmax.
 
-    Attack and loss need logits: a softmax that saturates hides the gradient.
-    The softmax may be a layer, an operation or an activation, and the last
-    layer of a model inside. All layers are shared with `model`, with one
+    Attacks and losses need logits, because a saturated softmax hides the
+    gradient. The softmax may be a layer, an operation or an activation, also
+    at the end of a nested model. All layers are shared with `model`, with one
     exception: a last layer that has the softmax as its own activation, such as
     `Dense(10, activation="softmax")`, is copied without it.
 
-    KerasHub's tasks return logits unless asked otherwise, and are returned as
-    they are. Their preprocessor runs in `fit` and `predict` only: preprocess
-    the images outside, or by layers inside, as `with_normalization` does.
+    KerasHub tasks return logits by default, and are returned unchanged. Their
+    preprocessor runs in `fit` and `predict` only. Preprocess the images outside
+    the model, or by layers inside it, as `with_normalization` does.
 
     Args:
         model: A Functional or Sequential `keras.Model`.
 
     Returns:
-        A `keras.Model` that returns logits; `model` itself if it did.
+        A `keras.Model` that returns logits; `model` itself if it already does.
 
     Raises:
-        ValueError: If the layers of a subclassed model cannot be seen.
+        ValueError: If `model` is a subclassed model.
 
     Example:
 
@@ -58,11 +58,11 @@ def logits(model):
 
 
 def with_normalization(model, mean, std):
-    """Returns the model with a normalisation of its input in front.
+    """Returns the model with an input normalisation in front.
 
-    The new model takes images in [0, 1], so that epsilon keeps the papers'
-    meaning, and gives `(x - mean) / std` to `model`. For a model that takes
-    values from 0 to 255, `mean` is 0 and `std` is 1/255 for each channel.
+    The new model takes images in [0, 1], so that epsilon has the same meaning
+    as in the papers, and passes `(x - mean) / std` to `model`. For a model that
+    takes values from 0 to 255, use 0 as `mean` and 1/255 as `std`, per channel.
 
     Args:
         model: A built `keras.Model` from images to logits. It is shared, not
@@ -104,8 +104,8 @@ def with_normalization(model, mean, std):
 def with_dtype(model, dtype):
     """Returns a copy of the model that computes under another dtype policy.
 
-    A teacher that was trained or converted in float32 costs a fraction in
-    bfloat16, where the machine has units for it:
+    A teacher that was trained or converted in float32 is much cheaper in
+    bfloat16, if the hardware supports it:
 
         teacher = with_dtype(teacher, "mixed_bfloat16")
 
@@ -119,8 +119,7 @@ def with_dtype(model, dtype):
         A `keras.Model` with weights of its own.
 
     Raises:
-        ValueError: If the layers of a subclassed model cannot be seen, or the
-            model is quantized.
+        ValueError: If `model` is a subclassed model, or is quantized.
 
     Example:
 
@@ -145,11 +144,11 @@ def _check_graph(model):
 
 
 def _last_call(model):
-    """Returns what computes the outputs of a model, and its input there."""
+    """Returns the operation that computes a model's output, and its input."""
     if isinstance(model, keras.Sequential):
         model = keras.Model(model.inputs, model.outputs)
     (output,) = model.outputs
-    # The public `input` of a model inside is that of its first call.
+    # The public `input` of a nested model is that of its first call.
     return next(
         (operation, node.input_tensors[0])
         for operation in model.operations

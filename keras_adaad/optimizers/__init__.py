@@ -1,3 +1,3 @@
-"""Optimizers of the published recipes, where Keras's are others."""
+"""Optimizers of the published recipes that differ from Keras's."""
 
 from keras_adaad.optimizers.coupled_sgd import CoupledSGD as CoupledSGD

@@ -10,8 +10,8 @@ from keras_adaad.backend import keras_private
 class CoupledSGD(keras.optimizers.SGD):
     """SGD whose weight decay and momentum are those of `torch.optim.SGD`.
 
-    The papers of this field state PyTorch's numbers, which mean something
-    else in `keras.optimizers.SGD`. Here, as there:
+    The papers of this field state values for PyTorch, which mean something
+    else in `keras.optimizers.SGD`. The update is PyTorch's:
 
     ```python
     g = g + weight_decay * w
@@ -20,7 +20,7 @@ class CoupledSGD(keras.optimizers.SGD):
     ```
 
     Weight decay passes through the momentum, which at 0.9 makes it ten times
-    as strong as Keras's decoupled decay of the same number. The learning rate
+    as strong as Keras's decoupled decay of the same value. The learning rate
     is outside the momentum, so a drop takes effect at once. All trainable
     variables decay, those of BatchNorm and biases included.
 
@@ -31,7 +31,7 @@ class CoupledSGD(keras.optimizers.SGD):
         momentum: Float in [0, 1]. Defaults to `0.9`.
         weight_decay: Float of at least 0. Defaults to `0.0`.
         nesterov: Whether to use Nesterov momentum. Defaults to `False`.
-        **kwargs: Of `keras.optimizers.Optimizer`.
+        **kwargs: Arguments of `keras.optimizers.Optimizer`.
 
     Raises:
         ValueError: If `weight_decay` is negative.
@@ -61,7 +61,7 @@ class CoupledSGD(keras.optimizers.SGD):
                 "Argument `weight_decay` must be a number of at least 0. "
                 f"Received: weight_decay={weight_decay!r}"
             )
-        # Keras would apply a `weight_decay` of its own, decoupled.
+        # Not passed on: Keras would apply `weight_decay` decoupled.
         super().__init__(learning_rate, momentum, nesterov, **kwargs)
         self.coupled_weight_decay = weight_decay
 
@@ -70,7 +70,7 @@ class CoupledSGD(keras.optimizers.SGD):
         gradient = ops.cast(gradient, variable.dtype)
         gradient = gradient + self.coupled_weight_decay * variable
         if self.momentum:
-            # Keras finds the place of a variable's momentum in no public way.
+            # Keras has no public way to find the momentum of a variable.
             m = self.momentums[keras_private.place_of(self, variable)]
             self.assign(m, self.momentum * m + gradient)
             gradient = gradient + self.momentum * m if self.nesterov else m

@@ -1,13 +1,13 @@
-"""The table of the published recipes, and how to find one in it.
+"""The published recipes, and functions to look them up.
 
-The numbers are those of the reference code; where it differs from what it
-means, a note says so.
+The numbers are those of the reference code. If the code does not do what it
+intends, a note says so.
 """
 
 from keras_adaad.recipes.recipe import Recipe
 from keras_adaad.recipes.recipe import pixels
 
-# What the code of AdaAD sets for all its methods.
+# Settings that AdaAD's code uses for all its methods.
 ADAAD = {
     "epochs": 200,
     "drops": (100, 150),
@@ -26,7 +26,7 @@ LTD = {
     "cifar100": "Chen2021LTD_WRN34_10",
 }
 
-# The learning rate of ARD and of IAD, which has its function.
+# For ARD, and for IAD, which uses ARD's learning rate function.
 NO_SECOND_DROP = (
     "The code means to drop the learning rate at epoch 150 too, but sets 0.01 "
     "again there."
@@ -39,7 +39,7 @@ RSLAD = {
     "student": "ResNet18",
 }
 
-# RSLAD, MTARD and B-MTARD: the mean over batch and classes, times this.
+# RSLAD, MTARD and B-MTARD multiply the mean over batch and classes by this.
 SCALES = {"cifar10": 1.0, "cifar100": 10.0}
 
 ALL = [
@@ -358,14 +358,14 @@ def get(name, dataset):
     """Returns a published recipe.
 
     Args:
-        name: Of the method, e.g. `"AdaAD"`. `"IGDM"` is AdaAD with that term.
+        name: Name of the recipe, e.g. `"AdaAD"`. `"IGDM"` is AdaAD with IGDM.
         dataset: `"cifar10"`, `"cifar100"` or `"tiny_imagenet"`.
 
     Returns:
         A `keras_adaad.recipes.Recipe`.
 
     Raises:
-        ValueError: If none is published.
+        ValueError: If there is no such recipe.
 
     Example:
 
@@ -384,26 +384,26 @@ def get(name, dataset):
 
 
 def list_recipes(dataset=None):
-    """Returns what there is: a list of pairs `(name, dataset)`.
+    """Returns the names and data sets of the published recipes.
 
     Args:
-        dataset: A data set to keep to. Defaults to all.
+        dataset: Data set to select. Defaults to all.
 
     Returns:
-        A list of pairs of strings.
+        A list of pairs of strings `(name, dataset)`.
     """
     pairs = [(recipe.name, recipe.dataset) for recipe in ALL]
     return [pair for pair in pairs if dataset in (None, pair[1])]
 
 
 def table(dataset=None):
-    """Returns the recipes side by side, as a Markdown table.
+    """Returns the recipes as a Markdown table.
 
     Args:
-        dataset: A data set to keep to. Defaults to all.
+        dataset: Data set to select. Defaults to all.
 
     Returns:
-        A string, to print.
+        A string.
     """
     head = "recipe|data|epochs|drops|weight decay|batch|epsilon|start|average"
     rows = [head.split("|"), ["---"] * 9]

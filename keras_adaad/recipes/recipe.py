@@ -1,4 +1,4 @@
-"""What a training recipe says, and what a script makes of it."""
+"""A training recipe, and the objects that a script builds from it."""
 
 import dataclasses
 
@@ -14,38 +14,39 @@ from keras_adaad.optimizers import CoupledSGD
 class Recipe:
     """A published training recipe.
 
-    `None` stands for what is in no source that was read. The images are in
-    [0, 1], cropped at random after zero padding, and half of them flipped.
+    `None` marks a value that no known source states. The images are in [0, 1],
+    cropped at random after zero padding, and half of them flipped.
 
     Args:
-        name: What the recipe is asked for by.
+        name: Name of the recipe, see `keras_adaad.recipes.get`.
         dataset: `"cifar10"`, `"cifar100"` or `"tiny_imagenet"`.
         method: Name of the class in `keras_adaad`.
-        constructor: Dict of the class's arguments: what the published code
-            has, whether or not it is the default here.
+        constructor: Dict of the class's arguments in the published code, even
+            if they are the defaults here.
         igdm: Dict of the arguments of `keras_adaad.IGDM`, a term of the loss.
             Defaults to none.
         epochs: Number of epochs.
         drops: The numbers of epochs after which the learning rate falls to a
             tenth.
         epsilon: Radius of the attack.
-        step_size: Length of a step of it.
-        steps: Number of its steps.
-        start: Where it starts: `"normal"` (scale 0.001) or `"uniform"`.
+        step_size: Step size of the attack.
+        steps: Number of steps of the attack.
+        start: Start of the attack: `"normal"` (scale 0.001) or `"uniform"`.
         clip_start: Whether the start is clipped to the images' range.
         batch_size: Number of images per batch.
-        learning_rate: At the start.
-        momentum: Of PyTorch's SGD, as is the next.
-        weight_decay: The coupled one; see `keras_adaad.optimizers.CoupledSGD`.
+        learning_rate: Initial learning rate.
+        momentum: Momentum of PyTorch's SGD.
+        weight_decay: Weight decay of PyTorch's SGD, which is coupled; see
+            `keras_adaad.optimizers.CoupledSGD`.
         padding: Zero pixels on each side before the random crop.
         student: Name of the network in `keras_adaad.models`, with depth and
             width where it has them: `"WideResNet-34-10"`.
         teacher: Id of the teacher in RobustBench.
-        selection: Which epoch's student is the result.
+        selection: Which epoch's student is reported.
         average_from: The first epoch of stochastic weight averaging, counted
             from 0, or `None` for no averaging; see
             `keras_adaad.callbacks.StochasticWeightAveraging`.
-        source: The code that the recipe was read in.
+        source: The code that the recipe is taken from.
         notes: Tuple of sentences: where code and paper differ, and what is
             left to the reader.
 
@@ -97,8 +98,8 @@ class Recipe:
         """Returns the attack of the recipe.
 
         Args:
-            epsilon: Another radius; the step size keeps its share of it.
-            seed: Integer that decides the random starts.
+            epsilon: Another radius; the step size scales with it.
+            seed: Integer seed of the random starts.
 
         Returns:
             A `keras_adaad.attacks.PGD`, for images in [0, 1].
@@ -115,7 +116,7 @@ class Recipe:
         )
 
     def arguments(self, epsilon=None, seed=None):
-        """Returns the constructor's arguments, save the networks.
+        """Returns the constructor's arguments, except for the networks.
 
         Args:
             epsilon: See `attack`.
@@ -130,12 +131,12 @@ class Recipe:
         return arguments
 
     def optimizer(self, steps_per_epoch, epochs=None):
-        """Returns the optimizer, with the learning rate's schedule.
+        """Returns the optimizer, with its learning rate schedule.
 
         Args:
             steps_per_epoch: Number of batches in an epoch: `len` of the data
-                set. In the papers' code it counts a last one that isn't full.
-            epochs: Another number of epochs; the drops keep their share of it.
+                set. In the papers' code it includes a last one that isn't full.
+            epochs: Another number of epochs; the drops scale with it.
 
         Returns:
             A `keras_adaad.optimizers.CoupledSGD`.
@@ -146,7 +147,7 @@ class Recipe:
         recipe = self if epochs is None else self.with_epochs(epochs)
         rates = [self.learning_rate / 10**i for i in range(len(self.drops) + 1)]
         schedule = keras.optimizers.schedules.PiecewiseConstantDecay(
-            # Keras drops after the step it is given: the last of an epoch.
+            # Keras drops the rate after the given step, the last of an epoch.
             [drop * steps_per_epoch - 1 for drop in recipe.drops],
             rates,
         )
@@ -157,8 +158,8 @@ class Recipe:
     def with_epochs(self, epochs):
         """Returns the recipe with another number of epochs.
 
-        Whatever is counted in epochs keeps its share of them, rounded up: the
-        drops, the start of an average, and the method's `begin_epoch`.
+        Everything counted in epochs is scaled and rounded up: the drops, the
+        start of an average, and the method's `begin_epoch`.
 
         Args:
             epochs: Number of epochs.
@@ -222,7 +223,7 @@ class Recipe:
 
 
 def pixels(value):
-    """Returns `8/255` for what is that, and else the number."""
+    """Returns a number as text, as `8/255` if it is such a fraction."""
     levels = round(value * 255, 6)
     return f"{levels:g}/255" if levels == int(levels) else f"{value:g}"
 

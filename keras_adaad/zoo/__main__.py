@@ -18,7 +18,7 @@ def list_(arguments):
 
 
 def convert(arguments):
-    """Converts a file, checks its logits, and writes the `.keras`."""
+    """Converts a file, checks its logits, and writes a `.keras` file."""
     start = time.time()
     if arguments.name:
         entry = _entry(arguments)

@@ -1,4 +1,4 @@
-"""Which network a checkpoint holds, from the names and shapes in it."""
+"""Infers the network in a checkpoint from its names and shapes."""
 
 import math
 import re
@@ -9,7 +9,7 @@ from keras_adaad import models
 from keras_adaad.models.network import to_be_loaded
 from keras_adaad.zoo.conversion import normalization
 
-# A key that only this network has.
+# Keys that identify a network.
 _MARKS = {
     "init_conv.weight": "DMWideResNet",
     "conv_2d.weight": "DMPreActResNet18",
@@ -34,7 +34,7 @@ _NOT_IN_THE_FILE = {
 
 
 def build(architecture, arguments):
-    """Builds a network by its builder's name, for weights to be loaded."""
+    """Builds a network, by its builder's name, to load weights into."""
     known = [name for name in vars(models) if name[0].isupper()]
     if architecture not in known:
         raise ValueError(
@@ -50,15 +50,16 @@ def infer(arrays, architecture=None, **arguments):
 
     Args:
         arrays: Dict of NumPy arrays by PyTorch name.
-        architecture: Name of a builder in `keras_adaad.models`, where known.
-        **arguments: Of the builder, where known; they come first.
+        architecture: Name of a builder in `keras_adaad.models`, if known.
+        **arguments: Known arguments of the builder. They override those that
+            are inferred.
 
     Returns:
         A tuple `(architecture, arguments)`.
 
     Raises:
-        ValueError: If it is none of the networks here, or if something that
-            is not in the file must be stated.
+        ValueError: If the checkpoint holds no known network, or a required
+            argument is not in the file and not given.
     """
     if architecture is None:
         architecture = _architecture(arrays)
@@ -126,8 +127,8 @@ def _sizes(arrays, architecture, data_format):
         if first in arrays:
             sizes["depth"] = 6 * _count(arrays, prefix + r"(\d+)\.") + 4
             sizes["width"] = arrays[first].shape[0] // 16
-            # Before it is built: one wide array in a small file would have a
-            # network made that fills the memory.
+            # Checked before building: one wide array in a small file would
+            # otherwise lead to a network that fills the memory.
             widest = 9 * (64 * sizes["width"]) ** 2
             held = sum(array.size for array in arrays.values())
             if held < widest:
@@ -141,7 +142,7 @@ def _sizes(arrays, architecture, data_format):
         sizes["bn_before_fc"] = "bn.weight" in arrays
         features = arrays["linear.weight"].shape[1]
         if features > 512:
-            # Windows of 4x4 were pooled, each of 32x32 pixels of the image.
+            # Pooled over 4x4 windows; each covers 32x32 pixels of the image.
             sizes["pool_size"] = 4
             side = 32 * math.isqrt(features // 512)
             data_format = data_format or keras.config.image_data_format()

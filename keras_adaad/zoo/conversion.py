@@ -1,7 +1,7 @@
-"""Weights from a PyTorch state dict into a Keras network, every key accounted.
+"""Loads a PyTorch state dict into a Keras network, accounting for every key.
 
 The layers of `keras_adaad.models` carry the names of the PyTorch modules, so
-there is no table of names: only the layouts of the arrays differ.
+no table of names is needed: only the layouts of the arrays differ.
 """
 
 import dataclasses
@@ -9,14 +9,14 @@ import dataclasses
 import keras
 import numpy as np
 
-# Normalisation in a file, under the names of the field: part of the network
-# here, not a weight.
+# Names of normalisation statistics in checkpoints. Here they are arguments of
+# the network, not weights.
 _BUFFERS = {"mean": "mean", "mu": "mean", "std": "std", "sigma": "std"}
 
 
 @dataclasses.dataclass
 class Conversion:
-    """What became of a checkpoint's keys: names, by what was done to them."""
+    """The names of a checkpoint's arrays that were used, and dropped."""
 
     used: list
     dropped: list
@@ -32,7 +32,7 @@ class Conversion:
 
 
 def load_state_dict(model, arrays):
-    """Loads the weights of a PyTorch network into its Keras twin.
+    """Loads the weights of a PyTorch network into its Keras counterpart.
 
     Args:
         model: A network of `keras_adaad.models`.
@@ -74,13 +74,13 @@ def load_state_dict(model, arrays):
 
 
 def normalization(arrays):
-    """Returns `mean` and `std` from a checkpoint's buffers, those there are.
+    """Returns the `mean` and `std` of a checkpoint's buffers, if any.
 
     Args:
         arrays: Dict of NumPy arrays by PyTorch name.
 
     Returns:
-        A dict with the keys "mean" and "std", or without.
+        A dict with the keys "mean" and "std" that the checkpoint has.
     """
     return {
         _BUFFERS[name]: [float(v) for v in np.ravel(array)]
@@ -90,11 +90,11 @@ def normalization(arrays):
 
 
 def _places(model):
-    """Returns each PyTorch name's variable and the axes that transpose to it.
+    """Returns each PyTorch name's variable and the axes to transpose by.
 
-    PyTorch's convolution is (out, in, rows, columns), Keras's (rows, columns,
-    in, out); depthwise (channels, 1, rows, columns) and (rows, columns,
-    channels, 1).
+    Convolution kernels are (out, in, rows, columns) in PyTorch and (rows,
+    columns, in, out) in Keras. Depthwise kernels are (channels, 1, rows,
+    columns) and (rows, columns, channels, 1).
     """
     places = {}
     for layer in model.layers:
@@ -120,12 +120,12 @@ def _expected_shape(place):
 
 
 def _is_droppable(name):
-    # `sub_block1` is in many files of wide ResNets and in no forward pass.
+    # `sub_block1` is in many wide ResNet files, but no forward pass uses it.
     return _kind(name) in ("num_batches_tracked", "sub_block1", *_BUFFERS)
 
 
 def _kind(name):
-    """Returns what a dropped array is one of."""
+    """Returns the kind of a dropped array."""
     if name.endswith("num_batches_tracked"):
         return "num_batches_tracked"
     return name.partition(".")[0]

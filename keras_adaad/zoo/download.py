@@ -1,4 +1,4 @@
-"""Fetching a checkpoint: resumed, verified, and honest when it cannot."""
+"""Downloads checkpoints: resumes, verifies, and explains failures."""
 
 import hashlib
 import http.client
@@ -14,7 +14,7 @@ from keras_adaad.zoo.files.reader import is_web_page
 _CHUNK = 2**20
 _TIMEOUT = 60.0  # Seconds without a byte.
 
-# `confirm=t` passes the page that warns of files too large to scan.
+# `confirm=t` skips the page that warns of files too large to scan.
 _DRIVE_FILE = (
     "https://drive.usercontent.google.com/download"
     "?id={id}&export=download&confirm=t"
@@ -23,19 +23,18 @@ _DRIVE_PAGE = "https://drive.google.com/file/d/{id}/view"
 
 
 def download(url, path, sha256=None, size=None, page=None):
-    """Fetches a file, and moves it to `path` when it is whole.
+    """Downloads a file, and moves it to `path` once it is complete.
 
-    The bytes go to `path + ".part"`. What an interrupted call left there is
-    kept, and the next call asks the host for the rest.
+    The data goes to `path + ".part"`. If the download is interrupted, this file
+    is kept, and the next call asks the host only for the rest.
 
     Args:
         url: Address of the file.
-        path: Where to put it. A file that is there already is not fetched
-            again, only verified.
+        path: Where to put it. An existing file is not downloaded again, only
+            verified.
         sha256: Expected SHA-256 of the file, in hexadecimal, or `None`.
         size: Expected size in bytes, or `None`.
-        page: Address that a person would open instead of `url`. Defaults to
-            `url`.
+        page: Address to open in a browser instead of `url`. Defaults to `url`.
 
     Returns:
         `path`.
@@ -76,7 +75,7 @@ def download(url, path, sha256=None, size=None, page=None):
 
 
 def download_from_drive(gdrive_id, path, sha256=None, size=None):
-    """Fetches a public file of Google Drive, as `download` does.
+    """Downloads a public file of Google Drive, like `download`.
 
     Args:
         gdrive_id: Identifier of the file, as in its address.
@@ -98,10 +97,10 @@ def download_from_drive(gdrive_id, path, sha256=None, size=None):
 
 
 def download_entry(entry, path):
-    """Fetches the file of an entry of the registry, as `download` does.
+    """Downloads the file of a registry entry, like `download`.
 
-    From its authors' own address where there is one: Google Drive gives out a
-    file so many times a day, and then refuses.
+    Prefers the address of the authors, because Google Drive limits how often a
+    file can be downloaded per day.
     """
     if entry["download_url"]:
         # The checksum in the registry is that of the file at Drive.
@@ -112,17 +111,17 @@ def download_entry(entry, path):
 
 
 def address(entry):
-    """Returns where a person finds the file of an entry of the registry."""
+    """Returns the address of a registry entry's file, for a browser."""
     return entry["download_url"] or drive_page(entry["gdrive_id"])
 
 
 def drive_page(gdrive_id):
-    """Returns the address of a Google Drive file that a person opens."""
+    """Returns the address of a Google Drive file, for a browser."""
     return _DRIVE_PAGE.format(id=gdrive_id)
 
 
 def _fetch_all(url, part):
-    """Asks for the rest of a file for as long as each request brings some."""
+    """Requests the rest of a file as long as each request makes progress."""
     while True:
         before = _size(part)
         try:
@@ -140,9 +139,9 @@ def _fetch_all(url, part):
 
 
 def _fetch(url, part):
-    """Adds to `part` what one request brings; returns the file's size.
+    """Appends the data of one request to `part`; returns the file's size.
 
-    The size is `None` where the host does not tell it.
+    The size is `None` if the host does not state it.
     """
     have = _size(part)
     try:
@@ -154,12 +153,12 @@ def _fetch(url, part):
         total = error.headers.get("Content-Range", "").rpartition("/")[2]
         if total == str(have):
             return have
-        os.remove(part)  # It is of another file.
+        os.remove(part)  # It belongs to another file.
         have = 0
         response = _open(url, have)
     with response:
         if response.status != http.HTTPStatus.PARTIAL_CONTENT:
-            have = 0  # The host sends all of it.
+            have = 0  # The host sends the whole file.
         length = response.headers["Content-Length"]
         total = None if length is None else have + int(length)
         progress = keras.utils.Progbar(total, interval=0.5, unit_name="byte")

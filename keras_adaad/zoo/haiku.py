@@ -1,11 +1,11 @@
-"""DeepMind's Haiku checkpoints under the names of their PyTorch twins.
+"""Converts DeepMind's Haiku checkpoints to the PyTorch names and layout.
 
 The names on both sides are those of `adversarial_robustness/jax/model_zoo.py`
 and `adversarial_robustness/pytorch/model_zoo.py` of
-https://github.com/google-deepmind/deepmind-research (WideResNet). A file is
-the pair of Haiku's trees: parameters, and the states of the BatchNorms. In
-Haiku `wide_res_net/~/resnet_lay_0_block_1/~/conv_0` is the path of a module
-made in the constructor of another.
+https://github.com/google-deepmind/deepmind-research (WideResNet). A file is a
+pair of Haiku trees: the parameters, and the states of the BatchNorms. In Haiku
+`wide_res_net/~/resnet_lay_0_block_1/~/conv_0` is the path of a module that is
+created in the constructor of another.
 """
 
 import re
@@ -21,7 +21,7 @@ _STATISTICS = {"mean_ema": "running_mean", "var_ema": "running_var"}
 
 
 def is_haiku(content):
-    """Whether a checkpoint is a pair of Haiku's trees."""
+    """Returns whether a checkpoint is a pair of Haiku trees."""
     return (
         isinstance(content, (list, tuple))
         and len(content) == 2
@@ -34,7 +34,7 @@ def state_dict(parameters, states):
 
     Args:
         parameters: Dict of dicts of arrays, by module and by parameter.
-        states: Dict of dicts of arrays, the moving averages' among them.
+        states: Dict of dicts of arrays, including the moving averages.
 
     Returns:
         A dict of views of the arrays, in PyTorch's layout.
@@ -50,7 +50,7 @@ def state_dict(parameters, states):
         if statistic in _STATISTICS:
             name = f"{_module(path)}.{_STATISTICS[statistic]}"
             # Haiku corrects the average for its start at zero; `hidden` is
-            # the value before that.
+            # the uncorrected value.
             arrays[name] = module["average"].reshape(-1)
     return arrays
 
@@ -63,11 +63,11 @@ def _is_tree(tree):
 
 
 def _module(path):
-    """Returns PyTorch's name of the module at a path of Haiku's."""
+    """Returns the PyTorch name of the module at a Haiku path."""
     _, *names = path.split("/~/")
     return _BLOCK.sub(r"layer.\1.block.\2", ".".join(names))
 
 
 def _kernel(array):
-    """Returns a kernel with its outputs first, as PyTorch has them."""
+    """Returns a kernel with its outputs first, as in PyTorch."""
     return array.transpose(3, 2, 0, 1) if array.ndim == 4 else array.T

@@ -1,4 +1,4 @@
-"""From a file of weights to a Keras model."""
+"""Loads a file of weights as a Keras model."""
 
 import os
 import pathlib
@@ -24,21 +24,21 @@ def load_robustbench(
 ):
     """Loads a model of RobustBench as a Keras model.
 
-    The model takes images in [0, 1] and returns logits; where the published
-    model normalises its input, so does this one, inside. Save it as `.keras`
-    and it loads without this function, on any backend.
+    The model takes images in [0, 1] and returns logits. If the published model
+    normalises its input, the normalisation is part of this model. Once saved as
+    `.keras`, it loads without this function, on any backend.
 
     Args:
         name: Id of the model, e.g. `"Chen2021LTD_WRN34_20"`; `list_models`
-            has them all.
+            returns them all.
         checkpoint: Path of its file: `.pt`, `.pth`, `.safetensors`, `.npz`,
             or DeepMind's `.npy`. No code in a file is ever executed, and
             PyTorch is not needed.
         dataset: "cifar10" or "cifar100". Defaults to "cifar10".
         threat_model: "Linf", "L2" or "corruptions". Defaults to "Linf".
-        download: Whether to fetch the file from its published source if there
-            is none at `checkpoint`. Defaults to `False`. Without `checkpoint`,
-            it is kept in `~/.keras/keras_adaad`.
+        download: Whether to download the file from its published source if
+            there is none at `checkpoint`. Defaults to `False`. Without
+            `checkpoint`, it is kept in `~/.keras/keras_adaad`.
         data_format: "channels_last" or "channels_first". Defaults to that of
             `keras.config.image_data_format()`.
 
@@ -74,24 +74,25 @@ def load_robustbench(
 def load_checkpoint(checkpoint, architecture=None, key=None, **arguments):
     """Loads a PyTorch checkpoint of one of the field's networks.
 
-    For files that no registry names, such as one's own. Architecture, depth,
-    width and number of classes are read from the file.
+    For files that are not in the registry, such as your own. Architecture,
+    depth, width and number of classes are read from the file.
 
     Args:
         checkpoint: Path of the file, as in `load_robustbench`.
-        architecture: Name of a builder in `keras_adaad.models`. Defaults to
-            what the names in the file say.
-        key: Where the file holds several networks, the name of one.
-        **arguments: Of the builder, such as `input_shape` or `data_format`,
-            and what no file tells: `out_shortcut` of `PreActResNet18`, `mean`
-            and `std` of DeepMind's networks.
+        architecture: Name of a builder in `keras_adaad.models`. Inferred from
+            the names in the file by default.
+        key: Name of the network to load, if the file holds several.
+        **arguments: Arguments of the builder, such as `input_shape` or
+            `data_format`. Those that no file holds are required:
+            `out_shortcut` of `PreActResNet18`, `mean` and `std` of DeepMind's
+            networks.
 
     Returns:
         A `keras.Model` from images in [0, 1] to logits.
 
     Raises:
-        ValueError: If the file holds no such network, or an argument is
-            needed.
+        ValueError: If the file holds no known network, or a required argument
+            is missing.
 
     Example:
 
@@ -115,18 +116,18 @@ def read(path, architecture, key, arguments):
 
 
 def convert(arrays, architecture, arguments):
-    """Returns the Keras model and the `Conversion` that tells of its keys."""
+    """Returns the Keras model and the `Conversion` of its keys."""
     model = architectures.build(architecture, arguments)
     return model, conversion.load_state_dict(model, arrays)
 
 
 def fetch(entry, checkpoint=None, download=False):
-    """Returns the path of a model's file, and fetches it if asked to.
+    """Returns the path of a model's file, and downloads it if requested.
 
     Args:
         entry: Entry of the registry.
         checkpoint: Path of the file, or `None` for the cache.
-        download: Whether a file that is not there is downloaded.
+        download: Whether to download a missing file.
 
     Returns:
         A `pathlib.Path`.
@@ -145,10 +146,10 @@ def fetch(entry, checkpoint=None, download=False):
 
 
 def published_arguments(entry, arrays):
-    """Returns the arguments of a registry's model, checked against its file.
+    """Returns the arguments of a registry model, checked against its file.
 
     Raises:
-        ValueError: If the file normalises by other constants.
+        ValueError: If the file normalises with other constants.
     """
     arguments = dict(entry["arguments"])
     held = conversion.normalization(arrays)

@@ -1,4 +1,4 @@
-"""Whether a converted network answers as the published one does."""
+"""Compares the logits of a converted network with the published one's."""
 
 import dataclasses
 import importlib.util
@@ -7,7 +7,7 @@ import numpy as np
 
 from keras_adaad.zoo.pytorch_networks import published_logits
 
-# The wrong padding moves logits by 1 to 15 % and no class on a few images.
+# Wrong padding changes logits by 1 to 15 %, but no class on a few images.
 ABSOLUTE, RELATIVE = 1e-4, 1e-5
 
 
@@ -45,7 +45,7 @@ def check_parity(model, arrays, architecture, arguments, num_images=8):
 
     Args:
         model: The converted `keras.Model`.
-        arrays: Dict of NumPy arrays by PyTorch name, that it came from.
+        arrays: Dict of the NumPy arrays it was made from, by PyTorch name.
         architecture: Name of the builder in `keras_adaad.models`.
         arguments: Dict of the builder's arguments.
         num_images: Number of random images. Defaults to `8`.

@@ -1,4 +1,4 @@
-"""The published networks in PyTorch: the other side of the parity check.
+"""The published networks in PyTorch, for the parity check.
 
 Each is a function of a state dict, written from the published code with
 PyTorch's own padding; it shares nothing with `keras_adaad.models`. Only the
@@ -11,7 +11,7 @@ import numpy as np
 
 
 def published_logits(arrays, architecture, arguments, images):
-    """Returns what the published PyTorch network answers.
+    """Returns the logits of the published PyTorch network.
 
     Args:
         arrays: Dict of NumPy arrays by PyTorch name.
@@ -79,7 +79,7 @@ class _Net:
         if self.arguments["bn_before_fc"]:
             x = relu(self.norm(x, "bn"))
         if size := self.arguments.get("pool_size"):
-            # What is left of the map becomes features, on a map of 1x1.
+            # The pooled map is flattened to the channels of a 1x1 map.
             x = self.functional.avg_pool2d(x, size).flatten(1)[..., None, None]
         return self.linear(x, "linear")
 

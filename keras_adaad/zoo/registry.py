@@ -1,4 +1,4 @@
-"""The published models that the zoo knows: data, in `registry.json`."""
+"""The published models in the zoo, as listed in `registry.json`."""
 
 import copy
 import difflib
@@ -14,7 +14,7 @@ THREAT_MODELS = ("Linf", "L2", "corruptions")
 
 
 def entry(name, dataset="cifar10", threat_model="Linf"):
-    """Returns what the registry knows about one published model.
+    """Returns the registry entry of a published model.
 
     Args:
         name: Id of the model in RobustBench, e.g. `"Chen2021LTD_WRN34_20"`.
@@ -35,10 +35,10 @@ def entry(name, dataset="cifar10", threat_model="Linf"):
           weights at their authors' own address, or `None`,
         - `sha256` and `size` (in bytes) of the file at Google Drive, or
           `None`,
-        - `checkpoint_key`: where the file holds several networks, the one
-          that was evaluated, or `None`,
-        - `normalization_from_file`: `True` where mean and standard deviation
-          are in the file and not in `arguments`; absent otherwise.
+        - `checkpoint_key`: the network that was evaluated if the file holds
+          several, or `None`,
+        - `normalization_from_file`: `True` if mean and standard deviation are
+          in the file and not in `arguments`; absent otherwise.
 
     Raises:
         ValueError: If there is no such model.
@@ -81,8 +81,8 @@ def list_models(dataset=None, threat_model=None):
         threat_model: "Linf", "L2" or "corruptions", or `None` for all.
 
     Returns:
-        A list of dictionaries as `entry` returns them, for each data set and
-        threat model the most robust first. `print` shows it as a table.
+        A list of dictionaries as returned by `entry`. For each data set and
+        threat model, the most robust comes first. It prints as a table.
 
     Raises:
         ValueError: If the data set or the threat model is unknown.
@@ -102,7 +102,7 @@ def list_models(dataset=None, threat_model=None):
         wanted["threat_model"] = _spelled(
             "threat_model", threat_model, THREAT_MODELS
         )
-    # Copies: what a caller changes in them stays with the caller.
+    # Copies, so that changes by the caller do not affect the registry.
     return ModelList(
         copy.deepcopy(found)
         for found in _entries()
@@ -135,7 +135,10 @@ def _entries():
 
 
 def _spelled(name, value, choices):
-    """Returns the choice that `value` spells in some way, or raises."""
+    """Returns the choice that `value` matches, or raises.
+
+    Case and punctuation are ignored.
+    """
     for choice in choices:
         if _letters(value) == _letters(choice):
             return choice

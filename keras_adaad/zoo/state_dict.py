@@ -1,17 +1,17 @@
-"""The weights in a checkpoint: out of its nests, under PyTorch's names."""
+"""Extracts the weights of a checkpoint, under their PyTorch names."""
 
 import numpy as np
 
 from keras_adaad.zoo import haiku
 
-# What training code wraps around a network: DataParallel and AveragedModel,
-# a class with a `model` in it, torch.compile, and the only or the second
-# member of a Sequential.
+# Prefixes by which training code wraps a network: DataParallel and
+# AveragedModel, a class with a `model` in it, torch.compile, and the only or
+# the second member of a Sequential.
 _PREFIXES = ("module.", "model.", "_orig_mod.", "0.", "1.")
 _NORMALIZATION = {"mean", "std", "mu", "sigma"}
 
-# Two sets of weights in one file, of which one is meant: RobustBench takes
-# the last epoch's, and the averaged weights are those that papers report.
+# Which of two sets of weights in a file to load: RobustBench takes the last
+# epoch's, and papers report the averaged weights.
 _MEANT = {
     frozenset({"last", "best"}): "last",
     frozenset(
@@ -23,17 +23,17 @@ _MEANT = {
 def state_dict(content, key=None):
     """Returns the weights in a checkpoint as a flat dict.
 
-    Takes the weights out of the nests that training code saves them in, beside
-    epochs, optimizers and accuracies, and strips the prefixes of wrappers
-    (`module.`, `model.`, `_orig_mod.`, `0.`) that all weights share.
+    Finds the weights in the nested dicts that training code saves, beside
+    epochs, optimizers and accuracies. Strips the prefixes of wrappers
+    (`module.`, `model.`, `_orig_mod.`, `0.`, `1.`) that all weights share.
     Buffers of a normalisation layer become `mean` and `std`, or `mu` and
     `sigma`. DeepMind's Haiku trees get the names and the layout of their
-    PyTorch twins.
+    PyTorch counterparts.
 
     Args:
-        content: What `keras_adaad.zoo.files.read` returned.
+        content: The result of `keras_adaad.zoo.files.read`.
         key: Name of the set of weights to take if there are several, e.g.
-            `"best"`. Defaults to the only one there is.
+            `"best"`. Not needed if there is only one.
 
     Returns:
         A dict of NumPy arrays by PyTorch name, in PyTorch's layout. Nothing
@@ -81,10 +81,10 @@ def _choose(content, key):
 
 
 def _holds_weights(value):
-    """Whether a value is a dict that has matrices in it, at any depth.
+    """Returns whether a value is a dict with a matrix at any depth.
 
-    A matrix, because optimizers, histories and random states have vectors;
-    names alone, because an optimizer's state is numbered.
+    Vectors do not count, because optimizers, histories and random states have
+    some. All keys must be names, because an optimizer's state is numbered.
     """
     if not isinstance(value, dict) or not all(
         isinstance(k, str) for k in value
@@ -108,14 +108,14 @@ def _arrays(content):
 
 
 def _strip(arrays):
-    """Returns the arrays without the wrappers' part of their names."""
+    """Returns the arrays without the prefixes of wrappers in their names."""
     buffers = {
         name: name.rpartition(".")[2]
         for name in arrays
         if name.rpartition(".")[2] in _NORMALIZATION
     }
     if len(set(buffers.values())) < len(buffers):
-        buffers = {}  # Many layers have one: not the input's normalisation.
+        buffers = {}  # In several layers: not the input's normalisation.
     weights = {name: name for name in arrays if name not in buffers}
     while prefix := _shared_prefix(weights.values()):
         weights = {n: s.removeprefix(prefix) for n, s in weights.items()}

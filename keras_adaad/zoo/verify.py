@@ -1,4 +1,4 @@
-"""Measured accuracy of a converted model against the published numbers."""
+"""Compares the accuracy of a converted model with the published numbers."""
 
 import dataclasses
 
@@ -13,7 +13,7 @@ _NORMS = {"Linf": "linf", "L2": "l2"}
 
 @dataclasses.dataclass
 class Verification:
-    """Right answers on clean and on attacked images, and the published %."""
+    """Numbers of correct clean and attacked images, and the published %."""
 
     name: str
     num_images: int
@@ -25,10 +25,10 @@ class Verification:
 
     @property
     def consistent(self):
-        """Whether chance explains what differs.
+        """Whether chance explains the differences.
 
-        A weaker attack than the published AutoAttack leaves more images right:
-        robust accuracy may be higher, not lower.
+        An attack weaker than the published AutoAttack fools fewer images, so
+        the robust accuracy may be higher, but not lower.
         """
         low, high = self._interval(self.clean)
         if not low <= self.published_clean <= high:

@@ -1,3 +1,3 @@
-"""Checkpoint files read as data: no format needs PyTorch, none runs code."""
+"""Reads checkpoint files as data, without PyTorch and without running code."""
 
 from keras_adaad.zoo.files.reader import read as read

@@ -1,18 +1,18 @@
-"""How much a file may unfold to, so that a small one cannot fill the memory."""
+"""Limits the memory that reading a file takes to a multiple of its size."""
 
 import math
 
 
 class Refused(Exception):
-    """What is wrong with a file, as the end of "The file ... "."""
+    """A file can't be read; the message continues "The file ... "."""
 
 
 class Budget:
     """The bytes that reading a file may take, a multiple of its size.
 
-    A few hundred bytes can stand for gigabytes: compressed zeros, tensors of
-    stride 0, references to references. What weights take is at most a few
-    times the size of their file.
+    A few hundred bytes can expand to gigabytes: compressed zeros, tensors of
+    stride 0, references to references. Weights take at most a few times the
+    size of their file.
 
     Args:
         size: Size of the file in bytes.
@@ -24,7 +24,7 @@ class Budget:
         self.left = self.limit
 
     def spend(self, amount):
-        """Raises `Refused` once more is asked for than there is."""
+        """Takes bytes from the budget, and raises `Refused` if it is spent."""
         self.left -= amount
         if self.left < 0:
             raise Refused(
@@ -38,7 +38,7 @@ class Budget:
     def spend_array(self, shape, itemsize):
         """Spends the bytes of an array.
 
-        A side of 0 counts as 1: the network that is built from the shapes of
-        its weights would take the memory.
+        A side of 0 counts as 1, because a network built from such shapes takes
+        the memory of the other sides.
         """
         self.spend(itemsize * math.prod(max(n, 1) for n in shape))

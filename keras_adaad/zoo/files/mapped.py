@@ -18,8 +18,8 @@ def strided(buffer, dtype, offset, size, stride, budget):
 
     Args:
         buffer: The bytes of one storage.
-        dtype: Dtype of its elements, as NumPy spells it, or `"bfloat16"`,
-            which comes back as float32.
+        dtype: NumPy dtype of its elements, or `"bfloat16"`, which is returned
+            as float32.
         offset: Index of the first element.
         size: Shape of the view.
         stride: Steps from one index to the next in each dimension, counted
@@ -28,14 +28,14 @@ def strided(buffer, dtype, offset, size, stride, budget):
 
     Raises:
         ValueError: If the view leaves the buffer.
-        Refused: If it takes too much memory, where strides are 0 for example.
+        Refused: If it takes too much memory, e.g. because strides are 0.
     """
     stored = np.frombuffer(buffer, "<u2" if dtype == "bfloat16" else dtype)
     offset = index(offset)
     size = [index(n) for n in size]
     stride = [index(s) for s in stride]
-    # Checked here in Python's integers: NumPy lets a negative offset and a
-    # stride that overflows pass, and would read outside the buffer.
+    # Checked with Python's integers: NumPy accepts negative offsets and strides
+    # that overflow, and would read outside the buffer.
     last = offset + sum((n - 1) * s for n, s in zip(size, stride, strict=True))
     if min([offset, *size, *stride]) < 0:
         raise ValueError("a tensor has a negative size, stride or offset")
@@ -53,7 +53,7 @@ def strided(buffer, dtype, offset, size, stride, budget):
 
 
 def widen(bits):
-    """Returns the bits of bfloat16 numbers as the float32 they stand for."""
+    """Converts the bits of bfloat16 numbers to float32."""
     wide = bits.astype("uint32")
     wide <<= 16
     return wide.view("float32")

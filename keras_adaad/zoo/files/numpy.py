@@ -1,4 +1,4 @@
-"""NumPy's files: `.npz` archives, and `.npy` with DeepMind's trees in it."""
+"""Reads NumPy files: `.npz` archives, and `.npy` with DeepMind's trees."""
 
 import io
 import zipfile
@@ -32,7 +32,7 @@ def _array(content, budget):
             "`np.savez('weights.npz', **arrays)`."
         )
     budget.spend_array(shape, dtype.itemsize)
-    # Not by NumPy, which makes room for the shape before it looks for data.
+    # NumPy's reader would allocate the shape before it looks for data.
     array = np.frombuffer(content, dtype, offset=file.tell())
     return array.reshape(shape, order="CF"[fortran_order])
 

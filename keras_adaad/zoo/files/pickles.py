@@ -1,8 +1,8 @@
-"""Pickles read as data: a short list of names, none of which is imported.
+"""Reads pickles as data: a short list of names is allowed, none is imported.
 
-A pickle is a program that calls whatever it names. Here it can name only what
-`NAMES` lists, and gets stand-ins of ours: plain containers, and records of
-arrays that become arrays when the whole pickle has been read.
+A pickle is a program that calls whatever it names. Here it can only use the
+names in `NAMES`, and gets substitutes for them: plain containers, and records
+of arrays that become arrays once the whole pickle has been read.
 """
 
 import pickle
@@ -14,10 +14,10 @@ from keras_adaad.zoo.files.budget import Refused
 
 
 class Placeholder:
-    """What stands for an object of the pickle until `finish`."""
+    """Represents an object of the pickle until `finish`."""
 
     def build(self, state):
-        """Takes the object's state. Most need none of it."""
+        """Takes the object's state, which most placeholders ignore."""
 
 
 class Inert(Placeholder):
@@ -31,7 +31,7 @@ class Inert(Placeholder):
 
 
 class _Dtype(Placeholder):
-    """A dtype of numbers or text. NumPy's own would take any state."""
+    """A dtype of numbers or text. NumPy's own would accept any state."""
 
     def __init__(self, code, *_):
         self.code = code
@@ -85,7 +85,7 @@ def _scalar(dtype, data):
 
 
 def _encode(text, _):
-    # How protocol 2 writes bytes.
+    # Protocol 2 writes bytes like this.
     return text.encode("latin1")
 
 
@@ -101,11 +101,11 @@ _NUMPY = {
 
 NAMES = {
     "builtins.dict": dict,
-    # A set cannot contain another: comparing nested ones takes for ever.
+    # A set can't be nested. Comparing nested frozensets can take forever.
     "builtins.frozenset": set,
     "builtins.list": list,
     "builtins.set": set,
-    # What a `defaultdict` makes of a missing key.
+    # Default factories of a `defaultdict`.
     **{f"builtins.{n}": Inert for n in ("bool", "float", "int", "str")},
     "collections.Counter": dict,
     "collections.OrderedDict": dict,
@@ -132,9 +132,9 @@ class _Forbidden(Exception):
 
 
 class _Unpickler(pickle._Unpickler):
-    # The standard library's own, in Python: the one in C cannot be kept from
-    # setting attributes of whatever a pickle names, nor from filling memory
-    # with a table of the size a pickle asks for.
+    # Based on the standard library's Python implementation. The C version can
+    # be kept neither from setting attributes of whatever a pickle names, nor
+    # from filling memory with a table of the size a pickle asks for.
     dispatch = dict(pickle._Unpickler.dispatch)
 
     def __init__(self, file, budget, names, persistent_load):
@@ -142,8 +142,8 @@ class _Unpickler(pickle._Unpickler):
         self.budget = budget
         self.names = names
         self.storage = persistent_load
-        # By id: each tuple, and the number of its items with all references
-        # followed. Python visits that many to hash it.
+        # By id: each tuple and its number of items, counted through all
+        # references. Python visits that many to hash it.
         self.tuples = {}
 
     def find_class(self, module, name):
@@ -179,7 +179,7 @@ class _Unpickler(pickle._Unpickler):
         self.append(self._call(target, arguments))
 
     def _call(self, target, arguments):
-        # A call may copy what it gets.
+        # A call may copy its arguments.
         self.budget.spend(8 * sum(map(_length, arguments)))
         return target(*arguments)
 
@@ -213,17 +213,17 @@ def _length(value):
 
 
 def read(file, budget, names=NAMES, persistent_load=None):
-    """Returns what a pickle describes, with nothing of it executed.
+    """Returns the content of a pickle, without executing any of it.
 
     Args:
         file: A binary file at the start of the pickle, left at its end.
         budget: The `Budget` of the file.
-        names: Dict from the names the pickle may use to what they get.
-        persistent_load: Function that returns the stand-in of an object kept
-            outside the pickle.
+        names: Dict from the names the pickle may use to their substitutes.
+        persistent_load: Function that returns the substitute of an object
+            stored outside the pickle.
 
     Returns:
-        Nested containers that `finish` makes plain.
+        Nested containers, to be passed to `finish`.
 
     Raises:
         Refused: If the pickle uses another name, or takes too much memory.
@@ -238,9 +238,9 @@ def read(file, budget, names=NAMES, persistent_load=None):
 
 
 def finish(value, budget):
-    """Returns the value with plain dicts, lists and tuples, and arrays.
+    """Returns the value as plain dicts, lists, tuples and arrays.
 
-    What is referenced twice is there twice, and is paid for twice.
+    An object that is referenced twice is copied, and counted, twice.
     """
     budget.spend(8)
     if isinstance(value, Placeholder):

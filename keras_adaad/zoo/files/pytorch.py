@@ -1,10 +1,10 @@
-"""Files of `torch.save`, both formats, read without PyTorch.
+"""Reads both formats of `torch.save`, without PyTorch.
 
 Since PyTorch 1.6 a file is a zip of one pickle, `data.pkl`, and one entry of
 raw bytes per storage. Before, it was five pickles in a row (a magic number, a
 version, the machine, the object, the keys of its storages), then each storage
-as a count of elements and raw bytes. In both the pickle names its storages
-only, and a tensor is a strided view of one.
+as a count of elements and raw bytes. In both formats the pickle only refers to
+its storages, and a tensor is a strided view of one.
 """
 
 import io
@@ -64,7 +64,7 @@ _NAMES = {
     **pickles.NAMES,
     **{f"torch.{name}": type(name, (Inert,), {}) for name in _STORAGES},
     **{f"torch.{name}": Inert for name in _DTYPES},
-    # Not a tuple: those that a pickle builds are counted.
+    # Not a tuple, because one that is made by a call would not be counted.
     "torch.Size": list,
     "torch.device": Inert,
     "torch.torch_version.TorchVersion": Inert,
@@ -110,7 +110,7 @@ def read_legacy(path, budget):
             )
         return storages.setdefault(key, _Storage(storage_type))
 
-    # The mapping: a read of more than there is takes no more memory.
+    # The mapping, because reading past its end takes no more memory.
     file = content.obj
     first = pickles.read(file, budget)
     if first != _MAGIC_NUMBER:
@@ -131,11 +131,11 @@ def read_legacy(path, budget):
 
 
 def unpacked(archive, name, budget):
-    """Returns the bytes of a zip entry, no more than it declares."""
+    """Returns the bytes of a zip entry, at most the size it declares."""
     info = archive.getinfo(name)
     budget.spend(info.file_size)
     with archive.open(info) as entry:
-        # With a number: `read()` unpacks all there is before it looks.
+        # With a size, because `read()` unpacks everything before it checks.
         return entry.read(info.file_size)
 
 
@@ -148,7 +148,7 @@ def _check_byte_order(archive, root, budget):
 
 
 def _entry(archive, content, name, budget):
-    """Returns the bytes of a zip entry, mapped if they are stored as such."""
+    """Returns the bytes of a zip entry, mapped if they are uncompressed."""
     info = archive.getinfo(name)
     if info.compress_type != zipfile.ZIP_STORED:
         return unpacked(archive, name, budget)

@@ -1,4 +1,4 @@
-"""The front door: which format a file has, by its first bytes."""
+"""Reads a checkpoint file, whose format is detected by its first bytes."""
 
 import os
 import zipfile
@@ -21,19 +21,19 @@ _BY_HAND = (
 def read(path):
     """Reads a checkpoint as data; nothing in it is ever executed.
 
-    The format is told by the first bytes and not by the name: PyTorch's `.pt`
-    and `.pth` of any version, `.safetensors`, `.npz`, `.npy`, and pickles of
-    NumPy arrays. Neither PyTorch nor the safetensors package is needed.
+    The format is detected from the first bytes, not from the name: PyTorch's
+    `.pt` and `.pth` of any version, `.safetensors`, `.npz`, `.npy`, and pickles
+    of NumPy arrays. Neither PyTorch nor the safetensors package is needed.
 
     Args:
         path: Path of the file.
 
     Returns:
-        What was saved: nested dicts, lists, tuples and numbers, with tensors
-        as read-only NumPy arrays. Where the format allows they lie in the
-        file, mapped into memory, and cost nothing until used. bfloat16 comes
-        as float32. Of objects that are not data (an `argparse.Namespace`)
-        only a placeholder is left.
+        The saved object: nested dicts, lists, tuples and numbers, with tensors
+        as read-only NumPy arrays. If the format allows, they are mapped into
+        memory from the file, and cost nothing until used. bfloat16 becomes
+        float32. Objects that are not data, such as an `argparse.Namespace`,
+        become placeholders.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -69,7 +69,7 @@ def read(path):
 
 
 def is_web_page(head):
-    """Whether a file that starts with `head` is a page of HTML."""
+    """Returns whether a file that starts with `head` is an HTML page."""
     return head.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"<")
 
 

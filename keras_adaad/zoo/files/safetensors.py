@@ -1,7 +1,7 @@
-"""Safetensors files, read without the package.
+"""Reads safetensors files, without the package.
 
 A file is the length of a header (8 bytes), the header (JSON: each tensor's
-dtype, shape and place), and the data. See
+dtype, shape and offsets), and the data. See
 https://github.com/huggingface/safetensors.
 """
 
@@ -20,7 +20,7 @@ _DTYPES = {
 
 
 def is_safetensors(head, size):
-    """Whether a file of `size` bytes that starts with `head` is one."""
+    """Returns whether a file of this beginning and size is one."""
     return head[8:9] == b"{" and int.from_bytes(head[:8], "little") < size
 
 
