@@ -5,13 +5,22 @@ import graphlib
 import pathlib
 import re
 
+import pytest
+
 import keras_adaad
 
 PACKAGE = pathlib.Path(keras_adaad.__file__).parent
-MODULES = {
-    ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts): path
-    for path in PACKAGE.rglob("*.py")
-}
+
+
+def modules_of(folder):
+    """Returns the files of a package by the names of their modules."""
+    return {
+        ".".join(path.relative_to(folder.parent).with_suffix("").parts): path
+        for path in folder.rglob("*.py")
+    }
+
+
+MODULES = modules_of(PACKAGE)
 # From the ground up: a package imports only those before it.
 FLOORS = (
     "version",
@@ -45,19 +54,20 @@ ELSEWHERE = {
 }
 
 
-def imports_of(path):
+def imports_of(path, modules=MODULES):
     """Yields our modules that a file imports, and whether at its top."""
+    root = next(iter(modules)).split(".")[0]
     tree = ast.parse(path.read_text())
     top = {id(node) for node in tree.body}
     for node in ast.walk(tree):
         if not isinstance(node, ast.ImportFrom) or not node.module:
             continue
-        if node.module.split(".")[0] != "keras_adaad":
+        if node.module.split(".")[0] != root:
             continue
         for alias in node.names:
             name = f"{node.module}.{alias.name}"
             for found in (name, f"{name}.__init__", node.module):
-                if found in MODULES:
+                if found in modules:
                     yield found, id(node) in top
                     break
             else:
@@ -74,11 +84,13 @@ def test_imports_point_down():
             assert floor_of(imported) <= floor_of(module), (module, imported)
 
 
-def test_no_cycle():
+@pytest.mark.parametrize("package", ["keras_adaad", "benchmarks"])
+def test_no_cycle(package):
+    modules = modules_of(PACKAGE.parent / package)
     graph = {
-        module: {imported for imported, _ in imports_of(path)}
+        module: {imported for imported, _ in imports_of(path, modules)}
         # A package's table of contents imports what imports its parts.
-        for module, path in MODULES.items()
+        for module, path in modules.items()
         if not module.endswith("__init__")
     }
     tuple(graphlib.TopologicalSorter(graph).static_order())
