@@ -166,20 +166,13 @@ class APGD(AutoPGD, ObjectiveAttack):
     none, the point with the highest loss.
 
     Args:
-        epsilon: Radius of the ball, in the units of the model's input.
-        norm: `"linf"` or `"l2"`. Defaults to `"linf"`.
         steps: Number of steps. Defaults to `100`.
-        restarts: Number of searches from different starts. Defaults to `1`.
-        loss: Loss that `attack(model, x, y)` maximises: `"cross_entropy"`,
-            `"dlr"`, `"margin"`, or a function `loss(labels, logits)` that
-            returns one value per sample.
         rho: The step size is halved if the loss rose in no more than this
             fraction of the steps (condition 1). Defaults to `0.75`.
         eot_steps: Number of gradients averaged in each step, for a randomised
             model (expectation over transformation). Defaults to `1`.
-        input_range: Pair `(low, high)` of the values a pixel can have.
-            Defaults to `(0.0, 1.0)`.
-        seed: Integer seed for the random starts, or `None`.
+        restarts, loss: See `keras_adaad.attacks.IterativeAttack`.
+        epsilon, norm, input_range, seed: See `keras_adaad.attacks.Attack`.
 
     Example:
 
@@ -204,17 +197,11 @@ class TargetedAPGD(AutoPGD):
     first. They only guide the search: any wrong class is a success.
 
     Args:
-        epsilon: Radius of the ball, in the units of the model's input.
-        norm: `"linf"` or `"l2"`. Defaults to `"linf"`.
-        steps: Number of steps towards each target. Defaults to `100`.
-        restarts: Number of searches for each target. Defaults to `1`.
         targets: Number of target classes, at most the number of other
             classes. Defaults to `9`.
-        rho: As in `APGD`. Defaults to `0.75`.
-        eot_steps: As in `APGD`. Defaults to `1`.
-        input_range: Pair `(low, high)` of the values a pixel can have.
-            Defaults to `(0.0, 1.0)`.
-        seed: Integer seed for the random starts, or `None`.
+        steps, restarts, rho, eot_steps: See `keras_adaad.attacks.APGD`.
+            `steps` and `restarts` count for each target.
+        epsilon, norm, input_range, seed: See `keras_adaad.attacks.Attack`.
 
     Reference:
         - [Croce & Hein, 2020](https://arxiv.org/abs/2003.01690), equation 7.
@@ -266,11 +253,7 @@ class TargetedAPGD(AutoPGD):
 
 
 def checkpoints(steps):
-    """Returns the checkpoints of a search as pairs `(step, interval)`.
-
-    The first interval is 22 % of the steps. Each later interval is shorter by
-    3 % of the steps, down to 6 %.
-    """
+    """Returns the checkpoints of a search as pairs `(step, interval)`."""
     interval = max(int(0.22 * steps), 1)
     step, found = interval, []
     while step <= steps:

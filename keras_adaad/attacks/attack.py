@@ -128,8 +128,6 @@ class Attack:
     def _check_classes(self, num_classes):
         """Raises if the attack needs more classes."""
 
-    # Identity and saving.
-
     def _contents(self):
         """Returns the attributes of the attack, a dict."""
         return {k: v for k, v in vars(self).items() if k != "_fixed"}
@@ -247,10 +245,7 @@ def _serialized(value):
 
 
 def check_attackable(model, x, y, input_range, allow_probabilities=False):
-    """Returns images, class indices and the number of classes, or raises.
-
-    An unbuilt model is built; a function is called on the first image.
-    """
+    """Returns images, class indices and the number of classes, or raises."""
     x = checks.check_images("x", x, input_range).astype("float32")
     if y is None:
         raise ValueError(
@@ -283,12 +278,7 @@ def check_attackable(model, x, y, input_range, allow_probabilities=False):
 
 
 def check_function_attacks(model, attacks):
-    """Raises unless every attack can attack a function.
-
-    Args:
-        model: The object passed in place of a `keras.Model`.
-        attacks: Dict of `Attack`s by their names.
-    """
+    """Raises unless every attack, in a dict by name, can attack a function."""
     if not callable(model):
         raise TypeError(
             "Argument `model` must be a `keras.Model`, or a function from "

@@ -51,12 +51,8 @@ class AutoAttack(Attack):
     doubt the result.
 
     Args:
-        epsilon: Radius of the ball, in the units of the model's input.
-        norm: `"linf"` or `"l2"`. Defaults to `"linf"`.
         version: `"standard"`, `"plus"` or `"rand"`. Defaults to `"standard"`.
-        input_range: Pair `(low, high)` of the values a pixel can have.
-            Defaults to `(0.0, 1.0)`.
-        seed: Integer seed for the random draws, or `None`.
+        epsilon, norm, input_range, seed: See `keras_adaad.attacks.Attack`.
 
     Example:
 

@@ -20,16 +20,10 @@ class CW(PGD):
     (SAAD), so state yours. An image stops moving once it fools the model.
 
     Args:
-        epsilon: Radius of the ball, in the units of the model's input.
-        step_size: Length of a step, in the same units. Defaults to
-            `epsilon / 4`, the usual 2/255 for an epsilon of 8/255.
         steps: Number of steps. Defaults to `30`.
-        norm: `"linf"` or `"l2"`. Defaults to `"linf"`.
-        restarts: Number of searches from different uniform starts.
-            Defaults to `1`.
-        input_range: Pair `(low, high)` of the values a pixel can have.
-            Defaults to `(0.0, 1.0)`.
-        seed: Integer seed for the random starts, or `None`.
+        step_size: See `keras_adaad.attacks.PGD`.
+        restarts: See `keras_adaad.attacks.IterativeAttack`. Starts are uniform.
+        epsilon, norm, input_range, seed: See `keras_adaad.attacks.Attack`.
 
     Example:
 

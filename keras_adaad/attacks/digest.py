@@ -1,9 +1,7 @@
 """Digests that identify what values and functions compute.
 
 A compiled search is cached under the digest of its attack. A state file holds
-the digest of its evaluation. Two attacks have different digests if they differ
-in anything, such as a number, an array or the code of a loss. Content that the
-digest cannot inspect counts as different from everything else.
+the digest of its evaluation.
 """
 
 import dis
@@ -40,17 +38,12 @@ def digest(value, in_process=False):
     can also reach data by name, in its closure or as a global. Of that data,
     the digest covers arrays, Keras layers, and objects that cannot change in
     place: numbers, strings, tuples and functions. It does not cover lists and
-    dicts, because functions usually write logs to them.
+    dicts, because functions usually write logs to them. Content that it cannot
+    inspect counts as different from everything else.
 
-    Args:
-        value: Data, functions, classes and objects, at any depth.
-        in_process: Whether the digest is only compared within this process,
-            while the value is kept alive. If so, objects that the digest
-            cannot inspect are identified by `id`, and class attributes are
-            part of a class.
-
-    Returns:
-        A string of hexadecimal digits.
+    `in_process` is for digests that are only compared within this process,
+    while the value is kept alive. Objects that the digest cannot inspect are
+    then identified by `id`, and class attributes are part of a class.
     """
     found = _Digest(in_process)
     found.add(value)
@@ -65,12 +58,7 @@ class _Digest:
         self.seen = {}
 
     def add(self, value, by_name=False):
-        """Adds a value.
-
-        Args:
-            value: Anything.
-            by_name: Whether a function reaches it by name.
-        """
+        """Adds any value. `by_name`: whether a function reaches it by name."""
         if isinstance(value, _PLAIN):
             return self._feed(type(value).__name__, value)
         if isinstance(value, (np.ndarray, np.generic)):

@@ -30,8 +30,6 @@ class FAB(IterativeAttack):
     clean image.
 
     Args:
-        epsilon: Radius of the ball, in the units of the model's input.
-        norm: `"linf"` or `"l2"`. Defaults to `"linf"`.
         steps: Number of steps towards each target. Defaults to `100`.
         restarts: Number of searches for each target. All but the first start
             at a random point at distance `epsilon / 2`. Defaults to `1`.
@@ -43,9 +41,7 @@ class FAB(IterativeAttack):
         eta: Overshoot beyond the hyperplane, at least 1. Defaults to `1.05`.
         beta: Factor that shrinks the perturbation once the model is fooled.
             Defaults to `0.9`.
-        input_range: Pair `(low, high)` of the values a pixel can have.
-            Defaults to `(0.0, 1.0)`.
-        seed: Integer seed for the random starts, or `None`.
+        epsilon, norm, input_range, seed: See `keras_adaad.attacks.Attack`.
 
     Example:
 
@@ -184,17 +180,6 @@ def onto_hyperplane(x, slope, value, norm, low, high):
     Newton's method from `m = 0` approaches the solution from below, and is
     exact once it reaches the right piece, so no sort is needed. If the
     hyperplane misses the box, the result goes as far as the box allows.
-
-    Args:
-        x: Points, of shape `(batch_size, ...)`.
-        slope: Gradients, of the same shape.
-        value: Values at the points, of shape `(batch_size,)`.
-        norm: `"linf"` or `"l2"`.
-        low: Lower end of the range.
-        high: Upper end of the range.
-
-    Returns:
-        The perturbations, of the shape of `x`.
     """
     way = -ops.sign(per_image(value, x)) * ops.sign(slope)
     room = ops.where(way > 0.0, high - x, x - low)

@@ -10,13 +10,8 @@ class FGSM(PGD):
     """One step of length epsilon from the clean image, no random start.
 
     Args:
-        epsilon: Radius of the ball, in the units of the model's input.
-        norm: `"linf"` or `"l2"`. Defaults to `"linf"`.
-        loss: Loss that `attack(model, x, y)` maximises: `"cross_entropy"`, or
-            a function `loss(labels, logits)` that returns one value per
-            sample.
-        input_range: Pair `(low, high)` of the values a pixel can have.
-            Defaults to `(0.0, 1.0)`.
+        loss: See `keras_adaad.attacks.IterativeAttack`.
+        epsilon, norm, input_range: See `keras_adaad.attacks.Attack`.
 
     Example:
 

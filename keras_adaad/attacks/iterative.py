@@ -46,23 +46,17 @@ class IterativeAttack(Attack):
     may read other attributes.
 
     Args:
-        epsilon: Radius of the ball, in the units of the model's input.
-        norm: `"linf"` or `"l2"`. Defaults to `"linf"`.
         restarts: Number of searches from different starts. Per image, the
             first point that fools the model is kept or, failing that, the
             point with the highest loss. Defaults to `1`.
         loss: Loss that `attack(model, x, y)` maximises: `"cross_entropy"`,
             `"margin"`, `"dlr"`, or a function `loss(labels, logits)` that
             returns one value per sample.
-        input_range: Pair `(low, high)` of the values a pixel can have.
-            Defaults to `(0.0, 1.0)`.
-        seed: Integer seed for the random draws, or `None` to draw a new one
-            (reproducible with `keras.utils.set_random_seed`).
+        epsilon, norm, input_range, seed: See `keras_adaad.attacks.Attack`.
     """
 
-    # Attributes that only `settings` and the random start read, outside of
-    # the compiled search. Reading one inside of it raises an error. They are
-    # not inherited.
+    # Attributes that only `settings` and the random start read. Reading one
+    # in the compiled search raises an error.
     not_compiled = ()
 
     def __init__(
@@ -90,8 +84,6 @@ class IterativeAttack(Attack):
         super().__init_subclass__(**kwargs)
         if "not_compiled" not in vars(cls):
             cls.not_compiled = ()
-
-    # Defined by subclasses.
 
     def settings(self, shape, seed, round_=0):
         """Returns the parameters of each step, a list or iterator of dicts.
@@ -140,34 +132,17 @@ class IterativeAttack(Attack):
         """
         return LOSSES.get(self.loss, self.loss)(labels, logits)
 
-    # The search on arrays.
-
     def __call__(self, model, x, y, noise=None, batch_size=256):
         """Attacks a model on arrays.
 
         Args:
-            model: See `Attack`.
-            x: Images, of shape `(num_images, ...)`, within `input_range`.
-            y: Labels: class indices or one-hot.
             noise: Starting perturbation in place of a random one, of the
                 shape of `x`, or of shape `(starts, *x.shape)`, with one start
                 for each restart and target class.
-            batch_size: Images per compiled call; the last batch is padded.
-                It does not change the result. Defaults to `256`.
+            model, x, y, batch_size: See `keras_adaad.attacks.Attack`.
 
         Returns:
             The adversarial images, a float32 NumPy array of the shape of `x`.
-
-        Raises:
-            TypeError: See `Attack`.
-            ValueError: See `Attack`.
-
-        Example:
-
-        ```python
-        attack = keras_adaad.attacks.PGD(epsilon=8 / 255, steps=20)
-        x_adv = attack(model, x_test, y_test)
-        ```
         """
         return self._attack_arrays(model, x, y, batch_size, noise=noise)
 
@@ -183,7 +158,7 @@ class IterativeAttack(Attack):
         return self.restarts
 
     def _rounds(self, num_classes):
-        """Returns the number of rounds. A search has one round or several."""
+        """Returns the number of rounds: each search has one or several."""
         return self._starts(num_classes)
 
     def _target_classes(self, classifier, x, batch_size):
@@ -193,13 +168,8 @@ class IterativeAttack(Attack):
     def _start(self, x, x_last, rng, round_, noise=None):
         """Returns the argument `noise` of `begin`, for a search on arrays.
 
-        Args:
-            x: Images, a NumPy array.
-            x_last: The points that the previous round found.
-            rng: Source of random numbers.
-            round_: Index of the round.
-            noise: The starting perturbations that the user passed, of shape
-                `(starts, *x.shape)`, or `None`.
+        `x_last` are the points that the previous round found. `noise` is what
+        the user passed, of shape `(starts, *x.shape)`, or `None`.
         """
         if noise is not None:
             return noise[round_]
@@ -249,8 +219,6 @@ class IterativeAttack(Attack):
                 'classes. Use `loss="margin"`. '
                 f"Received: a model with {num_classes} classes"
             )
-
-    # What the compiled search depends on.
 
     def _compiled_part(self):
         """Returns a copy without the attributes that `not_compiled` names."""

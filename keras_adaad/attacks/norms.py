@@ -33,24 +33,20 @@ class L2:
     """The ball in which no image moves by more than epsilon in L2 norm."""
 
     def size(self, delta):
-        """Returns the norm of each image, with trailing axes of size 1."""
         squares = ops.sum(
             ops.square(delta), axis=_image_axes(delta), keepdims=True
         )
         return ops.sqrt(squares)
 
     def direction(self, gradient):
-        """Returns the steepest ascent step of norm 1."""
         return _normalized(gradient, self)
 
     def project(self, x_adv, x, epsilon):
-        """Returns the point of the ball around `x` nearest to `x_adv`."""
         delta = x_adv - x
         scale = ops.minimum(1.0, epsilon / (self.size(delta) + 1e-12))
         return x + scale * delta
 
     def uniform(self, shape, epsilon, rng):
-        """Returns a perturbation drawn uniformly from the ball."""
         # A uniform point on the sphere in d + 2 dimensions, without its last
         # two coordinates, is a uniform point in the ball in d dimensions.
         dimensions = math.prod(shape[1:])
@@ -59,7 +55,6 @@ class L2:
         return epsilon * ops.reshape(point[:, :dimensions], shape)
 
     def on_sphere(self, shape, epsilon, rng):
-        """Returns a random perturbation of norm epsilon."""
         return epsilon * _normalized(rng.normal(shape), self)
 
 

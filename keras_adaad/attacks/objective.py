@@ -20,13 +20,8 @@ class ObjectiveAttack(IterativeAttack):
     search like any `IterativeAttack`.
 
     Args:
-        epsilon: Radius of the ball, in the units of the model's input.
-        norm: `"linf"` or `"l2"`. Defaults to `"linf"`.
-        restarts: See `IterativeAttack`. Defaults to `1`.
-        loss: Loss of `attack(model, x, y)`; see `IterativeAttack`.
-        input_range: Pair `(low, high)` of the values a pixel can have.
-            Defaults to `(0.0, 1.0)`.
-        seed: Integer seed for the random draws, or `None`.
+        restarts, loss: See `keras_adaad.attacks.IterativeAttack`.
+        epsilon, norm, input_range, seed: See `keras_adaad.attacks.Attack`.
     """
 
     def maximize(self, objective, x, noise=None, seed=None):
@@ -74,17 +69,7 @@ class ObjectiveAttack(IterativeAttack):
         return best
 
     def _maximize_loss(self, model, x, y, noise=None):
-        """Attacks a model on one batch, inside a compiled function.
-
-        Args:
-            model: A built `keras.Model` that returns logits.
-            x: Images, a float32 tensor of shape `(batch_size, ...)`.
-            y: Labels: class indices or one-hot.
-            noise: Starting perturbation, as in `maximize`.
-
-        Returns:
-            A float32 tensor of the shape of `x`.
-        """
+        """Attacks a built model on one batch, inside a compiled function."""
         return self.maximize(
             self._compiled_part()._objective(logits_function(model), y),
             x,

@@ -23,11 +23,9 @@ class PGD(ObjectiveAttack):
         x' <- clip(project(x' + step_size * direction(grad objective(x'))))
 
     Args:
-        epsilon: Radius of the ball, in the units of the model's input.
-        step_size: Length of a step, in the same units. Defaults to
+        step_size: Length of a step, in the units of `epsilon`. Defaults to
             `epsilon / 4`, the usual 2/255 for an epsilon of 8/255.
         steps: Number of steps. Defaults to `10`.
-        norm: `"linf"` or `"l2"`. Defaults to `"linf"`.
         start: `"uniform"` for a uniform point of the ball, `"normal"` for
             Gaussian noise per pixel, `None` to start at `x`. Defaults to
             `"uniform"`.
@@ -36,15 +34,8 @@ class PGD(ObjectiveAttack):
         clip_start: Whether the start is clipped to the input range before the
             first gradient. The reference code of AdaAD does not clip it.
             Defaults to `True`.
-        restarts: Number of searches from different starts. Per image, the
-            first point that fools the model is kept or, failing that, the
-            point with the highest loss. Defaults to `1`.
-        loss: Loss that `attack(model, x, y)` maximises: `"cross_entropy"`,
-            `"margin"`, `"dlr"`, or a function `loss(labels, logits)` that
-            returns one value per sample.
-        input_range: Pair `(low, high)` of the values a pixel can have.
-            Defaults to `(0.0, 1.0)`.
-        seed: Integer seed for the random starts, or `None`.
+        restarts, loss: See `keras_adaad.attacks.IterativeAttack`.
+        epsilon, norm, input_range, seed: See `keras_adaad.attacks.Attack`.
 
     Raises:
         ValueError: If an argument is out of range, `step_size` is 0 although
@@ -135,16 +126,8 @@ class PGD(ObjectiveAttack):
     def _maximize_with_state(self, objective, x, state, noise=None, seed=None):
         """Searches as `maximize` does, and updates a state in each step.
 
-        Args:
-            objective: Function of images and state that returns one value per
-                sample and the next state.
-            x: Images, a float32 tensor of shape `(batch_size, ...)`.
-            state: List of tensors.
-            noise: See `maximize`.
-            seed: See `maximize`.
-
-        Returns:
-            The images found, and the state after the last step.
+        `objective(x_adv, state)` returns one value per sample and the next
+        state, a list of tensors. The last state is returned too.
         """
         self._check_usable()
         if noise is None:

@@ -64,11 +64,7 @@ def get(name, *, epsilon, norm="linf", input_range=(0.0, 1.0), seed=None):
 
     Args:
         name: Name of the attack.
-        epsilon: Radius of the ball, in the units of the model's input.
-        norm: `"linf"` or `"l2"`. Defaults to `"linf"`.
-        input_range: Pair `(low, high)` of the values a pixel can have.
-            Defaults to `(0.0, 1.0)`.
-        seed: Integer seed for the random draws, or `None`.
+        epsilon, norm, input_range, seed: See `keras_adaad.attacks.Attack`.
 
     Returns:
         An `Attack`.

@@ -24,9 +24,7 @@ class SeedGenerator(keras.random.SeedGenerator):
 class GraphRNG:
     """Draws inside a compiled step, with `keras.random`.
 
-    Args:
-        seed: A `keras.random.SeedGenerator`, whose state advances with every
-            draw, or an int, which has no state: every step draws the same.
+    If `seed` is an int and not a generator, every step draws the same.
     """
 
     def __init__(self, seed):
@@ -52,11 +50,7 @@ class HostRNG:
     """Draws outside of any compiled step, from one stream per image.
 
     The numbers of an image depend only on the seed and on its index in the
-    data set, not on the batch size, the backend or the other images.
-
-    Args:
-        seed: List of non-negative integers.
-        rows: Indices of the images in the data set.
+    data set (`rows`), not on the batch size, the backend or other images.
     """
 
     def __init__(self, seed, rows):

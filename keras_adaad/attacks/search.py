@@ -15,14 +15,10 @@ from keras_adaad.frozen.function import NotFiniteError
 
 @dataclasses.dataclass
 class Outcome:
-    """The result of an attack.
+    """The result of an attack: the best point for each image.
 
-    Args:
-        x_adv: The best point for each image, inside ball and range.
-        fooled: Whether the model misclassifies that point.
-        complete: Whether the attack ran to its end.
-        lost: Where the search met NaN, in the logits, the loss or the
-            gradient, and did not fool the model. Defaults to nowhere.
+    `lost` is true where the search met NaN, in the logits, the loss or the
+    gradient, and did not fool the model.
     """
 
     x_adv: np.ndarray
@@ -49,24 +45,11 @@ def search(
 ):
     """Runs all rounds of an attack, each on the images not yet fooled.
 
-    If no point fools the model, the one with the highest loss is kept.
-
-    Args:
-        attack: The `Attack`.
-        classifier: The `Classifier` of the model.
-        x: Images, a float32 NumPy array of shape `(num_images, ...)`.
-        y: Class indices, an int32 NumPy array of shape `(num_images,)`.
-        seed: Integer seed for the random draws.
-        rows: Indices of the images in the data set, on which their random
-            draws depend. Defaults to `0, 1, ...`.
-        noise: Starting perturbations in place of random ones, of shape
-            `(starts, *x.shape)`.
-        batch_size: Images per compiled call.
-        stop: Function called after every step with the number of images that
-            the step moved. It ends the search by returning `True`.
-
-    Returns:
-        An `Outcome`.
+    If no point fools the model, the one with the highest loss is kept. `rows`
+    are the indices of the images in the data set, for `HostRNG`. `noise`, in
+    place of random starts, has the shape `(starts, *x.shape)`. `stop` is
+    called after every step with the number of images that the step moved. It
+    ends the search by returning `True`.
     """
     rows = np.arange(len(x)) if rows is None else rows
     targets = attack._target_classes(classifier, x, batch_size)
@@ -166,19 +149,10 @@ def _is_of_images(part, x):
 
 
 def runner_up_classes(attack, classifier, x, batch_size):
-    """Returns the most likely classes on clean images, except the first.
+    """Returns the target classes, an array of shape `(rounds, num_images)`.
 
-    A targeted attack aims at them one after another.
-
-    Args:
-        attack: An `Attack` with `targets` and `restarts`.
-        classifier: The `Classifier` of the model.
-        x: Clean images.
-        batch_size: Images per compiled call.
-
-    Returns:
-        An int32 array of shape `(rounds, num_images)`: the second most likely
-        class for all restarts, then the third, and so on.
+    The second most likely class on the clean image is the target of all
+    restarts, then the third, and so on.
     """
     ranking = np.argsort(-classifier.predict(x, batch_size), axis=-1)
     targets = ranking.T[1 : attack.targets + 1].astype("int32")

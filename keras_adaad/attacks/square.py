@@ -30,16 +30,12 @@ class Square(IterativeAttack):
     images to logits, such as an exported file on its runtime.
 
     Args:
-        epsilon: Radius of the ball, in the units of the model's input.
-        norm: `"linf"` or `"l2"`. Defaults to `"linf"`.
         queries: Number of queries. Defaults to `5000`.
-        restarts: Number of searches. Defaults to `1`.
         p_init: Fraction of the image that the first windows cover. It is
             halved after 10 queries, and again after 50, 200, 500, 1000, 2000,
             4000, 6000 and 8000. Defaults to `0.8`.
-        input_range: Pair `(low, high)` of the values a pixel can have.
-            Defaults to `(0.0, 1.0)`.
-        seed: Integer seed for the windows, or `None`.
+        restarts: See `keras_adaad.attacks.IterativeAttack`.
+        epsilon, norm, input_range, seed: See `keras_adaad.attacks.Attack`.
 
     Example:
 
@@ -218,10 +214,7 @@ def window_share(query):
 
 
 def pattern(side, generator):
-    """Returns the pattern of an L2 window: two bumps, up and down, of norm 1.
-
-    The bumps are stacked vertically or, in half of the draws, side by side.
-    """
+    """Returns the pattern of an L2 window: two opposite bumps, of norm 1."""
     half = side // 2
     tile = np.concatenate([_bump(half, side), -_bump(side - half, side)])
     tile /= np.sqrt((tile**2).sum())
@@ -229,11 +222,7 @@ def pattern(side, generator):
 
 
 def _bump(height, width):
-    """Returns a bump of norm 1, made of nested squares.
-
-    A pixel is proportional to `sum_k 1 / (k + 1)^2` over the squares `k` that
-    cover it.
-    """
+    """Returns a bump of norm 1, a sum of nested squares of 1, 1/4, 1/9, ..."""
     layers = max(height, width) // 2 + 1
     rows, columns = np.ogrid[:height, :width]
     ring = np.maximum(abs(rows - height // 2), abs(columns - width // 2))

@@ -9,12 +9,7 @@ SAMPLE = 200
 
 
 def measure_curve(task):
-    """Measures the curve that the `Task` asks for.
-
-    Returns:
-        The result of `accuracy_over_epsilon`, or `None` if no curve was asked
-        for or the time budget is used up.
-    """
+    """Measures the curve that the `Task` asks for, if there is time."""
     if task.curve is False or not task.in_time():
         return None
     if task.curve is not True:
@@ -32,14 +27,6 @@ def accuracy_over_epsilon(task, epsilons, num_images=None):
     A point that fools the model in a small ball is also in every larger ball.
     So each radius is tried only on the images not yet fooled, and the curve
     never rises.
-
-    Args:
-        task: The `Task`.
-        epsilons: Radii of the balls.
-        num_images: How many of the images to attack, or `None` for all.
-
-    Returns:
-        A dict of `"attack"`, `"epsilons"`, `"accuracy"` and `"num_images"`.
     """
     robust = task.clean[:num_images]
     accuracy = []

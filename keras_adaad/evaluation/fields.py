@@ -16,12 +16,7 @@ def make_plain(record, except_for):
 
 
 def check(record, **kinds):
-    """Raises unless the named fields of a record are of these kinds.
-
-    Args:
-        record: The dataclass.
-        **kinds: The kind of each field, a key of `KINDS`.
-    """
+    """Raises unless the named fields are of these kinds, keys of `KINDS`."""
     for name, kind in kinds.items():
         value = getattr(record, name)
         if not KINDS[kind](value):

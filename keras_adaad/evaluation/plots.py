@@ -72,10 +72,7 @@ def plot_examples(report, path=None, num_images=6):
 
 
 def fooled_examples(report, num_images):
-    """Returns the positions of fooled images, chosen by a fixed rule.
-
-    They are the first image of each class, then the second of each, and so on.
-    """
+    """Returns positions of fooled images, the first of each class first."""
     fooled = np.flatnonzero(report.clean & ~report.robust)
     fooled = fooled[np.argsort(report.indices[fooled], kind="stable")]
     labels = report.labels[fooled]

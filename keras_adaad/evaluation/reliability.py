@@ -1,8 +1,7 @@
 """Checks that measure reasons to doubt a robust accuracy.
 
-`before_attacks` and `after_attacks` run the checks. Each check returns a
-message, or `None` if nothing is wrong. They extend the checks of AutoAttack
-(`checks.py` of the authors' code).
+Each check returns a message, or `None` if nothing is wrong. They extend the
+checks of AutoAttack (`checks.py` of the authors' code).
 """
 
 import numpy as np
@@ -41,13 +40,7 @@ def before_attacks(task):
 
 
 def after_attacks(task, findings, curve):
-    """Returns the flags of a result, a dict of messages or `None`.
-
-    Args:
-        task: The `Task`.
-        findings: The `Findings` of its attacks.
-        curve: The accuracy over epsilon, or `None` if it was not measured.
-    """
+    """Returns the flags of a result, a dict of messages or `None`."""
     results = findings.results
     flags = {"lost_points": lost_points(results)}
     if not task.reliability_checks:

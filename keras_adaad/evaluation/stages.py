@@ -15,13 +15,7 @@ from keras_adaad.evaluation.threat_model import ThreatModel
 
 @dataclasses.dataclass
 class Stage:
-    """An attack to run.
-
-    Args:
-        name: Its name in the report.
-        group: Name of the ensemble that it belongs to, or `None`.
-        attack: The `Attack`.
-    """
+    """An attack, its name in the report, and the ensemble it belongs to."""
 
     name: str
     group: str | None
@@ -29,17 +23,10 @@ class Stage:
 
 
 def plan(attacks, threat_model, num_classes, shape=None):
-    """Returns the stages of an evaluation, with ensembles split up.
+    """Returns `(stages, missing)`, with ensembles split into their attacks.
 
-    Args:
-        attacks: Names, `Attack`s, or a list of either.
-        threat_model: The `ThreatModel` of all attacks.
-        num_classes: Number of classes of the model.
-        shape: Shape of an image. An attack that cannot work on it raises.
-
-    Returns:
-        A tuple `(stages, missing)`. `missing` says which parts of an ensemble
-        need more classes, or is `None`.
+    `missing` says which parts of an ensemble need more classes, or is `None`.
+    An attack that cannot work on images of shape `shape` raises.
     """
     if isinstance(attacks, (str, Attack)):
         attacks = [attacks]
@@ -79,11 +66,8 @@ def identity(stages):
 class Findings:
     """The results of the attacks of an evaluation.
 
-    Args:
-        results: List of `AttackResult`.
-        x_adv: For each image, the first point that fooled the model, or the
-            clean image if there is none.
-        logits: The model's logits on `x_adv`.
+    `x_adv` holds, for each image, the first point that fooled the model or, if
+    there is none, the clean image. `logits` are the model's logits on `x_adv`.
     """
 
     results: list
@@ -92,14 +76,7 @@ class Findings:
 
 
 def run_stages(task):
-    """Runs the attacks in turn, and saves finished ones in the state file.
-
-    Args:
-        task: The `Task`.
-
-    Returns:
-        The `Findings`.
-    """
+    """Runs the attacks in turn, and saves finished ones in the state file."""
     results, x_adv = task.resumed
     for stage in task.stages[len(results) :]:
         robust = results[-1].robust if results else task.clean
@@ -115,17 +92,7 @@ def run_stages(task):
 
 
 def run_stage(task, stage, robust):
-    """Runs one attack, starting from the clean images.
-
-    Args:
-        task: The `Task`.
-        stage: The `Stage`.
-        robust: Booleans: which images are correct after earlier attacks.
-
-    Returns:
-        A tuple `(result, x_adv)`: an `AttackResult`, and a point for each
-        image.
-    """
+    """Runs one attack; returns its `AttackResult` and a point per image."""
     x, clean = task.x, task.clean
     begin, attack = time.monotonic(), stage.attack
     seed = task.seed if attack.seed is None else attack.seed

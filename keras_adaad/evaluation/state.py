@@ -18,14 +18,7 @@ class State:
     """Keeps the results so far in a file, so that a killed evaluation resumes.
 
     If several processes use one file, the last one to begin owns it. The
-    others go on without saving.
-
-    Args:
-        path: Path of the file, or `None` to keep nothing.
-
-    Raises:
-        TypeError: If `path` is not a path.
-        ValueError: If its folder does not exist, or if it is a folder.
+    others go on without saving. If `path` is `None`, nothing is kept.
     """
 
     def __init__(self, path):
@@ -46,19 +39,11 @@ class State:
             )
 
     def begin(self, task, logits, tolerance, x):
-        """Reads the earlier results, and takes ownership of the file.
+        """Returns the earlier results and points, and takes over the file.
 
-        Args:
-            task: Data that identifies the evaluation. The file of another
-                evaluation raises an error.
-            logits: The model's logits on the images. They are compared with
-                those of the file.
-            tolerance: Largest difference allowed, as a fraction of the largest
-                logit.
-            x: The clean images.
-
-        Returns:
-            A tuple `(results, x_adv)`.
+        `task` is the data that identifies an evaluation. The file of another
+        one raises an error. The model's `logits` on the images may differ from
+        those of the file by `tolerance`, a fraction of the largest logit.
         """
         results, x_adv = [], x.copy()
         if self.path is None:

@@ -54,14 +54,7 @@ def wilson_interval(successes, trials, confidence=0.95):
 
 
 class McNemar(NamedTuple):
-    """The result of `mcnemar`.
-
-    Args:
-        only_a: Number of samples that only `a` gets right.
-        only_b: Number of samples that only `b` gets right.
-        p_value: Probability of a split at least this uneven if the two are
-            equally good.
-    """
+    """The result of `mcnemar`."""
 
     only_a: int
     only_b: int
@@ -79,7 +72,9 @@ def mcnemar(a, b):
         b: The same for the other model, on the same samples.
 
     Returns:
-        The named tuple `(only_a, only_b, p_value)`.
+        The named tuple `(only_a, only_b, p_value)`. The first two count the
+        samples that only `a` or only `b` gets right. `p_value` is the
+        probability of a split at least this uneven if the two are equally good.
 
     Raises:
         ValueError: If `a` and `b` are not booleans of equal length.

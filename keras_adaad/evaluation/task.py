@@ -23,29 +23,12 @@ from keras_adaad.version import __version__
 class Task:
     """A model, its images, and the attacks to run on it.
 
-    Args:
-        model: The `keras.Model` or the function.
-        classifier: Its `Classifier`, with compiled programs.
-        x: Float32 images, already selected by `indices`.
-        y: Class indices, selected in the same way.
-        indices: Indices of the images in the user's arrays.
-        logits: The model's logits on `x`.
-        threat_model: The `ThreatModel`.
-        stages: List of `Stage`, in the order in which they run.
-        missing: Which parts of an ensemble need more classes, or `None`.
-        state: The `State` that saves finished results.
-        resumed: Pair `(results, x_adv)` of an earlier evaluation that was
-            killed.
-        seed: Integer seed for attacks without a seed of their own.
-        batch_size: Images per compiled call.
-        individual: Whether each attack runs on all images that are correct
-            when clean.
-        reliability_checks: Whether to look for reasons to doubt the result.
-        curve: `True`, `False`, or a list of epsilons.
-        begin: Time (`time.monotonic()`) at which the evaluation began.
-        deadline: Time at which the attacks end, or `None`.
-        class_names: List of strings, or `None`.
-        verbose: Whether to show progress bars.
+    The fields are the arguments of `evaluate_robustness`, checked, and what
+    follows from them. `x` and `y` are already selected by `indices`, and `y`
+    holds class indices. `logits` are the model's logits on `x`. `missing` says
+    which parts of an ensemble need more classes. `resumed` is the pair
+    `(results, x_adv)` of an earlier evaluation that was killed. `begin` and
+    `deadline` are times of `time.monotonic()`.
     """
 
     model: object
