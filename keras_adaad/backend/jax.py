@@ -6,7 +6,6 @@ import jax
 import keras
 from jax.experimental import multihost_utils
 
-# Whether each shape of the arguments needs its own compiled program.
 STATIC_SHAPES = True
 
 

@@ -9,7 +9,6 @@ import tensorflow as tf
 
 from keras_adaad.backend import keras_private
 
-# Whether each shape of the arguments needs its own compiled program.
 STATIC_SHAPES = True
 
 
@@ -48,10 +47,7 @@ def _gradient(tape, total, x):
 
 
 def gradients(function, values):
-    """Returns the gradient of a scalar function at a list of tensors.
-
-    Each replica gets the mean over all replicas.
-    """
+    """Returns the gradient of a scalar function, the mean over the replicas."""
     values = [tf.convert_to_tensor(value) for value in values]
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(values)
@@ -295,13 +291,7 @@ def lay_out_kernel(kernel):
 def conv2d(x, kernel, bias, **options):
     """Convolves as Keras does, and also takes explicit padding.
 
-    Args:
-        x: Images.
-        kernel: Tensor of shape `(rows, columns, channels, filters)`.
-        bias: Tensor of shape `(filters,)`, or `None`.
-        **options: `strides`, `dilation_rate` and `data_format` as in
-            `keras.ops.conv`, and `padding`: "same", "valid", or the zeros
-            before and after the rows and the columns, as two pairs.
+    `padding` may be two pairs: the zeros before and after rows and columns.
     """
     x, padding = _padded(x, options)
     x = keras.ops.conv(x, kernel, **{**options, "padding": padding})

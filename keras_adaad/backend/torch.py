@@ -10,7 +10,6 @@ import torch
 from keras_adaad.backend import keras_private
 from keras_adaad.backend import torch_processes
 
-# Whether each shape of the arguments needs its own compiled program.
 STATIC_SHAPES = False
 
 # Whether `value_and_input_gradient` compiles the function.
@@ -62,10 +61,7 @@ def input_jacobian(function, x):
 
 
 def gradients(function, values):
-    """Returns the gradient of a scalar function at a list of tensors.
-
-    With several processes, it is the mean over them.
-    """
+    """Returns the gradient of a scalar function, the mean over processes."""
     with torch.enable_grad():
         values = [value.detach().requires_grad_(True) for value in values]
         gradients = torch.autograd.grad(
@@ -133,10 +129,7 @@ def compile_function(
 
 @contextlib.contextmanager
 def fixed_randomness():
-    """Returns a scope that starts from a fixed random state of PyTorch.
-
-    Keras's `Dropout` without a seed draws from it.
-    """
+    """Fixes PyTorch's random state, which `Dropout` without a seed uses."""
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         torch.manual_seed(0)
         yield

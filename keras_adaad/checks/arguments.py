@@ -7,19 +7,7 @@ import numbers
 def check_number(
     name, value, minimum=0.0, maximum=math.inf, open_minimum=False
 ):
-    """Returns `value` as a float in `[minimum, maximum]`, or raises.
-
-    Args:
-        name: Name of the argument, for the message.
-        value: The value received.
-        minimum: Smallest value allowed.
-        maximum: Largest value allowed.
-        open_minimum: Whether `minimum` itself is rejected.
-
-    Raises:
-        TypeError: If `value` is not a real number.
-        ValueError: If it is NaN, infinite or out of range.
-    """
+    """Returns `value` as a finite float in `[minimum, maximum]`, or raises."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise TypeError(
             f"Argument `{name}` must be a number. "

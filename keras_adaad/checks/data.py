@@ -8,18 +8,7 @@ from keras import ops
 
 
 def check_images(name, x, input_range):
-    """Returns the images `x` as a NumPy array, or raises.
-
-    Args:
-        name: Name of the argument, for the message.
-        x: Images, one array or tensor of shape `(num_images, ...)`.
-        input_range: The pair `(low, high)` that pixels must lie in.
-
-    Raises:
-        TypeError: If `x` is not one numeric array.
-        ValueError: If it is empty, holds NaN or infinity, or leaves
-            `input_range`.
-    """
+    """Returns images within `input_range` as a NumPy array, or raises."""
     if isinstance(x, (dict, list, tuple)) or x is None:
         raise TypeError(
             f"Argument `{name}` must be one array or tensor of images: the "
@@ -66,18 +55,7 @@ def check_images(name, x, input_range):
 
 
 def check_labels(name, y, num_images, num_classes):
-    """Returns the labels `y` as a NumPy array, or raises.
-
-    Args:
-        name: Name of the argument, for the message.
-        y: Class indices of shape `(num_images,)` or `(num_images, 1)`, or
-            one-hot labels of shape `(num_images, num_classes)`.
-        num_images: Number of images they belong to.
-        num_classes: Number of classes of the model.
-
-    Raises:
-        ValueError: If the shape or a value is invalid.
-    """
+    """Returns the labels `y` as a NumPy array, or raises."""
     y = to_numpy(y)
     shapes = [(num_images,), (num_images, 1), (num_images, num_classes)]
     if y.shape not in shapes:
@@ -114,15 +92,6 @@ def are_valid(x, y, input_range, num_classes):
 
     It runs inside the compiled step, which can't raise. The step sets the loss
     of an invalid sample to NaN, for which `check_loss` raises.
-
-    Args:
-        x: Images, a float32 tensor of shape `(batch_size, ...)`.
-        y: Labels, or `None`.
-        input_range: The pair `(low, high)` that pixels must lie in.
-        num_classes: Number of classes of the model.
-
-    Returns:
-        A boolean tensor of shape `(batch_size,)`.
     """
     low, high = _allowed_range(input_range)
     # False for NaN too.
@@ -154,20 +123,10 @@ def check_loss(name, loss, input_range, num_classes):
 
 
 def first_batch(name, x):
-    """Returns the first element of a data set, and the data set to use.
+    """Returns the first batch of a data set, and the data set to use.
 
-    Args:
-        name: Name of the argument, for the message.
-        x: A `tf.data.Dataset`, `keras.utils.PyDataset`, torch `DataLoader`,
-            generator, or any other iterable of batches that `fit` takes.
-
-    Returns:
-        A tuple `(batch, x)`. `batch` is `(images, labels)`, or `None`
-        when the elements are not plain arrays (a distributed data set). `x` is
-        the complete data set: a generator again starts with this batch.
-
-    Raises:
-        ValueError: If there is no batch.
+    The batch is `(images, labels)`, or `None` if it does not hold plain arrays,
+    as in a distributed data set. A generator again starts with this batch.
     """
     if isinstance(x, keras.utils.PyDataset):
         batch = x[0] if x.num_batches != 0 else None

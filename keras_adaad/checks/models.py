@@ -107,12 +107,7 @@ def _compatible(shape, other):
 
 
 def check_logits(name, outputs):
-    """Raises if the outputs of a model on real images are probabilities.
-
-    Args:
-        name: Name of the argument, for the message.
-        outputs: NumPy array of shape `(num_images, num_classes)`.
-    """
+    """Raises if the outputs of a model on real images are probabilities."""
     sums_to_one = np.allclose(outputs.sum(-1), 1.0, atol=1e-3)
     if sums_to_one and outputs.min() >= 0.0 and outputs.max() <= 1.0:
         raise ValueError(

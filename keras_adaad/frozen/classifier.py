@@ -19,10 +19,6 @@ class Classifier:
 
     New weights need no new program, only `load_weights()`. The weights,
     statistics and random state of the model do not change.
-
-    Args:
-        network: The `FrozenNetwork` of a built model that returns logits.
-        num_classes: The number of its logits.
     """
 
     def __init__(self, network, num_classes):
@@ -35,15 +31,11 @@ class Classifier:
 
     @classmethod
     def of(cls, model, num_classes, seed=0, images=None):
-        """Returns the classifier of a model, with its current weights.
+        """Returns the classifier of a built model, with its current weights.
 
-        Args:
-            model: A built `keras.Model`.
-            num_classes: The number of its logits.
-            seed: Integer seed of the randomness in the model itself, such as
-                dropout that is left on.
-            images: NumPy array of images, on which the frozen network is
-                compared with the model. Defaults to `None`: no comparison.
+        `seed` is for randomness in the model itself, such as dropout that is
+        left on. If there are `images`, the frozen network is compared with the
+        model on them.
         """
         if images is None:
             network = frozen_network(model)
@@ -62,11 +54,8 @@ class Classifier:
     def program(self, key, function):
         """Returns `function(logits, *args)` as a compiled `program(*args)`.
 
-        Args:
-            key: Identifies the function. Functions with the same key must
-                compute the same.
-            function: Takes `logits`, a function from images to float32
-                logits, and tensors.
+        `logits` is a function from images to float32 logits. Functions with the
+        same `key` must compute the same.
         """
         if key not in self._programs:
             self._programs[key] = backend.compile_function(
@@ -114,19 +103,11 @@ class Classifier:
 
 
 def batches(rows, batch_size):
-    """Divides rows into batches of few sizes; the last one is to be padded.
+    """Divides rows into pairs `(rows, size)`; the last is to be padded to that.
 
     If the backend compiles a program for each size, the size of the last batch
     is a multiple of a quarter of `batch_size`. Little computation is wasted on
     padding, and at most four programs are compiled.
-
-    Args:
-        rows: NumPy array of indices.
-        batch_size: Size of a full batch.
-
-    Returns:
-        A list of `(rows, size)`, where `size` is the size after padding. Only
-        the last `rows` can be shorter than `size`.
     """
     cut = []
     quarter = -(-batch_size // 4) if backend.STATIC_SHAPES else 1

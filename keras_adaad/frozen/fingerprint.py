@@ -1,10 +1,8 @@
 """Fingerprints of models, to detect changes other than weight values.
 
-A program or a graph that was made from a model is valid as long as the model's
-fingerprint stays the same. The fingerprint covers every layer within the model,
-at any depth: its identity, whether it is trainable, its dtype policy, and all
-attributes that its class sets, such as an activation, a rate, or the variables
-of LoRA. The values of variables are not part of it.
+A fingerprint covers every layer within the model, at any depth: its identity,
+whether it is trainable, its dtype policy, and all attributes that its class
+sets, such as an activation, a rate, or the variables of LoRA.
 """
 
 import functools
@@ -22,11 +20,7 @@ _LARGEST_ARRAY = 4096
 def fingerprint(model):
     """Returns the fingerprint of a model, for comparison with `is_same`.
 
-    Args:
-        model: A `keras.Model`.
-
-    Returns:
-        A list. It does not keep the model alive.
+    It does not keep the model alive.
     """
     found = []
     _add_layer(model, found, set())

@@ -19,17 +19,10 @@ SIZE = 1024.0
 
 
 def with_scaled_gradient(function, x, training=False):
-    """Returns `function(x)`, and scales the gradient inside the function.
+    """Returns `function(x)` in float32, and scales the gradient inside it.
 
-    Args:
-        function: Function from images to logits, which may compute in float16.
-        x: Images, a float32 tensor of shape `(batch_size, ...)`.
-        training: Whether the function runs a network in training mode.
-            Defaults to `False`.
-
-    Returns:
-        Float32 logits of shape `(batch_size, num_classes)`. Only their gradient
-        with respect to `x` is correct: gradients of weights keep the scale.
+    Only the gradient with respect to `x` is correct: gradients of weights keep
+    the scale. With `training`, all images share one factor.
     """
     packed = _enter(x)
     logits = ops.cast(function(packed[0]), "float32")
@@ -44,12 +37,6 @@ def with_large_gradient(logits):
     Use it for gradients of float16 weights if only their direction matters. All
     values share one factor, so pass the logits of several views together. Each
     replica has its own factor, even if the replicas average their gradients.
-
-    Args:
-        logits: A float32 tensor of logits.
-
-    Returns:
-        The same logits.
     """
 
     def gradient(*args, upstream=None):

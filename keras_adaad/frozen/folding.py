@@ -51,16 +51,11 @@ _CALLED_DIRECTLY = {
 
 
 def fold_graph(model):
-    """Returns the folded graph of a model, and the layers folded in it.
+    """Returns the folded graph of a model and its folds, or `None`.
 
-    Args:
-        model: A built `keras.Model`.
-
-    Returns:
-        A tuple `(graph, folds)`, where `folds` is a list of pairs of a
-        convolution and the BatchNorm, or `None`, that is folded into it.
-        Returns `None` for a model without a graph or with a quantized layer,
-        whose rounding would enlarge a difference in the last digit.
+    A fold is a pair of a convolution and the BatchNorm, or `None`, that is
+    folded into it. A model is not folded if it has no graph, or a quantized
+    layer, whose rounding would enlarge a difference in the last digit.
     """
     if not graph_operations(model):
         return None
@@ -189,10 +184,7 @@ class _Layer(_StandIn):
 
 
 class _Conv2D(_StandIn):
-    """Replaces a convolution and the layers that are folded into it.
-
-    These are the BatchNorm after it and the zero padding before it, if any.
-    """
+    """Replaces a convolution, and the padding and BatchNorm folded into it."""
 
     def __init__(self, conv, batch_norm=None, padding=None):
         parts = (padding, conv, batch_norm)

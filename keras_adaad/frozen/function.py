@@ -11,11 +11,7 @@ from keras_adaad.frozen.classifier import batches
 
 
 class NotFiniteError(ValueError):
-    """A function returned NaN or infinite logits, which predict no class.
-
-    Args:
-        places: Indices of the images concerned.
-    """
+    """A function returned NaN or infinite logits for the images at `places`."""
 
     def __init__(self, places):
         self.places = np.asarray(places)
@@ -36,14 +32,8 @@ class NotFiniteError(ValueError):
 class FunctionClassifier:
     """The counterpart of `Classifier` for functions that are not Keras models.
 
-    The attack on the function runs eagerly, because Keras cannot compile an
-    arbitrary function.
-
-    Args:
-        function: Function from images, a float32 NumPy array of shape
-            `(batch_size, ...)`, to logits of shape
-            `(batch_size, num_classes)`, an array or tensor.
-        num_classes: The number of logits.
+    The function takes a float32 NumPy array and returns an array or tensor. The
+    attack on it runs eagerly, because Keras cannot compile it.
     """
 
     def __init__(self, function, num_classes):

@@ -15,16 +15,8 @@ def linear_teacher(teacher, x, value):
 
         z(x') = T(x) + <grad_x v(T(x)), x' - x> e
 
-    The gradient flows through `z(x')` into `x'`.
-
-    Args:
-        teacher: Function from images to logits.
-        x: Images, a float32 tensor of shape `(batch_size, ...)`.
-        value: Function from logits to `v`, of shape `(batch_size,)`, and `e`,
-            of the shape of the logits.
-
-    Returns:
-        The function `z`, from images to logits.
+    `value` maps logits to `v`, of shape `(batch_size,)`, and `e`, of the shape
+    of the logits. The gradient flows through `z(x')` into `x'`.
     """
 
     def value_and_logits(x):
@@ -44,16 +36,11 @@ def linear_teacher(teacher, x, value):
 
 
 def log_odds_of_first_class(logits):
-    """Returns `log(p / (1 - p))` of each image's most probable class.
+    """Returns the log-odds of each image's top class, and that class, one-hot.
 
-    If it is `value`, then `z` has log-odds of that class that are linear in
-    `x'`, and the probabilities of the other classes keep their proportions.
-
-    Args:
-        logits: Logits of shape `(batch_size, num_classes)`.
-
-    Returns:
-        The log-odds, of shape `(batch_size,)`, and the class, one-hot.
+    If this is `value` of `linear_teacher`, then `z` has log-odds of that class
+    that are linear in `x'`, and the probabilities of the other classes keep
+    their proportions.
     """
     first = ops.one_hot(
         ops.argmax(logits, axis=-1), logits.shape[-1], dtype=logits.dtype

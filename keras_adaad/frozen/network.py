@@ -30,17 +30,12 @@ class FrozenNetwork:
     """A model in inference mode whose weights are constants.
 
     It has no side effects: updates of the model's state are computed and
-    discarded. It is valid as long as the model's fingerprint is the same.
+    discarded. It is valid as long as the model's fingerprint is the same. With
+    `folded`, it runs the model's folded graph, if there is one.
 
-    Args:
-        model: A built `keras.Model`.
-        folded: Whether to run the model's folded graph. If the model has none,
-            the model itself runs.
-
-    Attributes:
-        variables: The model's variables. Lists of values have their order,
-            which later changes of `trainable` flags do not affect.
-        difference: Description of what is wrong with the logits, or `None`.
+    Lists of values have the order of `variables`, which later changes of
+    `trainable` flags do not affect. `difference` says what is wrong with the
+    logits, or is `None`.
     """
 
     def __init__(self, model, folded):
@@ -102,14 +97,10 @@ class FrozenNetwork:
 
 
 def frozen_network(model):
-    """Returns the checked network of a model, or one that runs the model.
+    """Returns the network that `check_network` stored for a model.
 
-    Args:
-        model: A built `keras.Model`.
-
-    Returns:
-        The `FrozenNetwork` that `check_network` stored. If there is none, or
-        the model has changed since, one that runs the model itself.
+    If there is none, or the model has changed since, returns one that runs the
+    model itself.
     """
     network = _CHECKED.get(model)
     if network is None or not network.is_valid():
@@ -123,14 +114,8 @@ def check_network(model, x):
     The logits may differ by `tolerance(model)` times the largest one. If those
     of the folded graph differ by more, the model itself runs, and a warning
     names the first layer that differs. If the logits still differ, the model
-    does not return the same logits twice, and the warning says so.
-
-    Args:
-        model: A built `keras.Model`.
-        x: Images, a NumPy array. At most 32 are used.
-
-    Returns:
-        A `FrozenNetwork`. Its attribute `difference` holds the warning, if any.
+    does not return the same logits twice, and the warning says so. The network
+    keeps the warning in `difference`.
     """
     x = np.asarray(x[:SAMPLE], "float32")
     x = backend.to_devices(backend.batch_of_first_process(x))

@@ -40,13 +40,10 @@ def label_mask(labels, logits):
 
 
 def label_indices(labels, logits):
-    """Returns the class index of every label, of shape `(batch_size,)`.
+    """Returns the class index of every label.
 
     Args:
-        labels: Class indices or one-hot labels, as in
-            `cross_entropy_from_logits`.
-        logits: Logits of shape `(batch_size, num_classes)`; only their shape
-            is read.
+        labels, logits: See `keras_adaad.losses.label_mask`.
 
     Returns:
         An int32 tensor of shape `(batch_size,)`.

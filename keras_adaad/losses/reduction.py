@@ -35,8 +35,6 @@ def check_reduction(reduction):
 def over_classes(per_sample, reduction, num_classes):
     """Returns the losses, divided by `num_classes` if `reduction="mean"`.
 
-    The mean over the batch follows in both cases. `"batchmean"` therefore
-    divides the sum by the batch size, and `"mean"` by the batch size and the
-    number of classes.
+    The mean over the batch follows in both cases.
     """
     return per_sample / num_classes if reduction == "mean" else per_sample

@@ -46,11 +46,7 @@ class AdaAD(Distiller):
     compares it with the exact attack.
 
     Args:
-        teacher: A trained, robust `keras.Model` that returns logits.
-        student: The `keras.Model` to train.
-        attack: The inner maximisation. Defaults to the paper's: `PGD` with
-            epsilon 8/255, step size 2/255 and 10 steps from Gaussian noise of
-            scale 0.001, for inputs in [0, 1].
+        teacher, student, attack, **kwargs: See `keras_adaad.Distiller`.
         alpha: Weight of the adversarial term, in [0, 1]. Defaults to `1.0`.
         temperature: Divides the logits of both networks in the loss, which is
             then multiplied by `temperature ** 2`, so that its gradient keeps
@@ -62,14 +58,6 @@ class AdaAD(Distiller):
             Defaults to `"batchmean"`.
         teacher_in_attack: `"exact"`, as in the paper, or `"linear"`. The loss
             is the same. Defaults to `"exact"`.
-        **kwargs: `evaluation_attack`, `input_range`, `seed`,
-            `weight_perturbation`, `regularizers` and `name`; see
-            `keras_adaad.Distiller`.
-
-    Raises:
-        TypeError: If a network is not a `keras.Model`.
-        ValueError: If the networks do not fit together or return
-            probabilities, or an argument is out of range.
 
     Example:
 

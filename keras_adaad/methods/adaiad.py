@@ -29,20 +29,10 @@ class AdaIAD(IAD):
     images once more; `reference_passes=True` does the same.
 
     Args:
-        teacher: A trained, robust `keras.Model` that returns logits.
-        student: The `keras.Model` to train.
-        attack: The inner maximisation. Defaults to the attack of `AdaAD`.
-        temperature: Divides the logits of teacher and student in the teacher's
-            term. Defaults to `30.0`, as in the reference code.
-        **kwargs: `alpha`, `beta`, `begin_epoch` and `reference_passes`; see
-            `keras_adaad.IAD`. `evaluation_attack`, `input_range`, `seed`,
-            `weight_perturbation`, `regularizers` and `name`; see
-            `keras_adaad.Distiller`.
-
-    Raises:
-        TypeError: If a network is not a `keras.Model`.
-        ValueError: If the networks do not fit together or return
-            probabilities, or an argument is out of range.
+        teacher, student, attack, temperature, **kwargs: See
+            `keras_adaad.IAD`. `attack` defaults to that of
+            `keras_adaad.AdaAD`, and `temperature` to `30.0`, as in the
+            reference code.
 
     Example:
 

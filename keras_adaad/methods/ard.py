@@ -32,11 +32,10 @@ class ARD(ReferencePasses):
     student in inference mode, as in later implementations of ARD.
 
     Args:
-        teacher: A trained, robust `keras.Model` that returns logits.
-        student: The `keras.Model` to train.
-        attack: The inner maximisation. Defaults to the paper's: `PGD` with
-            epsilon 8/255, step size 2/255 and 10 steps from a uniform start
-            that is not clipped, for inputs in [0, 1].
+        teacher, student, attack, **kwargs: See `keras_adaad.Distiller`.
+            `attack` defaults to the paper's: `PGD` with epsilon 8/255, step
+            size 2/255 and 10 steps from a uniform start that is not clipped,
+            for inputs in [0, 1].
         alpha: Weight of the distillation, in [0, 1]. The labels have the weight
             `1 - alpha`. Defaults to `1.0`, as in the reference code.
         temperature: Divides the logits of both networks in the loss. Defaults
@@ -46,14 +45,6 @@ class ARD(ReferencePasses):
             reference code does. Defaults to `"batchmean"`.
         reference_passes: Whether the attack runs the student in training mode,
             as the reference code does. Defaults to `False`.
-        **kwargs: `evaluation_attack`, `input_range`, `seed`,
-            `weight_perturbation`, `regularizers` and `name`; see
-            `keras_adaad.Distiller`.
-
-    Raises:
-        TypeError: If a network is not a `keras.Model`.
-        ValueError: If the networks do not fit together or return
-            probabilities, or an argument is out of range.
 
     Example:
 

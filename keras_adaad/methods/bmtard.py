@@ -30,20 +30,11 @@ class BMTARD(MTARD):
     because the weights stay in [0, 1] and sum to 1 anyway.
 
     Args:
-        teacher: A trained, robust `keras.Model` that returns logits.
-        student: The `keras.Model` to train.
-        attack: The inner maximisation. Defaults to MTARD's.
+        teacher, student, attack, **kwargs: See `keras_adaad.MTARD`. Its
+            `clean_teacher` is required.
         temperature_rate: Step size of the temperatures. It is divided by 10
             after each of `drops`. Defaults to `0.001`.
         max_temperature: Largest temperature, at least 1. Defaults to `10.0`.
-        **kwargs: `clean_teacher`, which is required, `weight_rate`, `beta`,
-            `drops`, `reduction` and `scale`; see `keras_adaad.MTARD`.
-            `evaluation_attack`, `input_range`, `seed`, `weight_perturbation`,
-            `regularizers` and `name`; see `keras_adaad.Distiller`.
-
-    Raises:
-        TypeError: If a network is not a `keras.Model`, or one is missing.
-        ValueError: If an argument is out of range; see `keras_adaad.MTARD`.
 
     Example:
 

@@ -38,21 +38,8 @@ class DGAD(Distiller):
     of adding them. This is not reproduced.
 
     Args:
-        teacher: A trained, robust `keras.Model` that returns logits.
-        student: The `keras.Model` to train.
-        attack: The inner maximisation. Defaults to the paper's: `PGD` with
-            epsilon 8/255, step size 2/255 and 10 steps from Gaussian noise of
-            scale 0.001, for inputs in [0, 1].
+        teacher, student, attack, **kwargs: See `keras_adaad.Distiller`.
         consistency: Weight of the consistency term. Defaults to `1.0`.
-        **kwargs: `evaluation_attack`, `input_range`, `seed`,
-            `weight_perturbation`, `regularizers` and `name`; see
-            `keras_adaad.Distiller`.
-
-    Raises:
-        TypeError: If a network is not a `keras.Model`.
-        ValueError: If the networks do not fit together or return
-            probabilities, an argument is out of range, or the data has no
-            labels.
 
     Example:
 

@@ -36,11 +36,8 @@ class IAD(ReferencePasses):
     implementations of IAD.
 
     Args:
-        teacher: A trained, robust `keras.Model` that returns logits.
-        student: The `keras.Model` to train.
-        attack: The inner maximisation. Defaults to the paper's: `PGD` with
-            epsilon 8/255, step size 2/255 and 10 steps from a uniform start
-            that is not clipped, for inputs in [0, 1].
+        teacher, student, attack, **kwargs: See `keras_adaad.Distiller`.
+            `attack` defaults to that of `keras_adaad.ARD`.
         alpha: Weight of the distillation, in [0, 1]. The labels have the weight
             `1 - alpha`. Defaults to `1.0`.
         beta: Exponent of the teacher's probability of the label. A lower value
@@ -51,14 +48,6 @@ class IAD(ReferencePasses):
             term. Defaults to `1.0`.
         reference_passes: Whether to run the student in training mode as often
             as the reference code does. Defaults to `False`.
-        **kwargs: `evaluation_attack`, `input_range`, `seed`,
-            `weight_perturbation`, `regularizers` and `name`; see
-            `keras_adaad.Distiller`.
-
-    Raises:
-        TypeError: If a network is not a `keras.Model`.
-        ValueError: If the networks do not fit together or return
-            probabilities, or an argument is out of range.
 
     Example:
 
@@ -182,31 +171,14 @@ class IADII(IAD):
     mode within the attack; `reference_passes=True` does the same.
 
     Args:
-        teacher: A trained, robust `keras.Model` that returns logits.
-        student: The `keras.Model` to train.
-        attack: The inner maximisation. Defaults to the attack of `IAD`.
+        teacher, student, attack, begin_epoch, **kwargs: See
+            `keras_adaad.IAD`. `begin_epoch` defaults to `40`.
         clean_teacher: A naturally trained `keras.Model` that returns logits.
             Required.
         alpha: Weight of the robust teacher and the introspection. Defaults to
             `0.5`.
-        clean_alpha: Weight of the clean teacher. The labels have the weight
-            `1 - alpha - clean_alpha`. Defaults to `0.25`.
-        beta: Exponent of the robust teacher's probability of the label.
-            Defaults to `0.1`.
-        begin_epoch: The epoch, counted from 0, in which introspection begins.
-            Defaults to `40`.
-        temperature: Divides the logits of teachers and student in the
-            teachers' terms. Defaults to `1.0`.
-        **kwargs: `reference_passes`; see `keras_adaad.IAD`.
-            `evaluation_attack`, `input_range`, `seed`, `weight_perturbation`,
-            `regularizers` and `name`; see `keras_adaad.Distiller`.
-
-    Raises:
-        TypeError: If a network is not a `keras.Model`, or `clean_teacher` is
-            missing.
-        ValueError: If the networks do not fit together or return
-            probabilities, an argument is out of range, or the weights sum to
-            more than 1.
+        clean_alpha: Weight of the clean teacher, at most `1 - alpha`. The
+            labels have the rest. Defaults to `0.25`.
 
     Example:
 

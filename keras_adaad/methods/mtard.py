@@ -40,13 +40,9 @@ class MTARD(Distiller):
     probability within its logarithm, which changes `w` imperceptibly.
 
     Args:
-        teacher: A trained, robust `keras.Model` that returns logits.
-        student: The `keras.Model` to train.
-        attack: The inner maximisation. Defaults to the paper's: `PGD` with
-            epsilon 8/255, step size 2/255 and 10 steps from Gaussian noise of
-            scale 0.001, for inputs in [0, 1].
+        teacher, student, attack, **kwargs: See `keras_adaad.Distiller`.
         clean_teacher: A naturally trained `keras.Model` that returns logits,
-            accurate on clean images.
+            accurate on clean images. Required.
         weight_rate: Fraction of the distance to its target that `w` moves in
             each step, in [0, 1]. Defaults to `0.025`.
         beta: Exponent of the relative losses. Defaults to `1.0`.
@@ -59,15 +55,6 @@ class MTARD(Distiller):
         scale: Factor of the loss. The reference code uses `"mean"` with scale 1
             on CIFAR-10 and 10 on CIFAR-100. Both are a tenth of the loss with
             `"batchmean"` and scale 1. Defaults to `1.0`.
-        **kwargs: `evaluation_attack`, `input_range`, `seed`,
-            `weight_perturbation`, `regularizers` and `name`; see
-            `keras_adaad.Distiller`.
-
-    Raises:
-        TypeError: If a network is not a `keras.Model`, or one is missing.
-        ValueError: If the networks do not fit together or return
-            probabilities, an argument is out of range, or the data has no
-            labels.
 
     Example:
 

@@ -21,13 +21,10 @@ class PGDAT(AdversarialTraining):
     update its BatchNorm statistics.
 
     Args:
-        student: The `keras.Model` to train; it returns logits.
-        attack: The inner maximisation. Defaults to `PGD` with epsilon 8/255,
-            step size 2/255 and 10 steps from Gaussian noise of scale 0.001,
-            clipped, for inputs in [0, 1].
-        **kwargs: `evaluation_attack`, `input_range`, `seed`,
-            `weight_perturbation` and `name`; see
-            `keras_adaad.AdversarialTraining`.
+        student, attack, **kwargs: See `keras_adaad.AdversarialTraining`.
+            `attack` defaults to `PGD` with epsilon 8/255, step size 2/255 and
+            10 steps from Gaussian noise of scale 0.001, clipped, for inputs in
+            [0, 1].
 
     Example:
 

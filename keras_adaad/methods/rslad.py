@@ -30,11 +30,7 @@ class RSLAD(Distiller):
     does not change the gradient.
 
     Args:
-        teacher: A trained, robust `keras.Model` that returns logits.
-        student: The `keras.Model` to train.
-        attack: The inner maximisation. Defaults to the paper's: `PGD` with
-            epsilon 8/255, step size 2/255 and 10 steps from Gaussian noise of
-            scale 0.001, for inputs in [0, 1].
+        teacher, student, attack, **kwargs: See `keras_adaad.Distiller`.
         alpha: Weight of the adversarial term, in [0, 1]. Defaults to `5 / 6`.
         reduction: `"batchmean"` divides the loss by the batch size, `"mean"`
             by the batch size and the number of classes.
@@ -42,14 +38,6 @@ class RSLAD(Distiller):
         scale: Factor of the loss. The reference code uses `"mean"` with scale 1
             on CIFAR-10 and 10 on CIFAR-100. Both are a tenth of the loss with
             `"batchmean"` and scale 1. Defaults to `1.0`.
-        **kwargs: `evaluation_attack`, `input_range`, `seed`,
-            `weight_perturbation`, `regularizers` and `name`; see
-            `keras_adaad.Distiller`.
-
-    Raises:
-        TypeError: If a network is not a `keras.Model`.
-        ValueError: If the networks do not fit together or return
-            probabilities, or an argument is out of range.
 
     Example:
 

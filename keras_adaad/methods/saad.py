@@ -46,11 +46,7 @@ class SAAD(Distiller):
     `keras_adaad.callbacks.StochasticWeightAveraging`.
 
     Args:
-        teacher: A trained, robust `keras.Model` that returns logits.
-        student: The `keras.Model` to train.
-        attack: The inner maximisation. Defaults to the paper's: `PGD` with
-            epsilon 8/255, step size 2/255 and 10 steps from Gaussian noise of
-            scale 0.001, for inputs in [0, 1].
+        teacher, student, attack, **kwargs: See `keras_adaad.Distiller`.
         entropy_scale: Factor of `w`. Defaults to `5.0`.
         igdm_weight: Weight of IGDM: 1 for CIFAR-10, 10 for CIFAR-100 and
             Tiny-ImageNet. Defaults to `1.0`.
@@ -58,15 +54,6 @@ class SAAD(Distiller):
             Defaults to `0.0`.
         correction: The `lambda` of the attack; `0.0` keeps the target at
             `T(x)`. Defaults to `1.0`.
-        **kwargs: `evaluation_attack`, `input_range`, `seed`,
-            `weight_perturbation`, `regularizers` and `name`; see
-            `keras_adaad.Distiller`.
-
-    Raises:
-        TypeError: If a network is not a `keras.Model`.
-        ValueError: If the networks do not fit together or return
-            probabilities, an argument is out of range, or the data has no
-            labels.
 
     Example:
 

@@ -27,21 +27,13 @@ class TRADES(AdversarialTraining):
     all in training mode. All runs update its BatchNorm statistics.
 
     Args:
-        student: The `keras.Model` to train; it returns logits.
-        attack: The inner maximisation. Defaults to the paper's: `PGD` with
-            epsilon 0.031, step size 0.007 and 10 steps from Gaussian noise of
-            scale 0.001, for inputs in [0, 1].
+        student, attack, **kwargs: See `keras_adaad.AdversarialTraining`.
+            `attack` defaults to the paper's: `PGD` with epsilon 0.031, step
+            size 0.007 and 10 steps from Gaussian noise of scale 0.001, for
+            inputs in [0, 1].
         beta: Weight of the robust term, the paper's `1 / lambda`. The function
             in the reference code defaults to 1, and its training script uses
             the paper's 6. Defaults to `6.0`.
-        **kwargs: `evaluation_attack`, `input_range`, `seed`,
-            `weight_perturbation` and `name`; see
-            `keras_adaad.AdversarialTraining`.
-
-    Raises:
-        TypeError: If the student is not a `keras.Model`.
-        ValueError: If the student returns probabilities, or an argument is out
-            of range.
 
     Example:
 

@@ -78,6 +78,10 @@ class AdversarialTraining(CheckedCalls):
             an attribute named by its key. For subclasses. Defaults to none.
         name: Name of the model.
         **kwargs: Arguments of `keras.Model`, such as `dtype`.
+
+    Raises:
+        TypeError: If the student is not a `keras.Model`.
+        ValueError: If it returns probabilities, or an argument is out of range.
     """
 
     forward_order = ("clean", "adversarial")
@@ -123,7 +127,7 @@ class AdversarialTraining(CheckedCalls):
         self.learning = False
         self._build_if_known()
 
-    # For subclasses to override.
+    # For subclasses to override, down to `outer_loss`.
 
     @classmethod
     def published_attack(cls, input_range):
@@ -187,8 +191,6 @@ class AdversarialTraining(CheckedCalls):
     def total_loss(self, views, logits, y):
         """Returns `outer_loss` plus the terms that a base class adds."""
         return self.outer_loss(views, logits, y)
-
-    # The step.
 
     def train_step(self, *state_and_data):
         offsets = functools.partial(weight_offsets, self)
@@ -275,8 +277,6 @@ class AdversarialTraining(CheckedCalls):
         return self.attack.maximize(
             objective, x, noise=noise, seed=self.seed_generator
         )
-
-    # Saving.
 
     def get_config(self):
         serialize = keras.saving.serialize_keras_object

@@ -21,13 +21,7 @@ def default_attack(input_range):
 
 
 def training_attack(attack, input_range, published_attack):
-    """Returns the attack of the training step and the range of the images.
-
-    Args:
-        attack: The user's `keras_adaad.attacks.ObjectiveAttack`, or `None`.
-        input_range: The user's pair `(low, high)`, or `None`.
-        published_attack: Function that returns the default attack for a range.
-    """
+    """Returns the attack of the training step and the range of the images."""
     if attack is None:
         input_range = checks.check_input_range(
             (0.0, 1.0) if input_range is None else input_range
@@ -55,13 +49,7 @@ def training_attack(attack, input_range, published_attack):
 
 
 def evaluation_attack(attack, of_training, input_range):
-    """Returns the attack behind `robust_accuracy`, or `None`.
-
-    Args:
-        attack: The user's attack, `"pgd"`, or `None`.
-        of_training: The attack of the training step.
-        input_range: Pair `(low, high)` of the smallest and largest pixel value.
-    """
+    """Returns the attack behind `robust_accuracy`, or `None` for no attack."""
     if attack == "pgd":
         return PGD(
             epsilon=of_training.epsilon,

@@ -19,13 +19,7 @@ _FIX = (
 
 
 def check(name, images, batch_size):
-    """Raises if the devices cannot divide one of the array's batches.
-
-    Args:
-        name: Name of the argument, for the error message.
-        images: Number of images.
-        batch_size: The batch size that the user passed, or `None`.
-    """
+    """Raises if the devices cannot divide one of an array's batches."""
     batch_size = batch_size or 32
     for size in (min(batch_size, images), images % batch_size):
         if size % _devices():

@@ -19,10 +19,8 @@ from keras_adaad.training.state import TrainingState
 class CheckedCalls(TrainingState):
     """A model that checks its data and networks before every call.
 
-    Args:
-        networks: Dict from argument name to network; includes `"student"`.
-            Each network becomes an attribute of that name.
-        **kwargs: Arguments of `keras.Model`.
+    `networks` maps argument names, `"student"` among them, to networks. Each
+    network becomes an attribute of that name.
     """
 
     needs_labels = False
@@ -133,16 +131,10 @@ class CheckedCalls(TrainingState):
     # Checks.
 
     def _check_data(self, data, compare=True):
-        """Checks the data of a call, and builds the networks.
+        """Checks the data of a call; returns whether it has labels.
 
-        Arrays are checked completely, data sets only in their first batch.
-
-        Args:
-            data: The `Data` of the call.
-            compare: Whether to call `_check_networks` too.
-
-        Returns:
-            Whether the data has labels.
+        Arrays are checked completely, data sets only in their first batch. The
+        networks are built.
         """
         if getattr(self, "loss", None) is not None:
             raise ValueError(

@@ -26,7 +26,9 @@ class Distiller(AdversarialTraining):
         teacher: A trained `keras.Model` that returns logits.
         student: The `keras.Model` to train, for the same inputs and classes.
         attack: The inner maximisation. Defaults to the method's published
-            attack.
+            attack. Unless the method names another, this is `PGD` with epsilon
+            8/255, step size 2/255 and 10 steps from Gaussian noise of scale
+            0.001, for inputs in [0, 1].
         other_teachers: Dict of further teachers. Each key is the name of the
             subclass's constructor argument, and becomes an attribute. For
             subclasses. Defaults to none.
@@ -35,6 +37,12 @@ class Distiller(AdversarialTraining):
         **kwargs: `evaluation_attack`, `input_range`, `seed`,
             `weight_perturbation`, `forward_order` and `name`; see
             `keras_adaad.AdversarialTraining`.
+
+    Raises:
+        TypeError: If a network is missing or not a `keras.Model`.
+        ValueError: If the networks do not fit together or return
+            probabilities, or an argument is out of range. `fit` raises it if
+            the method needs labels and the data has none.
     """
 
     def __init__(

@@ -16,11 +16,7 @@ from keras_adaad.training import process_share
 class Data:
     """The images, labels and sample weights of one call.
 
-    Args:
-        name: Name of the argument that holds the images, for error messages.
-        x: Images, or a data set of batches.
-        y: Labels, or `None`.
-        sample_weight: Weights, or `None`.
+    `x` may be a data set of batches. `name` is its argument, for messages.
     """
 
     name: str
@@ -59,13 +55,7 @@ class Data:
 
 
 class EvaluateArguments:
-    """The arguments of a call that takes `x`, `y` and `sample_weight`.
-
-    Args:
-        function: The Keras method to call, which has the signature.
-        args: The positional arguments.
-        kwargs: The keyword arguments.
-    """
+    """The arguments of a call of `function`, a Keras method that takes data."""
 
     def __init__(self, function, args, kwargs):
         bound = inspect.signature(function).bind(*args, **kwargs)
@@ -120,9 +110,7 @@ class FitArguments(EvaluateArguments):
     def divide_between_processes(self, model):
         """Keeps this process's share; only the first process prints and writes.
 
-        Args:
-            model: The built `keras_adaad.AdversarialTraining`. Every process
-                starts with the state of the first process.
+        Every process starts with the state of the first. The model is built.
         """
         if backend.processes.count() > 1:
             process_share.share_state(model)

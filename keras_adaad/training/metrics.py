@@ -33,13 +33,7 @@ class PhaseMetrics(backend.Model):
 
     @contextlib.contextmanager
     def _phase(self, training, labels, attacked=True):
-        """Hides the metrics that the phase does not measure.
-
-        Args:
-            training: Whether the phase is training.
-            labels: Whether the data has labels.
-            attacked: Whether an evaluation attacks the student.
-        """
+        """Hides the metrics that the phase does not measure."""
         before = self._idle_metrics
         idle = {"robust_accuracy" if training else "adversarial_accuracy"}
         if not attacked:

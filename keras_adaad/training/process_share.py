@@ -15,14 +15,6 @@ def share_of(data, name, count, index, training):
     number of images of an array, the first images are repeated. If it does not
     divide the number of batches of a data set, the last batches are dropped.
     In evaluation, every image is in exactly one share.
-
-    Args:
-        data: An array, `keras.utils.PyDataset`, `tf.data.Dataset`, or a
-            PyTorch `DataLoader` whose sampler already divides the data.
-        name: Name of the argument, for error messages.
-        count: Number of processes.
-        index: Index of this process.
-        training: Whether the data is used for training.
     """
     if checks.is_array(data) or isinstance(data, list):
         rows = np.arange(index, _enough(len(data), name, count), count)

@@ -20,17 +20,6 @@ class ReferencePasses(Distiller):
     A subclass sets `reference_order`, the `forward_order` of its reference
     code, and `attacks_in_training_mode`, which says whether that code attacks
     the cross-entropy of the student in training mode.
-
-    Args:
-        teacher: A trained, robust `keras.Model` that returns logits.
-        student: The `keras.Model` to train.
-        attack: The inner maximisation. Defaults to the method's published
-            attack.
-        reference_passes: Whether to run the student in training mode as often
-            as the reference code does. Defaults to `False`.
-        **kwargs: `evaluation_attack`, `input_range`, `seed`,
-            `weight_perturbation`, `regularizers` and `name`; see
-            `keras_adaad.Distiller`.
     """
 
     reference_order = ("adversarial", "clean")

@@ -12,8 +12,6 @@ class TrainingState(PhaseMetrics):
     """A model with a random state, the epoch, and the state of its method.
 
     All of this is part of the compiled step, and is saved and restored.
-    `states` maps the names of the method's scalar variables to their initial
-    values.
     """
 
     states = {}
@@ -23,11 +21,7 @@ class TrainingState(PhaseMetrics):
         return (self.epoch + 1.0) / self.epochs
 
     def _add_state(self, seed):
-        """Creates the variables, which become attributes.
-
-        Args:
-            seed: Integer seed of the random starts, or `None`.
-        """
+        """Creates the variables, which become attributes."""
         self.seed_generator = SeedGenerator(seed)
         self._states = []
         states = {"epoch": 0.0, "epochs": 200.0, **self.states}

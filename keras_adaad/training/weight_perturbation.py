@@ -2,9 +2,7 @@
 
 Wu et al., "Adversarial Weight Perturbation Helps Robust Generalization",
 [NeurIPS 2020](https://arxiv.org/abs/2004.05884), equations 7 to 10.
-
-The authors' code runs the student in a different order, so the BatchNorm
-statistics differ. docs/methods.md describes how.
+docs/methods.md says where the student's runs differ from the authors' code.
 """
 
 import keras
@@ -17,7 +15,7 @@ from keras_adaad.losses import BatchMean
 
 
 def weight_offsets(model, data):
-    """Returns the offsets to add to the trainable variables before a step.
+    """Returns the offset of each trainable variable, a tensor or `None`.
 
     For each matrix or kernel `w` of the student, with `g` the gradient of the
     loss with respect to `w`, computed with the student in training mode:
@@ -27,15 +25,6 @@ def weight_offsets(model, data):
     BatchNorm statistics do not change. Vectors, such as biases and BatchNorm's
     weights, are not perturbed, nor are weights whose gradient is not finite,
     which can happen in float16.
-
-    Args:
-        model: A `keras_adaad.AdversarialTraining`.
-        data: Tuple `(views, y, sample_weight)` of the step; the last two are
-            optional.
-
-    Returns:
-        A list in the order of `model.trainable_variables`, whose entries are
-        tensors or `None`.
     """
     views, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
     model.learning = False
