@@ -11,13 +11,9 @@ import keras
 def write_atomically(path, write):
     """Writes a file or folder that appears at `path` only once it is complete.
 
-    It is written to a temporary folder next to `path` and then moved. If
-    `write` fails or the process is killed, the previous `path` is kept.
-
-    Args:
-        path: Destination of the file or folder, on a local disk.
-        write: Function that takes a `pathlib.Path` and writes to it. This path
-            has the same name as `path`.
+    `write` is called with a path of the same name in a temporary folder next to
+    `path`. What it wrote is then moved. If it fails or the process is killed,
+    the previous `path` is kept.
     """
     path = pathlib.Path(path)
     with tempfile.TemporaryDirectory(

@@ -25,14 +25,7 @@ def check_installed():
 
 
 def write_pictures(log_dir, figures, step):
-    """Writes figures to a folder of TensorBoard logs.
-
-    Args:
-        log_dir: The folder given to `tensorboard --logdir`. The figures go to
-            its subfolder `pictures`.
-        figures: Dictionary from name to `matplotlib.figure.Figure`.
-        step: The epoch.
-    """
+    """Writes figures, a dict by name, to the folder `pictures` of `log_dir`."""
     from tensorboard.compat.proto.event_pb2 import Event
     from tensorboard.compat.proto.summary_pb2 import Summary
     from tensorboard.summary.writer.event_file_writer import EventFileWriter

@@ -152,8 +152,6 @@ class StochasticWeightAveraging(keras.callbacks.Callback):
             self._estimator = _Estimator(self.student)
         self._estimator.estimate(self.dataset)
 
-    # Files.
-
     def _save(self, epoch):
         state = self._state_path(epoch)
         write_atomically(state, self.student.save_weights)

@@ -13,14 +13,8 @@ class Batches:
     and the number of the epoch. So both pipelines yield the same batches, and a
     resumed run sees the same batches as an uninterrupted one.
 
-    Args:
-        images: Array of shape `(num_images, height, width, channels)`, uint8,
-            or float32 in [0, 1].
-        labels: Int32 array of shape `(num_images,)`, or `None`.
-        batch_size: Number of images per batch.
-        augmentation: An `Augmentation`, or `None` for unchanged images in
-            their original order.
-        drop_remainder: Whether to leave out a last batch that is not full.
+    `images` are uint8, or float32 in [0, 1]. `labels` are int32, or `None`.
+    Without an `augmentation` the images are unchanged, in their original order.
     """
 
     def __init__(
@@ -76,15 +70,7 @@ class Batches:
 
 
 class Augmentation(NamedTuple):
-    """Settings of shuffling and augmentation in training.
-
-    Args:
-        seed: Integer seed of all draws.
-        padding: Number of zero pixels on each side before the random crop.
-        flip: Whether half of the images are flipped left to right.
-        num_extra: Number of extra images. They are the last ones.
-        extra_per_batch: Number of extra images in each batch.
-    """
+    """Settings of shuffling and augmentation. The extra images are the last."""
 
     seed: int
     padding: int
@@ -129,15 +115,7 @@ def draw(random, size, count):
 def crop_and_flip(images, corners, flips, padding):
     """Crops zero-padded images at the given corners, and flips some.
 
-    Args:
-        images: Array of shape `(batch_size, height, width, channels)`.
-        corners: Integers of shape `(batch_size, 2)`: the top and left of each
-            crop in the padded image.
-        flips: Booleans of shape `(batch_size,)`.
-        padding: Number of zero pixels on each side.
-
-    Returns:
-        An array of the shape and dtype of `images`.
+    A corner is the top and left of a crop in the padded image.
     """
     height, width = images.shape[1:3]
     sides = (padding, padding)

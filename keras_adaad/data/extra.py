@@ -13,16 +13,10 @@ LOGGER = logging.getLogger("keras_adaad")
 
 
 def add_extra(images, labels, path):
-    """Appends the images of a file to those of the data set.
+    """Appends the images of an `.npz` file to those of the data set.
 
-    Args:
-        images: The checked images of the data set.
-        labels: Their labels, or `None`.
-        path: Path of an `.npz` file with `image`, and optionally `label`.
-
-    Returns:
-        A tuple `(images, labels, num_extra)`; `labels` is `None` unless both
-        have labels.
+    Returns `(images, labels, num_extra)`. `labels` is `None` unless both have
+    labels.
     """
     if not os.path.isfile(path):
         raise ValueError(

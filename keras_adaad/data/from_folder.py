@@ -45,10 +45,7 @@ def load_folder(
             `"train[-1000:]"`, or `"train[:90%]"` and `"train[90%:]"`, have no
             image in common. A slice is a random subset, so that it has all
             classes; it is the same in every call. Defaults to `"train"`.
-        batch_size: Number of images per batch. Defaults to `128`.
-        training: Whether to shuffle and augment. Defaults to `False`.
-        **options: `padding`, `flip`, `seed`, `drop_remainder`, `extra`,
-            `extra_fraction` and `pipeline`; see
+        batch_size, training, **options: Arguments of
             `keras_adaad.data.load_arrays`.
 
     Returns:

@@ -30,13 +30,10 @@ def load_tfds(
         name: Name of the data set, e.g. `"cifar10"`.
         split: Split in the syntax of TFDS: `"train"`, `"test"`, or a slice.
             `"train[:-1000]"` and `"train[-1000:]"` hold out 1000 images.
-        batch_size: Number of images per batch. Defaults to `128`.
-        training: Whether to shuffle and augment. Defaults to `False`.
         data_dir: Folder of the TFDS data sets. Defaults to that of TFDS.
         download: Whether to download and prepare the data set if it is not in
             `data_dir`. Defaults to `False`.
-        **options: `padding`, `flip`, `seed`, `drop_remainder`, `extra`,
-            `extra_fraction` and `pipeline`; see
+        batch_size, training, **options: Arguments of
             `keras_adaad.data.load_arrays`.
 
     Returns:

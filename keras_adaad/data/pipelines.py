@@ -9,13 +9,7 @@ from keras_adaad import checks
 
 
 def make_dataset(batches, pipeline=None):
-    """Returns `Batches` as a data set with a method `set_epoch(epoch)`.
-
-    Args:
-        batches: The `Batches`.
-        pipeline: `"tf.data"`, `"py_dataset"`, or `None` for `tf.data` where
-            TensorFlow is installed.
-    """
+    """Returns `Batches` as a data set with a method `set_epoch(epoch)`."""
     checks.check_choice("pipeline", pipeline, ("tf.data", "py_dataset", None))
     if pipeline is None:
         pipeline = "tf.data" if has_tensorflow() else "py_dataset"

@@ -8,11 +8,9 @@ PATTERN = re.compile(r"(\w+)(?:\[(-?\d+%?)?:(-?\d+%?)?\])?")
 
 
 def parse_split(split):
-    """Parses a split such as `"train[:90%]"`.
+    """Parses `"train[:90%]"` as `("train", (None, "90%"))`.
 
-    Returns:
-        A tuple `(name, bounds)`, e.g. `("train", (None, "90%"))`; `bounds` is
-        `None` if there is no slice.
+    The bounds are `None` if there is no slice.
     """
     match = PATTERN.fullmatch(split) if isinstance(split, str) else None
     if match is None:

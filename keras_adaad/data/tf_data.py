@@ -23,10 +23,7 @@ def import_tensorflow():
 def make_tf_dataset(batches, next_pass):
     """Returns `Batches` as a finite `tf.data.Dataset`.
 
-    Args:
-        batches: The `Batches`.
-        next_pass: Function that is called at the start of each pass over the
-            data, and returns its epoch.
+    `next_pass` is called at the start of each pass, and returns its epoch.
     """
     tf = import_tensorflow()
     example = batches.batch(0, 0)

@@ -25,11 +25,7 @@ def input_of(student):
 def as_input(name, images, input_range, shape, dtype):
     """Returns images as an array that a student takes, or raises.
 
-    Args:
-        name: Name of the argument, for the message.
-        images: Images, of shape `(num_images, ...)`.
-        input_range: The pair `(low, high)` that pixels must lie in.
-        shape, dtype: What the student takes; see `input_of`.
+    `shape` and `dtype` are those of `input_of`.
     """
     images = check_images(name, images, input_range)
     if shape is not None and not _fits(images.shape[1:], shape[1:]):

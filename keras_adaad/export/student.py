@@ -163,12 +163,9 @@ def _logits(student, images):
 def check_same(expected, found, tolerance, path):
     """Raises unless a file returns a student's logits.
 
-    Args:
-        expected: The student's logits, of shape `(num_images, num_classes)`.
-        found: The file's logits of the same images, and of the first one in a
-            batch of another size.
-        tolerance: Largest difference, relative to the largest logit.
-        path: Path of the file, for the error message.
+    `found` holds the file's logits of the same images, and of a batch of
+    another size; see `of_other_size`. `tolerance` is relative to the largest
+    logit.
     """
     scale = np.abs(expected).max()
     batch, other = found

@@ -1,12 +1,8 @@
 """The part of an export that needs TensorFlow, on any backend of Keras.
 
 To write files, Keras must run on TensorFlow. On other backends this module is
-run as a program:
-
-    python -m keras_adaad.export.with_tensorflow PATH
-
-It reads `student.keras` and `images.npz` beside the path, and writes
-`logits.npz` there.
+run as a program, with the path to write as its argument. It reads
+`student.keras` and `images.npz` beside it, and writes `logits.npz` there.
 """
 
 import functools
@@ -26,15 +22,7 @@ from keras_adaad.export.samples import of_other_size
 def write_and_run(student, path, images, calibration_images=None):
     """Writes a student as a file, and returns what the file computes.
 
-    Args:
-        student: A built `keras.Model`.
-        path: Where to write.
-        images: A batch of images, in the dtype of the student's input.
-        calibration_images: See `export_student`.
-
-    Returns:
-        The logits of the images, and of the first one in a batch of another
-        size.
+    The results are the logits of the images and of `of_other_size(images)`.
     """
     shape, dtype = input_of(student)
     shape = (None, *(images.shape if shape is None else shape)[1:])

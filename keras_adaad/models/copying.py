@@ -12,22 +12,12 @@ from keras_adaad.frozen.folding import quantization_mode
 
 
 def copy_model(model, dtype=None, compare=True):
-    """Returns a copy of the model with weights of its own.
+    """Returns a copy of a built model with weights of its own.
 
-    Args:
-        model: A built `keras.Model`. One that is neither Functional nor
-            Sequential must return its arguments from `get_config`.
-        dtype: Dtype policy of the copy's layers. Defaults to the policies of
-            the layers of `model`.
-        compare: Whether to compare the logits. Defaults to `True`.
-
-    Returns:
-        A `keras.Model` with the state and the logits of `model`.
-
-    Raises:
-        ValueError: If the logits on random images differ by more than the
-            rounding of the dtypes, or `dtype` is given for a quantized model.
-            A model without a known input shape is not compared.
+    A model that is neither Functional nor Sequential must return its arguments
+    from `get_config`. `dtype` overrides the dtype policies of the layers, and
+    must be `None` for a quantized model. Raises if the logits of the copy
+    differ (see `check_copy`), unless `compare` is `False`.
     """
     if dtype is not None:
         _check_not_quantized(model)
@@ -54,12 +44,7 @@ def copy_model(model, dtype=None, compare=True):
 
 
 def copy_state(source, target):
-    """Copies the state of a model to another one of the same structure.
-
-    Args:
-        source: The `keras.Model` to copy from.
-        target: The `keras.Model` to copy to.
-    """
+    """Copies the state of a model to another one of the same structure."""
     for variable, value in zip(target.weights, source.weights, strict=True):
         # Via the host, because a compiled step may reuse a tensor's memory.
         variable.assign(np.array(ops.convert_to_numpy(value)))
@@ -77,11 +62,9 @@ def finalize_state(model):
 
 
 def check_copy(model, copy):
-    """Raises unless two models return the same logits for random images.
+    """Raises if a copy's logits on random images differ beyond rounding.
 
-    Args:
-        model: A built `keras.Model`.
-        copy: Its copy.
+    A model without a known input shape is not compared.
     """
     shape = _input_shape(model)
     if shape is None:

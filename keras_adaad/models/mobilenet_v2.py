@@ -31,11 +31,8 @@ def MobileNetV2(
     number of channels, its shortcut is a 1x1 convolution.
 
     Args:
-        input_shape: Shape of an image. Defaults to 32x32 RGB.
-        num_classes: Number of classes. Defaults to `10`.
-        mean, std: One value per channel, or `None`.
-        data_format: "channels_last" or "channels_first", or `None`.
-        name: Name of the model.
+        input_shape, num_classes, mean, std, data_format, name: See
+            `keras_adaad.models.ResNet18`.
 
     Returns:
         A `keras.Model` from images in [0, 1] to logits.

@@ -36,12 +36,8 @@ class Network:
     """Builds one network, layer by layer.
 
     Args:
-        input_shape: Shape of an image, or `None` for 32x32 RGB.
-        data_format: "channels_last" or "channels_first", or `None` for the
-            setting of Keras.
-        mean, std: Values per channel that the network subtracts from its
-            input and divides it by, or `None`. `mean="image"` takes both from
-            each image.
+        input_shape, data_format, mean, std: See `ResNet18`. `mean="image"`
+            takes both statistics from each image.
         symmetric: Whether a 3x3 convolution of stride 2 is padded by one pixel
             on each side, as by PyTorch's `padding=1`. Otherwise the padding is
             Keras's "same", which at even sizes pads the end only.

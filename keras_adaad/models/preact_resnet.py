@@ -34,8 +34,6 @@ def PreActResNet18(
     `PreActResNet18((64, 64, 3), 200, bn_before_fc=False, pool_size=4)`.
 
     Args:
-        input_shape: Shape of an image. Defaults to 32x32 RGB.
-        num_classes: Number of classes. Defaults to `10`.
         bn_before_fc: Whether BatchNorm and ReLU precede the average pooling.
             Defaults to `True`.
         out_shortcut: Whether the 1x1 convolution of a shortcut takes the
@@ -43,9 +41,8 @@ def PreActResNet18(
             Defaults to `True`.
         pool_size: Side of the average pooling windows. Defaults to `None`: the
             whole map, as in all variants at 32x32.
-        mean, std: One value per channel, or `None`.
-        data_format: "channels_last" or "channels_first", or `None`.
-        name: Name of the model.
+        input_shape, num_classes, mean, std, data_format, name: See
+            `keras_adaad.models.ResNet18`.
 
     Returns:
         A `keras.Model` from images in [0, 1] to logits.
@@ -88,13 +85,10 @@ def DMPreActResNet18(
     (Rade & Moosavi-Dezfooli 2022, Wang et al. 2023).
 
     Args:
-        input_shape: Shape of an image. Defaults to 32x32 RGB.
-        num_classes: Number of classes. Defaults to `10`.
         activation: "silu" or "relu". Defaults to "silu".
-        mean, std: One value per channel, or `None`. Defaults to those of
+        input_shape, num_classes, mean, std, data_format, name: See
+            `keras_adaad.models.ResNet18`. `mean` and `std` default to those of
             CIFAR-10.
-        data_format: "channels_last" or "channels_first", or `None`.
-        name: Name of the model.
 
     Returns:
         A `keras.Model` from images in [0, 1] to logits.

@@ -55,11 +55,8 @@ def ResNet34(
     """Builds the ResNet-34 for CIFAR: `ResNet18` with 3, 4, 6 and 3 blocks.
 
     Args:
-        input_shape: Shape of an image. Defaults to 32x32 RGB.
-        num_classes: Number of classes. Defaults to `10`.
-        mean, std: One value per channel, or `None`.
-        data_format: "channels_last" or "channels_first", or `None`.
-        name: Name of the model.
+        input_shape, num_classes, mean, std, data_format, name: See
+            `keras_adaad.models.ResNet18`.
 
     Returns:
         A `keras.Model` from images in [0, 1] to logits.
@@ -84,11 +81,8 @@ def ResNet56(
     of channels changes. It is the clean teacher of B-MTARD.
 
     Args:
-        input_shape: Shape of an image. Defaults to 32x32 RGB.
-        num_classes: Number of classes. Defaults to `10`.
-        mean, std: One value per channel, or `None`.
-        data_format: "channels_last" or "channels_first", or `None`.
-        name: Name of the model.
+        input_shape, num_classes, mean, std, data_format, name: See
+            `keras_adaad.models.ResNet18`.
 
     Returns:
         A `keras.Model` from images in [0, 1] to logits.

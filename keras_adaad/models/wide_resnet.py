@@ -24,12 +24,10 @@ def WideResNet(
     Args:
         depth: Number of layers, 4 more than a multiple of 6: 28, 34, 70.
         width: Factor on the 16, 32 and 64 filters of the three groups.
-        input_shape: Shape of an image. Defaults to 32x32 RGB.
-        num_classes: Number of classes. Defaults to `10`.
-        mean, std: One value per channel, or `None`. `mean="image"`
-            standardises each image by its own mean and standard deviation.
-        data_format: "channels_last" or "channels_first", or `None`.
-        name: Name of the model. Defaults to e.g. "wide_resnet_34_20".
+        input_shape, num_classes, mean, std, data_format, name: See
+            `keras_adaad.models.ResNet18`. `mean="image"` standardises each
+            image by its own mean and standard deviation. `name` defaults to
+            e.g. "wide_resnet_34_20".
 
     Returns:
         A `keras.Model` from images in [0, 1] to logits.
@@ -78,21 +76,14 @@ def DMWideResNet(
     the code that trains it (Wang et al. 2023).
 
     Args:
-        depth: Number of layers, 4 more than a multiple of 6.
-        width: Factor on the 16, 32 and 64 filters of the three groups.
-        input_shape: Shape of an image. Defaults to 32x32 RGB.
-        num_classes: Number of classes. Defaults to `10`.
         activation: "silu" or "relu". Defaults to "silu".
-        mean, std: One value per channel, or `None`. Defaults to those of
-            CIFAR-10.
-        data_format: "channels_last" or "channels_first", or `None`.
-        name: Name of the model. Defaults to e.g. "dm_wide_resnet_28_10".
+        depth, width: See `keras_adaad.models.WideResNet`.
+        input_shape, num_classes, mean, std, data_format, name: See
+            `keras_adaad.models.ResNet18`. `mean` and `std` default to those of
+            CIFAR-10, and `name` to e.g. "dm_wide_resnet_28_10".
 
     Returns:
         A `keras.Model` from images in [0, 1] to logits.
-
-    Raises:
-        ValueError: If `depth` or `width` is invalid.
     """
     net = Network(
         input_shape,

@@ -105,11 +105,8 @@ def with_dtype(model, dtype):
     """Returns a copy of the model that computes under another dtype policy.
 
     A teacher that was trained or converted in float32 is much cheaper in
-    bfloat16, if the hardware supports it:
-
-        teacher = with_dtype(teacher, "mixed_bfloat16")
-
-    Its weights stay float32, and the student may have another policy.
+    bfloat16, if the hardware supports it. Its weights stay float32, and the
+    student may have another policy.
 
     Args:
         model: A Functional or Sequential `keras.Model`.

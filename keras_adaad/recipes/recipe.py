@@ -119,8 +119,7 @@ class Recipe:
         """Returns the constructor's arguments, except for the networks.
 
         Args:
-            epsilon: See `attack`.
-            seed: See `attack`.
+            epsilon, seed: See `attack`.
 
         Returns:
             A dict: `keras_adaad.ARD(teacher, student, **recipe.arguments())`.

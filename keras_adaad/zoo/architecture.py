@@ -46,20 +46,10 @@ def build(architecture, arguments):
 
 
 def infer(arrays, architecture=None, **arguments):
-    """Returns the architecture of a checkpoint and its arguments.
+    """Returns the name of a checkpoint's builder, and its arguments.
 
-    Args:
-        arrays: Dict of NumPy arrays by PyTorch name.
-        architecture: Name of a builder in `keras_adaad.models`, if known.
-        **arguments: Known arguments of the builder. They override those that
-            are inferred.
-
-    Returns:
-        A tuple `(architecture, arguments)`.
-
-    Raises:
-        ValueError: If the checkpoint holds no known network, or a required
-            argument is not in the file and not given.
+    Both are inferred where they are not given. Raises if the checkpoint holds
+    no known network, or a required argument is neither in the file nor given.
     """
     if architecture is None:
         architecture = _architecture(arrays)

@@ -34,16 +34,8 @@ class Conversion:
 def load_state_dict(model, arrays):
     """Loads the weights of a PyTorch network into its Keras counterpart.
 
-    Args:
-        model: A network of `keras_adaad.models`.
-        arrays: Dict of NumPy arrays by PyTorch name, in PyTorch's layout.
-
-    Returns:
-        A `Conversion`: the names that were used and those that were dropped.
-
-    Raises:
-        ValueError: If a weight is missing, has no place in the model, or has
-            another shape. The model is unchanged then.
+    Returns a `Conversion`. Raises if a weight is missing, has no place in the
+    model, or has another shape. The model is unchanged then.
     """
     places = _places(model)
     dropped = [name for name in arrays if _is_droppable(name)]
@@ -74,14 +66,7 @@ def load_state_dict(model, arrays):
 
 
 def normalization(arrays):
-    """Returns the `mean` and `std` of a checkpoint's buffers, if any.
-
-    Args:
-        arrays: Dict of NumPy arrays by PyTorch name.
-
-    Returns:
-        A dict with the keys "mean" and "std" that the checkpoint has.
-    """
+    """Returns a dict of the `mean` and `std` in a checkpoint, if any."""
     return {
         _BUFFERS[name]: [float(v) for v in np.ravel(array)]
         for name, array in arrays.items()

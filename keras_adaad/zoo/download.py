@@ -26,28 +26,9 @@ def download(url, path, sha256=None, size=None, page=None):
     """Downloads a file, and moves it to `path` once it is complete.
 
     The data goes to `path + ".part"`. If the download is interrupted, this file
-    is kept, and the next call asks the host only for the rest.
-
-    Args:
-        url: Address of the file.
-        path: Where to put it. An existing file is not downloaded again, only
-            verified.
-        sha256: Expected SHA-256 of the file, in hexadecimal, or `None`.
-        size: Expected size in bytes, or `None`.
-        page: Address to open in a browser instead of `url`. Defaults to `url`.
-
-    Returns:
-        `path`.
-
-    Raises:
-        OSError: If the host does not answer, refuses, or sends something
-            else. The message says how to get the file by hand.
-
-    Example:
-
-    ```python
-    download("https://example.org/model.pt", "model.pt", sha256="0123...")
-    ```
+    is kept, and the next call asks the host only for the rest. An existing file
+    is not downloaded again, only verified. If the download fails, an `OSError`
+    says how to get the file by hand, from `page` if given, or else `url`.
     """
     path = os.fspath(path)
     if os.path.exists(path):
@@ -75,22 +56,7 @@ def download(url, path, sha256=None, size=None, page=None):
 
 
 def download_from_drive(gdrive_id, path, sha256=None, size=None):
-    """Downloads a public file of Google Drive, like `download`.
-
-    Args:
-        gdrive_id: Identifier of the file, as in its address.
-        path: Where to put it.
-        sha256: Expected SHA-256 of the file, in hexadecimal, or `None`.
-        size: Expected size in bytes, or `None`.
-
-    Returns:
-        `path`.
-
-    Raises:
-        OSError: If Drive does not answer, or answers with a page that says
-            why not: a sign-in, a quota. The message says how to get the file
-            by hand.
-    """
+    """Downloads a public file of Google Drive, like `download`."""
     url = _DRIVE_FILE.format(id=gdrive_id)
     page = drive_page(gdrive_id)
     return download(url, path, sha256=sha256, size=size, page=page)

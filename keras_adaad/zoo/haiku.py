@@ -32,12 +32,7 @@ def is_haiku(content):
 def state_dict(parameters, states):
     """Returns Haiku's trees as a state dict of PyTorch's WideResNet.
 
-    Args:
-        parameters: Dict of dicts of arrays, by module and by parameter.
-        states: Dict of dicts of arrays, including the moving averages.
-
-    Returns:
-        A dict of views of the arrays, in PyTorch's layout.
+    The arrays are views, in PyTorch's layout.
     """
     arrays = {}
     for path, module in parameters.items():

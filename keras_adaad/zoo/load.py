@@ -124,13 +124,7 @@ def convert(arrays, architecture, arguments):
 def fetch(entry, checkpoint=None, download=False):
     """Returns the path of a model's file, and downloads it if requested.
 
-    Args:
-        entry: Entry of the registry.
-        checkpoint: Path of the file, or `None` for the cache.
-        download: Whether to download a missing file.
-
-    Returns:
-        A `pathlib.Path`.
+    Without `checkpoint`, the file is in the cache.
     """
     path = pathlib.Path(checkpoint or _cached(entry))
     if path.exists():
@@ -146,11 +140,7 @@ def fetch(entry, checkpoint=None, download=False):
 
 
 def published_arguments(entry, arrays):
-    """Returns the arguments of a registry model, checked against its file.
-
-    Raises:
-        ValueError: If the file normalises with other constants.
-    """
+    """Returns an entry's arguments; raises if its file has other statistics."""
     arguments = dict(entry["arguments"])
     held = conversion.normalization(arrays)
     if entry.get("normalization_from_file"):

@@ -41,18 +41,7 @@ def can_check():
 
 
 def check_parity(model, arrays, architecture, arguments, num_images=8):
-    """Compares a converted network with the published one in PyTorch.
-
-    Args:
-        model: The converted `keras.Model`.
-        arrays: Dict of the NumPy arrays it was made from, by PyTorch name.
-        architecture: Name of the builder in `keras_adaad.models`.
-        arguments: Dict of the builder's arguments.
-        num_images: Number of random images. Defaults to `8`.
-
-    Returns:
-        A `Parity`.
-    """
+    """Compares a model made from `arrays` with the published network."""
     shape = model.input_shape[1:]
     generator = np.random.default_rng(0)
     images = generator.uniform(0, 1, (num_images, *shape)).astype("float32")

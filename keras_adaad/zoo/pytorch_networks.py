@@ -11,18 +11,7 @@ import numpy as np
 
 
 def published_logits(arrays, architecture, arguments, images):
-    """Returns the logits of the published PyTorch network.
-
-    Args:
-        arrays: Dict of NumPy arrays by PyTorch name.
-        architecture: Name of the builder in `keras_adaad.models`.
-        arguments: Dict of the builder's arguments.
-        images: NumPy array of shape `(batch_size, channels, height, width)`,
-            in [0, 1].
-
-    Returns:
-        NumPy array of logits, of shape `(batch_size, num_classes)`.
-    """
+    """Returns the published network's logits of channels-first images."""
     import torch
 
     state = {

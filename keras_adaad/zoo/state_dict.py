@@ -28,26 +28,10 @@ def state_dict(content, key=None):
     (`module.`, `model.`, `_orig_mod.`, `0.`, `1.`) that all weights share.
     Buffers of a normalisation layer become `mean` and `std`, or `mu` and
     `sigma`. DeepMind's Haiku trees get the names and the layout of their
-    PyTorch counterparts.
+    PyTorch counterparts. Nothing is copied.
 
-    Args:
-        content: The result of `keras_adaad.zoo.files.read`.
-        key: Name of the set of weights to take if there are several, e.g.
-            `"best"`. Not needed if there is only one.
-
-    Returns:
-        A dict of NumPy arrays by PyTorch name, in PyTorch's layout. Nothing
-        is copied.
-
-    Raises:
-        ValueError: If there are no weights, several sets to choose from, or
-            none under `key`.
-
-    Example:
-
-    ```python
-    arrays = state_dict(keras_adaad.zoo.files.read("checkpoint.pt"))
-    ```
+    `content` is the result of `keras_adaad.zoo.files.read`. If it holds several
+    sets of weights, `key` names the one to take, e.g. `"best"`.
     """
     if haiku.is_haiku(content):
         return haiku.state_dict(*content)

@@ -72,20 +72,10 @@ def verify(
     batch_size=50,
     data_dir=None,
 ):
-    """Measures a converted model on a TFDS test split.
+    """Measures a converted model on the first images of a TFDS test split.
 
-    Args:
-        model: A `keras.Model` from images in [0, 1] to logits.
-        entry: Its entry in the registry.
-        num_images: Number of test images, the first of the split.
-        attack: Name of an attack, as in `keras_adaad.attacks.get`. A model
-            for corruptions has no epsilon: it is not attacked, and only its
-            clean accuracy is compared.
-        batch_size: Images per call.
-        data_dir: Folder of the TFDS data sets. Defaults to that of TFDS.
-
-    Returns:
-        A `Verification`.
+    A model for corruptions has no epsilon: it is not attacked, and only its
+    clean accuracy is compared.
     """
     x, y = data.to_arrays(
         data.load_tfds(

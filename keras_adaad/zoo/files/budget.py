@@ -8,14 +8,11 @@ class Refused(Exception):
 
 
 class Budget:
-    """The bytes that reading a file may take, a multiple of its size.
+    """The bytes that reading a file of `size` bytes may take.
 
     A few hundred bytes can expand to gigabytes: compressed zeros, tensors of
     stride 0, references to references. Weights take at most a few times the
     size of their file.
-
-    Args:
-        size: Size of the file in bytes.
     """
 
     def __init__(self, size):

@@ -14,21 +14,10 @@ def map_file(path):
 
 
 def strided(buffer, dtype, offset, size, stride, budget):
-    """Returns a view of a buffer as an array.
+    """Returns a view of a storage's bytes as an array; bfloat16 as float32.
 
-    Args:
-        buffer: The bytes of one storage.
-        dtype: NumPy dtype of its elements, or `"bfloat16"`, which is returned
-            as float32.
-        offset: Index of the first element.
-        size: Shape of the view.
-        stride: Steps from one index to the next in each dimension, counted
-            in elements.
-        budget: The `Budget` of the file.
-
-    Raises:
-        ValueError: If the view leaves the buffer.
-        Refused: If it takes too much memory, e.g. because strides are 0.
+    `offset` and `stride` count elements, not bytes. Raises if the view leaves
+    the buffer or takes too much memory, e.g. because strides are 0.
     """
     stored = np.frombuffer(buffer, "<u2" if dtype == "bfloat16" else dtype)
     offset = index(offset)

@@ -213,20 +213,12 @@ def _length(value):
 
 
 def read(file, budget, names=NAMES, persistent_load=None):
-    """Returns the content of a pickle, without executing any of it.
+    """Returns a pickle's content, to be passed to `finish`; executes nothing.
 
-    Args:
-        file: A binary file at the start of the pickle, left at its end.
-        budget: The `Budget` of the file.
-        names: Dict from the names the pickle may use to their substitutes.
-        persistent_load: Function that returns the substitute of an object
-            stored outside the pickle.
-
-    Returns:
-        Nested containers, to be passed to `finish`.
-
-    Raises:
-        Refused: If the pickle uses another name, or takes too much memory.
+    Reads `file` from its position to the end of the pickle. `names` maps the
+    names that the pickle may use to their substitutes, and other names are
+    refused. `persistent_load` returns the substitute of an object that is
+    stored outside the pickle.
     """
     start = file.tell()
     try:

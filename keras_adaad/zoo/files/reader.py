@@ -25,27 +25,14 @@ def read(path):
     `.pt` and `.pth` of any version, `.safetensors`, `.npz`, `.npy`, and pickles
     of NumPy arrays. Neither PyTorch nor the safetensors package is needed.
 
-    Args:
-        path: Path of the file.
+    Returns nested dicts, lists, tuples and numbers, with tensors as read-only
+    NumPy arrays. If the format allows, they are mapped into memory from the
+    file, and cost nothing until used. bfloat16 becomes float32. Objects that
+    are not data, such as an `argparse.Namespace`, become placeholders.
 
-    Returns:
-        The saved object: nested dicts, lists, tuples and numbers, with tensors
-        as read-only NumPy arrays. If the format allows, they are mapped into
-        memory from the file, and cost nothing until used. bfloat16 becomes
-        float32. Objects that are not data, such as an `argparse.Namespace`,
-        become placeholders.
-
-    Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If the file is not a checkpoint, is damaged, holds
-            anything that would have to be executed, or would take far more
-            memory than its size.
-
-    Example:
-
-    ```python
-    content = keras_adaad.zoo.files.read("checkpoint.pt")
-    ```
+    Raises `ValueError` if the file is not a checkpoint, is damaged, holds
+    anything that would have to be executed, or would take far more memory than
+    its size.
     """
     path = os.fspath(path)
     if os.path.isdir(path):
