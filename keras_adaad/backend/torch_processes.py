@@ -4,6 +4,7 @@ Keras 3.15 does not distribute on PyTorch. If the installed Keras does, this
 module leaves everything to it: `count` returns 1.
 """
 
+import atexit
 import contextlib
 import os
 
@@ -25,7 +26,14 @@ def start():
         keras.distribution.set_distribution(keras.distribution.DataParallel())
     elif not distributed.is_initialized():
         distributed.init_process_group(_library())
+    atexit.register(_leave)
     return distributed.get_rank()
+
+
+def _leave():
+    # A process that ends with its group may abort in the group's threads.
+    if distributed.is_initialized():
+        distributed.destroy_process_group()
 
 
 def _library():
