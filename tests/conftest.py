@@ -1,9 +1,9 @@
-"""Two devices for every backend, one seed for every test."""
+"""Two devices for JAX and TensorFlow, one seed for every test."""
 
 import os
 
-# Before any framework starts: two host devices under JAX, and programs that
-# are compiled fast, for nearly all the time of the tests is compilation.
+# Before any framework starts. XLA optimizes little, because compilation takes
+# nearly all the time of the tests.
 os.environ.setdefault(
     "XLA_FLAGS",
     "--xla_force_host_platform_device_count=2"
@@ -12,7 +12,7 @@ os.environ.setdefault(
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 from tests import compilation_cache  # noqa: F401, I001
-import torch  # noqa: F401, I001  First: TensorFlow's libraries clash with it.
+import torch  # noqa: F401, I001  Before TensorFlow, which clashes with it.
 import keras
 import numpy as np
 import pytest
@@ -37,8 +37,11 @@ def _fresh_state():
 
 @pytest.fixture(scope="session")
 def two_devices():
-    """The one `MirroredStrategy`: a second has TensorFlow's collective keys
-    of the first, and fails where the shapes differ."""
+    """The only `MirroredStrategy`.
+
+    A second one would reuse the collective keys of the first, and would fail
+    where the shapes differ.
+    """
     if keras.config.backend() != "tensorflow":
         pytest.skip("tf.distribute")
     strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
@@ -65,6 +68,6 @@ def batch(digits):
 
 @pytest.fixture
 def noise(batch):
-    """A start noise for `batch`, of the scale that AdaAD uses."""
+    """A start noise for `batch`, at the scale that AdaAD uses."""
     generator = np.random.default_rng(1)
     return 0.001 * generator.standard_normal(batch[0].shape, dtype="float32")

@@ -1,4 +1,4 @@
-"""Small networks for the tests, with statistics unlike their defaults."""
+"""Small networks for the tests, with non-default BatchNorm statistics."""
 
 import keras
 import numpy as np
@@ -17,7 +17,7 @@ def student_net(name="student"):
 
 
 def dense_net(name=None):
-    """No BatchNorm, no dropout: one replica and two compute the same."""
+    """Without BatchNorm and dropout, one replica and two compute the same."""
     inputs = keras.Input(SHAPE)
     x = keras.layers.Flatten()(inputs)
     x = keras.layers.Dense(16, activation="tanh")(x)
@@ -42,7 +42,7 @@ class Subclassed(keras.Model):
 
 
 def randomized(model, seed):
-    """Gives every BatchNorm a scale, shift and statistics of its own."""
+    """Randomizes every BatchNorm and doubles the kernels."""
     generator = np.random.default_rng(seed)
     for layer in model.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
@@ -51,13 +51,13 @@ def randomized(model, seed):
                 low = 0.5 if positive else -0.3
                 w.assign(generator.uniform(low, low + 1.0, w.shape))
         elif layer.get_weights() and hasattr(layer, "kernel"):
-            # Larger logits than an untrained net's, as a trained net has.
+            # Logits as large as a trained network's.
             layer.kernel.assign(2.0 * keras.ops.convert_to_tensor(layer.kernel))
     return model
 
 
 def snapshot(model):
-    """Returns every variable of a model as NumPy, random state included."""
+    """Returns all variables of a model as NumPy, random state included."""
     return [keras.ops.convert_to_numpy(v) for v in model.variables]
 
 

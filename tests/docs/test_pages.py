@@ -1,19 +1,19 @@
-"""What the README and the pages of docs/ show runs.
+"""The code in the README and in docs/ runs, and the links resolve.
 
-The convention, for whoever writes a page:
+Conventions for a page:
 
 - The blocks of a page that begin with ```python run in order, in one namespace,
   in an empty working directory, on the backend of the suite. A warning is an
   error, as in the whole suite.
-- Before them, in the same namespace, runs `tests/docs/preludes/PAGE.py`, if
-  there is one: ordinary code that makes what the page takes for granted, small
-  and real, such as `teacher`, `x_train`, `epochs`, or a file that it loads. It
-  puts nothing in the place of a part of the library. PAGE is the name of the
-  page's file with underscores: `your_own_method.py` for
-  `your-own-method.md`, `readme.py` for `README.md`.
-- A comment in the line right above a block says where it runs:
-  `<!-- runs on: tensorflow, jax -->`; or that it can't, and why:
-  `<!-- not run: needs two machines -->`. What is not run must still compile.
+- If `tests/docs/preludes/PAGE.py` exists, it runs before them in the same
+  namespace. It is ordinary code that creates what the page assumes, small and
+  real, such as `teacher`, `x_train`, `epochs`, or a file that the page loads.
+  It mocks no part of the library. PAGE is the name of the page's file with
+  underscores: `your_own_method.py` for `your-own-method.md`, `readme.py` for
+  `README.md`.
+- A comment in the line right above a block names the backends it runs on,
+  `<!-- runs on: tensorflow, jax -->`, or the reason why it is not run,
+  `<!-- not run: needs two machines -->`. Such a block must still compile.
 - `make format` formats the blocks too.
 - A link to a file of the repository is relative, from the page's place in
   it: `[quickstart](../../examples/quickstart.py)` in docs/guides. GitHub
@@ -70,7 +70,7 @@ def blocks(page):
 
 
 def compiled(block, page):
-    """Lines are those of the page: in tracebacks, and for AutoGraph."""
+    """Keeps the page's line numbers, for tracebacks and AutoGraph."""
     return compile("\n" * (block.line - 1) + block.code, str(page), "exec")
 
 
@@ -87,7 +87,7 @@ WITH_CODE = [page for page in PAGES if blocks(page)]
 
 @pytest.fixture
 def surroundings(tmp_path, monkeypatch):
-    """An empty working directory; what a page sets does not outlive it."""
+    """Runs a page in an empty directory and undoes its global changes."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras_home"))
     before = dict(os.environ)
@@ -139,7 +139,7 @@ LINK = re.compile(r"\]\((?!\w+:)(?P<path>[^)#\s]*)(?:#(?P<anchor>[^)\s]*))?\)")
 
 
 def anchors(path):
-    """Returns what GitHub and the site name the headings of a page."""
+    """Returns the anchors of a page's headings on GitHub and the site."""
     headings = re.findall(r"^#+ (.*)$", without_code(path), re.M)
     return {
         re.sub(r"[^\w\- ]", "", heading).strip().lower().replace(" ", "-")

@@ -1,1 +1,1 @@
-"""What is compared with: PyTorch transcriptions and published code."""
+"""Reference implementations: PyTorch transcriptions and published code."""

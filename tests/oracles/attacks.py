@@ -1,7 +1,7 @@
-"""Twins in Keras and PyTorch, and the published attacks that run on one.
+"""Networks in Keras and in PyTorch, and the published attacks on the latter.
 
-What is built here is built once per process: programs are compiled per model,
-so tests that share a model and a batch shape share what is compiled.
+Models and data are built once per process. Programs are compiled per model, so
+tests that share a model and a batch shape share the compiled programs.
 """
 
 import contextlib
@@ -25,7 +25,7 @@ from tests.attacks.test_norms import size
 
 SHAPE = (8, 8, 1)
 NORMS = ("linf", "l2")
-# Radii that fool a quarter of them, where the network is nearly linear.
+# Radii that fool a quarter of the images, where the network is nearly linear.
 SMALL_EPSILON = {"linf": 0.01, "l2": 0.05}
 REFERENCE_NORM = {"linf": "Linf", "l2": "L2"}
 # Radii that fool about half of the images of `smooth_batch`.
@@ -39,9 +39,9 @@ __all__ = ["size"]
 
 @functools.cache
 def smooth_pair(num_classes=10, low=0.0, high=1.0):
-    """Returns a small network without a kink, in Keras and in PyTorch.
+    """Returns a small smooth network, in Keras and in PyTorch.
 
-    The Keras one takes images in `[low, high]` and rescales them itself.
+    The Keras model takes images in `[low, high]` and rescales them to [0, 1].
     """
     inputs = keras.Input(SHAPE)
     h = inputs
@@ -77,14 +77,14 @@ def smooth_pair(num_classes=10, low=0.0, high=1.0):
 
 @functools.cache
 def trained_pair():
-    """Returns a convolutional network trained on adversarial digits, twice.
+    """Returns an adversarially trained network, in Keras and in PyTorch.
 
-    PyTorch trains it, so that every backend attacks the same weights.
+    PyTorch trains it on digits, so that all backends attack the same weights.
     """
     x, y = digits()
     x, y = x[:1300], y[:1300]
     threads = torch.get_num_threads()
-    # On one thread: sums in another order would give another network.
+    # On one thread, because another order of sums trains another network.
     torch.set_num_threads(1)
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -135,7 +135,7 @@ def _arrays(child):
 
 
 class Constant(keras.layers.Layer):
-    """Logits that never change: nothing fools it, all gradients are zero."""
+    """Constant logits: no attack changes them, and all gradients are zero."""
 
     def call(self, x):
         zeros = 0.0 * keras.ops.sum(x, axis=(1, 2, 3))
@@ -143,10 +143,10 @@ class Constant(keras.layers.Layer):
 
 
 class AlwaysDropout(keras.layers.Dropout):
-    """Dropout in inference mode too: a model that is random in itself.
+    """Dropout that is also active in inference mode.
 
-    (Keras itself turns a `Dropout` off that is called with `training=True` in
-    a functional model, once the model is called with `training=False`.)
+    A plain `Dropout` that is called with `training=True` in a functional model
+    is turned off by Keras when the model is called with `training=False`.
     """
 
     def call(self, x, training=False):
@@ -161,7 +161,7 @@ def constant_model():
 
 @functools.cache
 def random_model():
-    """Returns the smooth network with dropout that is never off."""
+    """Returns the smooth network with dropout that is always active."""
     inputs = keras.Input(SHAPE)
     h = keras.layers.Flatten()(inputs)
     h = keras.layers.Dense(16, activation="tanh")(h)
@@ -182,7 +182,7 @@ def random_model():
 
 @functools.cache
 def digits():
-    """Returns all digits for PyTorch."""
+    """Returns all digits as PyTorch tensors, channels first."""
     from sklearn.datasets import load_digits
 
     data = load_digits()
@@ -192,7 +192,7 @@ def digits():
 
 @functools.cache
 def smooth_batch(num_images=16, num_classes=10):
-    """Returns digits and what the smooth network takes them for."""
+    """Returns digits and the classes that the smooth network predicts."""
     x = digits()[0][:num_images]
     y = smooth_pair(num_classes)[1](x).argmax(1)
     return to_keras(x), y.numpy().astype("int32")
@@ -200,7 +200,7 @@ def smooth_batch(num_images=16, num_classes=10):
 
 @functools.cache
 def trained_batch(num_images=96):
-    """Returns digits that the trained network gets right."""
+    """Returns digits that the trained network classifies correctly."""
     x, y = (array[1300:] for array in digits())
     right = trained_pair()[1](x).argmax(1) == y
     x, y = x[right][:num_images], y[right][:num_images]
@@ -220,7 +220,7 @@ def labels(y):
 
 
 def logits(module, x):
-    """Returns what the PyTorch twin makes of images, as float64."""
+    """Returns the logits of a PyTorch network in float64."""
     with torch.no_grad():
         return module(to_torch(x)).numpy().astype("float64")
 
@@ -251,7 +251,7 @@ def noise(x, norm, epsilon, seed=1):
 
 @contextlib.contextmanager
 def recording(module):
-    """Notes the images that a PyTorch network is shown."""
+    """Records the images that a PyTorch network is called with."""
     seen = []
     hook = module.register_forward_pre_hook(
         lambda _, inputs: seen.append(to_keras(inputs[0]))
@@ -329,7 +329,7 @@ def _silent():
 
 
 def states(attack, model, x, y, start, seed=0):
-    """Returns the state of a search after each step, the start first."""
+    """Returns the states of a search, at the start and after each step."""
     classifier = Classifier.of(model, model.output_shape[-1], seed)
     targets = attack._target_classes(classifier, x, len(x))
     target = None if targets is None else targets[0]
@@ -377,7 +377,7 @@ def steps_taken(attack, model, x, y, batch_size=None):
 
 
 def scripted(values):
-    """Returns an objective of given values, and the images it was shown."""
+    """Returns an objective with given values, and the images it is given."""
     seen, values = [], iter(values)
 
     def objective(x):

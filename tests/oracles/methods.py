@@ -1,7 +1,7 @@
 """TRADES, ARD, IAD, RSLAD and AdaIAD in plain PyTorch, from the formulas.
 
-Of each method an attack and a loss, in the form that `parity` describes.
-Nothing here comes from `keras_adaad`.
+Attacks and losses have the form that `parity` describes. Nothing here comes
+from `keras_adaad`.
 """
 
 import torch
@@ -9,7 +9,7 @@ import torch.nn.functional as F
 
 
 def ascend(student, objective, x, noise, epsilon=8 / 255, step_size=2 / 255):
-    """Ten sign steps from an unclipped start, the student in eval mode."""
+    """Takes ten sign steps from an unclipped start, student in eval mode."""
     student.eval()
     x_adv = x + noise
     for _ in range(10):
@@ -23,8 +23,8 @@ def ascend(student, objective, x, noise, epsilon=8 / 255, step_size=2 / 255):
 
 
 def divergences(target, predicted, temperature=1.0):
-    """KL(softmax(target / t) || softmax(predicted / t)) of each sample."""
-    # In float64: at temperature 30 float32 keeps four digits of the sum.
+    """Returns KL(softmax(target / t) || softmax(predicted / t)) per sample."""
+    # In float64: at temperature 30, float32 keeps only four digits of the sum.
     p = F.softmax(target.double() / temperature, dim=1)
     log_q = F.log_softmax(predicted.double() / temperature, dim=1)
     return F.kl_div(log_q, p, reduction="none").sum(1)
@@ -40,7 +40,7 @@ def cross_entropy_attack(modules, x, y, noise):
 
 
 def training_mode_attack(modules, x, y, noise):
-    """The attack of ARD's and IAD's code: each forward pass moves BatchNorm."""
+    """As in the code of ARD and IAD: each forward pass updates BatchNorm."""
     student = modules["student"]
 
     def objective(x_adv):
@@ -122,7 +122,7 @@ def iad_loss(modules, x, x_adv, y, epoch, alpha=1.0, beta=0.1, temperature=1.0):
 
 
 def iad_reference_loss(modules, x, x_adv, y, epoch):
-    """With the runs of IAD-I's code that the loss has no use for."""
+    """With the forward passes of IAD-I's code that the loss does not use."""
     student = modules["student"]
     student(x_adv)
     if epoch >= 60:
@@ -133,7 +133,7 @@ def iad_reference_loss(modules, x, x_adv, y, epoch):
 
 
 def iad2_reference_loss(modules, x, x_adv, y, epoch):
-    """Before introspection begins, its code has no run on clean images."""
+    """Before introspection begins, its code has no clean forward pass."""
     if epoch >= 40:
         return iad2_loss(modules, x, x_adv, y, epoch)
     adversarial = modules["student"](x_adv)

@@ -1,8 +1,8 @@
 """The published PyTorch networks, and random weights for them.
 
-RobustBench's own classes, read from the installed package (whose `__init__`
-needs packages that no test needs), and a transcription of the MobileNetV2 of
-`pytorch-cifar`, which no package holds.
+RobustBench's own classes are loaded from the files of the installed package,
+because its `__init__` needs packages that no test needs. The MobileNetV2 of
+`pytorch-cifar` is a transcription, because no package contains it.
 """
 
 import functools
@@ -63,7 +63,7 @@ def dm_preact_resnet(num_classes=10, **arguments):
 
 
 class Normalized(nn.Module):
-    """`mu` and `sigma` in the checkpoint, as some of RobustBench have them."""
+    """Has `mu` and `sigma` in its checkpoint, as some RobustBench models do."""
 
     def __init__(self, net, mean, std):
         super().__init__()
@@ -132,7 +132,7 @@ class Inverted(nn.Module):
 
 
 class PooledPreActResNet(nn.Module):
-    """DGAD's for Tiny-ImageNet: what 4x4 pooling leaves is flattened."""
+    """DGAD's network for Tiny-ImageNet: it flattens 4x4-pooled features."""
 
     def __init__(self, num_classes=10):
         super().__init__()
@@ -193,7 +193,7 @@ class Basic(nn.Module):
 
 
 def randomized(net, seed=0):
-    """Gives BatchNorm statistics, and a scale and a shift, of their own."""
+    """Randomizes BatchNorm layers and convolutions; sets eval mode."""
     generator = torch.Generator().manual_seed(seed)
     for module in net.modules():
         if isinstance(module, nn.BatchNorm2d):

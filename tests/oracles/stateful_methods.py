@@ -1,7 +1,7 @@
 """MTARD, B-MTARD, DGAD, SAAD and IGDM in plain PyTorch, from their formulas.
 
-In the form that `parity.compare_step` takes. What a method carries from step
-to step is an attribute of its transcription, a Python number.
+Attacks and losses have the form that `parity.compare_step` takes. The state of
+a method is kept in attributes of its transcription, as Python numbers.
 """
 
 import torch
@@ -11,18 +11,18 @@ EPSILON, STEP_SIZE = 8 / 255, 2 / 255
 
 
 def divergence(target, predicted):
-    """KL of the softmax outputs, one value per sample."""
+    """Returns the KL divergence of the softmax outputs per sample."""
     log_q = F.log_softmax(predicted, 1)
     return F.kl_div(log_q, F.softmax(target, 1), reduction="none").sum(1)
 
 
 def entropy(logits):
-    # In float64: SAAD takes differences of entropies.
+    # In float64, because SAAD subtracts entropies.
     return torch.distributions.Categorical(logits=logits.double()).entropy()
 
 
 def ascend(modules, objective, x, noise):
-    """Ten signed steps from an unclipped start, the student in eval mode."""
+    """Takes ten sign steps from an unclipped start, student in eval mode."""
     modules["student"].eval()
     x_adv = x + noise
     for _ in range(10):
@@ -41,7 +41,7 @@ def target(modules, x, teacher="teacher"):
 
 
 class Mtard:
-    """`first` is `None` before the first step, as nothing is known yet."""
+    """`first` has the losses of the first step; `None` before it."""
 
     def __init__(self, rate=0.025, scale=1.0):
         self.rate, self.scale = rate, scale
@@ -75,7 +75,7 @@ class Mtard:
 
 
 class Bmtard(Mtard):
-    """A large rate and a small ceiling, so that both clips are reached."""
+    """Tests use a large rate and a small ceiling, to reach both clips."""
 
     def __init__(self, temperature_rate, ceiling):
         super().__init__()
@@ -107,7 +107,7 @@ def adaad_attack(modules, x, y, noise):
 
 
 def corrected(logits, y):
-    """Row by row, the largest logit and the label's change places."""
+    """Swaps the largest logit and the label's logit in each row."""
     logits = logits.clone()
     for row, label in zip(logits, y.tolist(), strict=True):
         largest = int(row.argmax())
@@ -116,7 +116,7 @@ def corrected(logits, y):
 
 
 def dgad_loss(consistency):
-    """By groups, as published: each one's mean by its share of the batch."""
+    """Weights each group's mean by its share of the batch, as published."""
 
     def loss(modules, x, x_adv, y):
         clean, adversarial = modules["student"](x), modules["student"](x_adv)
