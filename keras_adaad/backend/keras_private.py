@@ -1,7 +1,7 @@
 """Every private name of Keras and PyTorch that this library uses.
 
 Each entry says why no public name will do, and where that is discussed
-upstream, if it is. All are needed with Keras 3.15 and 3.16.
+upstream, if it is. All are needed with Keras 3.15.
 """
 
 import keras
