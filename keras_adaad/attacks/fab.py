@@ -174,7 +174,7 @@ def onto_hyperplane(x, slope, value, norm, low, high):
     Every pixel moves by the same amount (L-infinity), or in proportion to its
     slope (L2), until it reaches the end of the range:
 
-        d_i = -sign(value slope_i) min(m r_i, room_i),  r_i = 1 or |slope_i|
+        d_i = -sign(value slope_i) min(m r_i, limit_i),  r_i = 1 or |slope_i|
 
     The distance covered is a concave, piecewise linear function of `m`.
     Newton's method from `m = 0` approaches the solution from below, and is
@@ -182,14 +182,14 @@ def onto_hyperplane(x, slope, value, norm, low, high):
     hyperplane misses the box, the result goes as far as the box allows.
     """
     way = -ops.sign(per_image(value, x)) * ops.sign(slope)
-    room = ops.where(way > 0.0, high - x, x - low)
+    limit = ops.where(way > 0.0, high - x, x - low)
     slope, needed = ops.abs(slope), ops.abs(value)
     rate = ops.ones_like(slope) if norm == "linf" else slope
 
     def climb(m, _):
         reach = per_image(m, x) * rate
-        covered = _sum(slope * ops.minimum(reach, room))
-        steepness = _sum(ops.where(reach < room, slope * rate, 0.0))
+        covered = _sum(slope * ops.minimum(reach, limit))
+        steepness = _sum(ops.where(reach < limit, slope * rate, 0.0))
         missing = ops.maximum(needed - covered, 0.0)
         # The loop ends at a step that is zero or lost in rounding.
         step = ops.where(steepness > 0.0, missing / (steepness + 1e-30), 0.0)
@@ -201,7 +201,7 @@ def onto_hyperplane(x, slope, value, norm, low, high):
         (ops.zeros_like(needed), ops.ones_like(needed, dtype="bool")),
         maximum_iterations=50,
     )
-    return way * ops.minimum(per_image(m, x) * rate, room)
+    return way * ops.minimum(per_image(m, x) * rate, limit)
 
 
 def _sum(x):

@@ -8,9 +8,9 @@ from keras_adaad.attacks import PGD
 SAMPLE = 200
 
 
-def measure_curve(task):
+def measure_curve(task, findings):
     """Measures the curve that the `Task` asks for, if there is time."""
-    if task.curve is False or not task.in_time():
+    if task.curve is False or not findings.in_time:
         return None
     if task.curve is not True:
         return accuracy_over_epsilon(task, task.curve)
@@ -39,14 +39,7 @@ def accuracy_over_epsilon(task, epsilons, num_images=None):
                 norm=task.threat_model.norm,
                 input_range=task.threat_model.input_range,
             )
-            outcome = attack._run(
-                task.classifier,
-                task.x[left],
-                task.y[left],
-                rows=left,
-                seed=task.seed,
-                batch_size=task.batch_size,
-            )
+            outcome = task.run(attack, left)
             robust[left] = ~outcome.fooled
         accuracy.append(float(robust.mean()))
     return {

@@ -137,7 +137,7 @@ def evaluate_robustness(
     )
     flags = before_attacks(task)
     findings = run_stages(task)
-    measured = measure_curve(task)
+    measured = measure_curve(task, findings)
     flags.update(after_attacks(task, findings, measured))
     return _report(task, findings, measured, flags)
 

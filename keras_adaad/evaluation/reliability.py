@@ -47,7 +47,7 @@ def after_attacks(task, findings, curve):
         return flags
     flags["unstable"] = unstable(task, findings)
     flags["black_box"] = black_box(results)
-    if task.is_function or not task.in_time():
+    if task.is_function or not findings.in_time:
         return flags
     # A curve that the user chose may not reach as far.
     if task.curve is not True:
@@ -236,14 +236,7 @@ def not_converged(task, results):
     config["steps"] = 2 * config["steps"]
     config["loss"] = stage.attack.loss
     longer = PGD(**{**config, "input_range": stage.attack.input_range})
-    outcome = longer._run(
-        task.classifier,
-        task.x[left],
-        task.y[left],
-        rows=left,
-        seed=task.seed,
-        batch_size=task.batch_size,
-    )
+    outcome = task.run(longer, left)
     drop = outcome.fooled.mean() * result.robust.mean()
     if drop > 0.01:
         return (

@@ -68,11 +68,14 @@ class Findings:
 
     `x_adv` holds, for each image, the first point that fooled the model or, if
     there is none, the clean image. `logits` are the model's logits on `x_adv`.
+    `in_time` says whether the curve and the checks may follow: it is decided
+    once, so that a slow curve leaves no check out.
     """
 
     results: list
     x_adv: np.ndarray
     logits: np.ndarray
+    in_time: bool
 
 
 def run_stages(task):
@@ -86,9 +89,8 @@ def run_stages(task):
         results.append(result)
         if all(result.complete for result in results):
             task.state.save(results, x_adv, task.x)
-    return Findings(
-        results, x_adv, task.classifier.predict(x_adv, task.batch_size)
-    )
+    logits = task.classifier.predict(x_adv, task.batch_size)
+    return Findings(results, x_adv, logits, task.in_time())
 
 
 def run_stage(task, stage, robust):
@@ -102,15 +104,7 @@ def run_stage(task, stage, robust):
     attacked = len(left) if complete else 0
     if attacked:
         bar = _Bar(task, stage, len(left), seed)
-        outcome = attack._run(
-            task.classifier,
-            x[left],
-            task.y[left],
-            rows=left,
-            seed=seed,
-            batch_size=task.batch_size,
-            stop=bar.advance,
-        )
+        outcome = task.run(attack, left, seed, bar.advance)
         x_adv[left] = outcome.x_adv
         # A point outside the ball or the range does not count.
         inside = task.threat_model.contains(outcome.x_adv, x[left])

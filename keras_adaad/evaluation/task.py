@@ -66,6 +66,18 @@ class Task:
         """Returns whether the time budget, if any, is not used up."""
         return self.deadline is None or time.monotonic() < self.deadline
 
+    def run(self, attack, rows, seed=None, stop=None):
+        """Runs an attack on the images `rows`; returns its `Outcome`."""
+        return attack._run(
+            self.classifier,
+            self.x[rows],
+            self.y[rows],
+            rows=rows,
+            seed=self.seed if seed is None else seed,
+            batch_size=self.batch_size,
+            stop=stop,
+        )
+
 
 def prepare(
     model,

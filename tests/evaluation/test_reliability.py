@@ -11,6 +11,7 @@ from keras import ops
 import keras_adaad
 from keras_adaad.attacks import PGD
 from keras_adaad.attacks import Square
+from keras_adaad.evaluation import evaluate
 from tests.oracles import attacks as oracles
 
 EPSILON = 0.1
@@ -130,6 +131,22 @@ def test_reduced_precision(data):
 def test_pgd_that_has_not_converged(data):
     slow = PGD(epsilon=EPSILON, step_size=0.008, steps=5, start=None)
     report = flags(oracles.trained_pair()[0], data, [slow])
+    assert set(report.flags) == {"not_converged"}
+
+
+def test_a_slow_curve_leaves_no_check_out(data, monkeypatch):
+    """The time budget ends while the curve is measured."""
+    measure = evaluate.measure_curve
+
+    def measure_slowly(task, findings):
+        curve = measure(task, findings)
+        monkeypatch.setattr(type(task), "in_time", lambda task: False)
+        return curve
+
+    monkeypatch.setattr(evaluate, "measure_curve", measure_slowly)
+    slow = PGD(epsilon=EPSILON, step_size=0.008, steps=5, start=None)
+    model = oracles.trained_pair()[0]
+    report = flags(model, data, [slow], time_budget=1e6)
     assert set(report.flags) == {"not_converged"}
 
 
