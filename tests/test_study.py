@@ -282,6 +282,27 @@ def test_every_arm_makes_a_trainer(arm):
         assert config["step_size"] == pytest.approx(epsilon / 2)
 
 
+@pytest.mark.skipif(
+    keras.config.backend() != "torch", reason="compiling each takes a minute"
+)
+@pytest.mark.parametrize("arm", CIFAR.arms, ids=lambda arm: arm.file_name(0))
+def test_every_arm_takes_a_step(arm, images_file):
+    budget = CIFAR.budgets["tiny"]
+    teacher, network = (run.build(CIFAR, budget, "student") for _ in "12")
+    before = network.get_weights()[0]
+    data = CIFAR.load_data(budget, images_file)
+    x, y = run.images_for(arm, data, teacher)
+    assert (y is None) == (arm.images == "unlabelled")
+    trainer = methods.make_trainer(arm, CIFAR.epsilon, 2, teacher, network)
+    training.compile_trainer(trainer, arm, steps=10)
+    batch = (x[:4] / 255).astype("float32")
+    logs = trainer.train_on_batch(
+        batch, None if y is None else y[:4], return_dict=True
+    )
+    assert np.isfinite(logs["loss"])
+    assert not np.array_equal(network.get_weights()[0], before)
+
+
 def test_the_steps_drop_at_60_and_85_percent():
     arm = CIFAR.arm("AdaAD", "A")
     rate = training.make_optimizer(arm, 1000)._learning_rate

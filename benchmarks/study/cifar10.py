@@ -38,7 +38,7 @@ BUDGETS = {
         *(10_000, 40, 45_000, 15, 1_000, 500, 128),
         networks={"teacher": "PreActResNet-18", "student": "MobileNetV2"},
     ),
-    "small": Budget(10_000, 40, 45_000, 20, 1_000, 500, 128),
+    "small": Budget(10_000, 20, 45_000, 20, 1_000, 500, 128),
 }
 TEACHER = Arm(
     name="teacher",

@@ -35,16 +35,7 @@ def train(trainer, arm, images, held_out, budget, augmentation, seed, work):
         *images, budget.batch_size, training=True, seed=seed, **augmentation
     )
     epochs = epochs_of(arm, images, budget)
-    loss = {}
-    if not isinstance(trainer, keras_adaad.AdversarialTraining):
-        loss["loss"] = keras.losses.SparseCategoricalCrossentropy(
-            from_logits=True
-        )
-    trainer.compile(
-        make_optimizer(arm, epochs * len(batches)),
-        metrics=["accuracy"],
-        **loss,
-    )
+    compile_trainer(trainer, arm, epochs * len(batches))
     backup = Backup(work)
     epochs_done = backup.restore(trainer)
     trainer.fit(
@@ -63,6 +54,16 @@ def train(trainer, arm, images, held_out, budget, augmentation, seed, work):
         verbose=2,
     )
     return backup.rows
+
+
+def compile_trainer(trainer, arm, steps):
+    """Gives a trainer the arm's optimizer, and a loss where it has none."""
+    loss = {}
+    if not isinstance(trainer, keras_adaad.AdversarialTraining):
+        loss["loss"] = keras.losses.SparseCategoricalCrossentropy(
+            from_logits=True
+        )
+    trainer.compile(make_optimizer(arm, steps), metrics=["accuracy"], **loss)
 
 
 def epochs_of(arm, images, budget):
