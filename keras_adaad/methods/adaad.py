@@ -75,6 +75,8 @@ class AdaAD(Distiller):
         - [Reference code](https://github.com/boyellow/AdaAD), `AT_helper.py`.
     """
 
+    teacher_sees_adversarial = True
+
     def __init__(
         self,
         teacher,

@@ -51,6 +51,7 @@ class AdaIAD(IAD):
           `AdaAD_with_IAD1` in `main.py`.
     """
 
+    teacher_sees_adversarial = True
     forward_order = ("clean", "adversarial", "clean")
     reference_order = ("clean", "adversarial", "clean", "introspection")
     attacks_in_training_mode = False

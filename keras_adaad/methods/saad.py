@@ -73,6 +73,7 @@ class SAAD(Distiller):
           `saad_inner_loss` in `attacks.py`.
     """
 
+    teacher_sees_adversarial = True
     forward_order = ("adversarial", "opposite", "clean")
     needs_labels = True
 

@@ -44,7 +44,11 @@ class CheckedCalls(TrainingState):
     @functools.wraps(keras.Model.fit)
     def fit(self, *args, **kwargs):
         call = FitArguments(super().fit, args, kwargs)
-        labels = self._validation_has_labels = self._check_data(call.data)
+        batch = self._first_batch(call.data)
+        labels = batch is None or batch[1] is not None
+        self._validation_has_labels = labels
+        if batch is not None:
+            call.callbacks = [*self._watchers(*batch, call), *call.callbacks]
         if call.validation is not None:
             self._validation_has_labels = self._check_data(
                 call.validation, compare=False
@@ -109,6 +113,9 @@ class CheckedCalls(TrainingState):
         """
         x, y = self._check_batch(x, y)
         self._check_networks(x)
+        return self._perturb(x, y, noise)
+
+    def _perturb(self, x, y, noise=None):
         x = x.astype("float32")
         if noise is not None:
             restarts = self.attack.restarts
@@ -131,10 +138,15 @@ class CheckedCalls(TrainingState):
     # Checks.
 
     def _check_data(self, data, compare=True):
-        """Checks the data of a call; returns whether it has labels.
+        """Checks the data of a call; returns whether it has labels."""
+        batch = self._first_batch(data, compare)
+        return batch is None or batch[1] is not None
+
+    def _first_batch(self, data, compare=True):
+        """Checks the data of a call; returns its first images and labels.
 
         Arrays are checked completely, data sets only in their first batch. The
-        networks are built.
+        networks are built. The result is `None` if the batches are not arrays.
         """
         if getattr(self, "loss", None) is not None:
             raise ValueError(
@@ -144,11 +156,15 @@ class CheckedCalls(TrainingState):
             )
         batch = data.first_batch()
         if batch is None:
-            return True
+            return None
         x, y = self._check_batch(*batch, data.name)
         if compare:
             self._check_networks(x)
-        return y is not None
+        return x, y
+
+    def _watchers(self, x, y, call):
+        """Returns callbacks of `fit` that see its first images and labels."""
+        return []
 
     def check_loss(self, name, loss):
         """Raises if the mean loss of an epoch is not a finite number."""

@@ -7,6 +7,7 @@ from keras_adaad import checks
 from keras_adaad.frozen.logits import logits_function
 from keras_adaad.training.adversarial_training import AdversarialTraining
 from keras_adaad.training.regularizer import check_regularizers
+from keras_adaad.training.teacher_check import TeacherCheck
 
 
 class Distiller(AdversarialTraining):
@@ -21,6 +22,12 @@ class Distiller(AdversarialTraining):
     A subclass defines what `AdversarialTraining` describes, and calls
     `teacher_logits` in its outer loss. A second teacher is a constructor
     argument of the subclass, which passes it on in `other_teachers`.
+
+    If the loss has the teacher's outputs at x*, set `teacher_sees_adversarial`.
+    In trainings of 5 epochs or more, `fit` then warns after the first epoch if
+    the attack searches further than the teacher is robust: if, of 64 images,
+    the teacher classifies fewer than half as many correctly at x* as it does
+    clean. It does not under a distribution.
 
     Args:
         teacher: A trained `keras.Model` that returns logits.
@@ -44,6 +51,8 @@ class Distiller(AdversarialTraining):
             probabilities, or an argument is out of range. `fit` raises it if
             the method needs labels and the data has none.
     """
+
+    teacher_sees_adversarial = False
 
     def __init__(
         self,
@@ -104,10 +113,15 @@ class Distiller(AdversarialTraining):
     def _teachers(self):
         return {k: v for k, v in self._networks().items() if k != "student"}
 
-    def _check_data(self, *args, **kwargs):
+    def _first_batch(self, *args, **kwargs):
         # The user may have set their `trainable` flags.
         _freeze(self._teachers())
-        return super()._check_data(*args, **kwargs)
+        return super()._first_batch(*args, **kwargs)
+
+    def _watchers(self, x, y, call):
+        if not self.teacher_sees_adversarial:
+            return []
+        return [TeacherCheck(x, y, call.epochs())]
 
     def get_config(self):
         serialize = keras.saving.serialize_keras_object

@@ -134,6 +134,11 @@ class FitArguments(EvaluateArguments):
             images = len(self.validation.x)
             batch_division.check("validation_data", images, validation_size)
 
+    def epochs(self):
+        """Returns the number of epochs that this call runs."""
+        first = self.others.get("initial_epoch", 0)
+        return self.others.get("epochs", 1) - first
+
     def keywords(self):
         follower = EpochFollower(self.others.get("epochs", 1))
         given = {"callbacks": [follower, *self.callbacks]}

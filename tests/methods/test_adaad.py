@@ -1,5 +1,7 @@
 """AdaAD against the paper's algorithm in plain PyTorch."""
 
+import warnings
+
 import keras
 import numpy as np
 import pytest
@@ -7,6 +9,7 @@ import torch
 
 import keras_adaad
 from benchmarks import reference
+from keras_adaad.training import teacher_check
 from tests import networks
 
 
@@ -161,3 +164,54 @@ def test_temperature_is_that_of_hinton(batch):
             "batchmean",
         )
     assert loss == pytest.approx(float(expected), rel=1e-4)
+
+
+@pytest.fixture(scope="module")
+def accurate_weights(digits):
+    """Weights of a teacher that is accurate and not robust."""
+    teacher = networks.teacher_net()
+    teacher.compile(
+        keras.optimizers.Adam(0.01),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+    )
+    teacher.fit(*digits, batch_size=128, epochs=5, verbose=0)
+    return teacher.get_weights()
+
+
+def train_five_epochs(weights, x, y, epsilon):
+    """Returns the student, and the warnings of the check."""
+    keras.utils.set_random_seed(0)
+    teacher, student = networks.teacher_net(), networks.student_net()
+    teacher.set_weights(weights)
+    attack = keras_adaad.attacks.PGD(
+        epsilon=epsilon, step_size=epsilon / 4, steps=10
+    )
+    distiller = keras_adaad.AdaAD(
+        teacher, student, attack, evaluation_attack=None
+    )
+    distiller.compile(
+        keras.optimizers.SGD(0.05, momentum=0.9), metrics=["accuracy"]
+    )
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        distiller.fit(x, y, epochs=5, verbose=0)
+    texts = [str(w.message) for w in found]
+    return student, [text for text in texts if "searches further" in text]
+
+
+@pytest.mark.parametrize("labels", ["none", "index", "one-hot"])
+def test_fit_warns_if_the_teacher_is_wrong_within_epsilon(
+    digits, labels, accurate_weights, monkeypatch
+):
+    x, y = (part[:256] for part in digits)
+    y = {"none": None, "index": y, "one-hot": np.eye(10)[y]}[labels]
+    warned, (text,) = train_five_epochs(accurate_weights, x, y, 1.0)
+    assert "Of 64 training images the teacher classifies" in text
+    assert "Received: attack.epsilon=1.0" in text
+    if labels == "none":
+        assert not train_five_epochs(accurate_weights, x, y, 0.01)[1]
+        # The check has no effect on the training.
+        monkeypatch.setattr(teacher_check, "EPOCHS", 6)
+        silent, found = train_five_epochs(accurate_weights, x, y, 1.0)
+        assert not found
+        networks.assert_same(warned.get_weights(), silent.get_weights())

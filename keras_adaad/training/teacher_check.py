@@ -1,0 +1,80 @@
+"""The warning that the attack searches further than the teacher is robust."""
+
+import warnings
+
+import keras
+from keras import ops
+
+from keras_adaad import backend
+
+# The compiled attack costs seconds, which a short training does not repay.
+EPOCHS = 5
+IMAGES = 64
+# With fewer, half of them may be chance.
+CORRECT = 8
+
+
+class TeacherCheck(keras.callbacks.Callback):
+    """Compares the teacher's accuracy on x* and on clean images.
+
+    After the first epoch, because the x* of an untrained student say little.
+
+    Args:
+        x: Clean images, an array of shape `(batch_size, ...)`.
+        y: Their labels, or `None`. The teacher's classes of the clean images
+            then count as correct.
+        epochs: Number of epochs that `fit` runs.
+    """
+
+    def __init__(self, x, y, epochs):
+        super().__init__()
+        self.x = x[:IMAGES]
+        self.y = None if y is None else y[:IMAGES]
+        self.pending = epochs >= EPOCHS
+
+    def on_epoch_end(self, epoch, logs=None):
+        if self.pending and not is_distributed(self.model):
+            clean, adversarial = correct(self.model, self.x, self.y)
+            if clean >= CORRECT and adversarial < clean / 2:
+                warn(self.model.attack.epsilon, len(self.x), clean, adversarial)
+        self.pending = False
+
+
+def is_distributed(model):
+    """Returns whether devices or processes share the model.
+
+    They need not have the same images.
+    """
+    with backend.building_scope(model):
+        replicas = backend.replica_count()
+    distribution = keras.distribution.distribution()
+    processes = backend.processes.count()
+    return distribution is not None or max(replicas, processes) > 1
+
+
+def correct(distiller, x, y):
+    """Returns how many clean and how many adversarial images are correct."""
+
+    def classes(images):
+        images = ops.convert_to_tensor(images, dtype="float32")
+        logits = distiller.teacher(images, training=False)
+        return ops.convert_to_numpy(ops.argmax(logits, axis=-1))
+
+    clean = classes(x)
+    labels = clean
+    if y is not None:
+        one_hot = y.shape == (len(x), distiller.num_classes)
+        labels = y.argmax(axis=-1) if one_hot else y.reshape(-1)
+    adversarial = classes(distiller._perturb(x, y))
+    return (clean == labels).sum(), (adversarial == labels).sum()
+
+
+def warn(epsilon, images, clean, adversarial):
+    warnings.warn(
+        f"Of {images} training images the teacher classifies {clean} "
+        f"correctly, and only {adversarial} after the attack. The attack "
+        "searches further than the teacher is robust, so the student learns "
+        "the teacher's mistakes. Lower `attack.epsilon`, or use a teacher that "
+        f"is robust at this one. Received: attack.epsilon={epsilon}",
+        stacklevel=2,
+    )
