@@ -127,6 +127,7 @@ def test_objects_that_are_not_data_become_placeholders(save):
     settings = {
         "args": argparse.Namespace(lr=0.1, path=pathlib.PosixPath("a/b")),
         "dtype": torch.float32,
+        "numpy_dtype": np.dtype("float32"),
         "device": torch.device("cpu"),
         "version": torch.__version__,
         "config": types.SimpleNamespace(a=1),

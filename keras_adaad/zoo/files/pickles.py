@@ -19,15 +19,16 @@ class Placeholder:
     def build(self, state):
         """Takes the object's state, which most placeholders ignore."""
 
+    def finish(self, budget):
+        """Returns what takes the object's place in the content."""
+        return self
+
 
 class Inert(Placeholder):
     """An object whose content is dropped: settings, devices, dtypes."""
 
     def __init__(self, *_):
         pass
-
-    def finish(self, budget):
-        return self
 
 
 class _Dtype(Placeholder):
