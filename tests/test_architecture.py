@@ -24,6 +24,7 @@ MODULES = modules_of(PACKAGE)
 # From the ground up: a package imports only those before it.
 FLOORS = (
     "version",
+    "_typing",
     "checks",
     "backend",
     "writing",
