@@ -1,10 +1,17 @@
 """Auto-PGD, untargeted and targeted (Croce & Hein, ICML 2020)."""
 
+from typing import Any
+
 import keras
 from keras import ops
 
 from keras_adaad import backend
 from keras_adaad import checks
+from keras_adaad._typing import RNG
+from keras_adaad._typing import Loss
+from keras_adaad._typing import Objective
+from keras_adaad._typing import Tensor
+from keras_adaad._typing import Tensors
 from keras_adaad.attacks.iterative import IterativeAttack
 from keras_adaad.attacks.iterative import per_image
 from keras_adaad.attacks.norms import NORMS
@@ -19,16 +26,16 @@ class AutoPGD(IterativeAttack):
     def __init__(
         self,
         *,
-        epsilon,
-        norm="linf",
-        steps=100,
-        restarts=1,
-        loss="cross_entropy",
-        rho=0.75,
-        eot_steps=1,
-        input_range=(0.0, 1.0),
-        seed=None,
-    ):
+        epsilon: float,
+        norm: str = "linf",
+        steps: int = 100,
+        restarts: int = 1,
+        loss: str | Loss = "cross_entropy",
+        rho: float = 0.75,
+        eot_steps: int = 1,
+        input_range: tuple[float, float] = (0.0, 1.0),
+        seed: int | None = None,
+    ) -> None:
         super().__init__(
             epsilon=epsilon,
             norm=norm,
@@ -41,7 +48,9 @@ class AutoPGD(IterativeAttack):
         self.rho = checks.check_number("rho", rho, maximum=1.0)
         self.eot_steps = checks.check_integer("eot_steps", eot_steps)
 
-    def settings(self, shape, seed, round_=0):
+    def settings(
+        self, shape: tuple[int, ...], seed: int, round_: int = 0
+    ) -> list[dict[str, Any]]:
         intervals = dict(checkpoints(self.steps))
         return [
             {
@@ -54,10 +63,18 @@ class AutoPGD(IterativeAttack):
             for step in range(1, self.steps + 1)
         ]
 
-    def start_noise(self, shape, rng, round_=0):
+    def start_noise(
+        self, shape: tuple[int, ...], rng: RNG, round_: int = 0
+    ) -> Tensor | None:
         return NORMS[self.norm].on_sphere(shape, self.epsilon, rng)
 
-    def begin(self, objective, x, noise, setting):
+    def begin(
+        self,
+        objective: Objective,
+        x: Tensor,
+        noise: Tensor | None,
+        setting: dict[str, Any],
+    ) -> Tensors:
         x_adv = self._clip(x + noise)
         values, fooled, gradient = self._gradient(objective, x_adv)
         zeros = ops.zeros_like(values)
@@ -80,7 +97,13 @@ class AutoPGD(IterativeAttack):
             "halved_then": ops.ones_like(fooled),
         }
 
-    def step(self, objective, x, state, setting):
+    def step(
+        self,
+        objective: Objective,
+        x: Tensor,
+        state: Tensors,
+        setting: dict[str, Any],
+    ) -> Tensors:
         x_adv, x_before = state["x_adv"], state["x_before"]
         step_size = per_image(state["step_size"], x)
         share = setting["share"]
@@ -107,7 +130,9 @@ class AutoPGD(IterativeAttack):
         new["value_best"] = ops.where(higher, values, state["value_best"])
         return {**state, **new, **self._checkpoint({**state, **new}, setting)}
 
-    def result(self, x, state, setting):
+    def result(
+        self, x: Tensor, state: Tensors, setting: dict[str, Any]
+    ) -> Tensor:
         return _where(state["fooled"], state["x_fooled"], state["x_best"])
 
     def _checkpoint(self, state, setting):
@@ -186,7 +211,7 @@ class APGD(AutoPGD, ObjectiveAttack):
           `autopgd_base.py` of the authors' AutoAttack.
     """
 
-    not_compiled = ("epsilon", "restarts", "seed", "steps")
+    not_compiled: tuple[str, ...] = ("epsilon", "restarts", "seed", "steps")
 
 
 @keras.saving.register_keras_serializable(package="keras_adaad")
@@ -207,21 +232,21 @@ class TargetedAPGD(AutoPGD):
         - [Croce & Hein, 2020](https://arxiv.org/abs/2003.01690), equation 7.
     """
 
-    not_compiled = (*APGD.not_compiled, "targets")
+    not_compiled: tuple[str, ...] = (*APGD.not_compiled, "targets")
 
     def __init__(
         self,
         *,
-        epsilon,
-        norm="linf",
-        steps=100,
-        restarts=1,
-        targets=9,
-        rho=0.75,
-        eot_steps=1,
-        input_range=(0.0, 1.0),
-        seed=None,
-    ):
+        epsilon: float,
+        norm: str = "linf",
+        steps: int = 100,
+        restarts: int = 1,
+        targets: int = 9,
+        rho: float = 0.75,
+        eot_steps: int = 1,
+        input_range: tuple[float, float] = (0.0, 1.0),
+        seed: int | None = None,
+    ) -> None:
         super().__init__(
             epsilon=epsilon,
             norm=norm,
@@ -240,7 +265,9 @@ class TargetedAPGD(AutoPGD):
     def _target_classes(self, classifier, x, batch_size):
         return runner_up_classes(self, classifier, x, batch_size)
 
-    def values(self, labels, targets, logits):
+    def values(
+        self, labels: Tensor, targets: Tensor | None, logits: Tensor
+    ) -> Tensor:
         return targeted_dlr_from_logits(labels, targets, logits)
 
     def _check_classes(self, num_classes):

@@ -3,12 +3,16 @@
 import inspect
 import random
 import warnings
+from typing import Any
+from typing import Self
 
 import keras
 import numpy as np
 from keras import ops
 
 from keras_adaad import checks
+from keras_adaad._typing import ArrayLike
+from keras_adaad._typing import Logits
 from keras_adaad.attacks.norms import NORMS
 from keras_adaad.frozen import function
 
@@ -38,7 +42,7 @@ class Attack:
     # function from images to logits.
     needs_gradient = True
 
-    def __init_subclass__(cls, **kwargs):
+    def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         if "step" in vars(cls) and not hasattr(cls, "not_compiled"):
             raise TypeError(
@@ -49,8 +53,13 @@ class Attack:
             )
 
     def __init__(
-        self, *, epsilon, norm="linf", input_range=(0.0, 1.0), seed=None
-    ):
+        self,
+        *,
+        epsilon: float,
+        norm: str = "linf",
+        input_range: tuple[float, float] = (0.0, 1.0),
+        seed: int | None = None,
+    ) -> None:
         self.epsilon = checks.check_number("epsilon", epsilon)
         self.norm = checks.check_choice("norm", norm, tuple(NORMS))
         self.input_range = checks.check_input_range(input_range)
@@ -58,7 +67,13 @@ class Attack:
             seed = checks.check_integer("seed", seed, minimum=0)
         self.seed = seed
 
-    def __call__(self, model, x, y, batch_size=256):
+    def __call__(
+        self,
+        model: keras.Model | Logits,
+        x: ArrayLike,
+        y: ArrayLike,
+        batch_size: int = 256,
+    ) -> np.ndarray:
         """Attacks a model on arrays.
 
         Args:
@@ -185,7 +200,7 @@ class Attack:
             )
         super().__setattr__(name, value)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Returns the arguments of the constructor, by name.
 
         Each is taken from the attribute of the same name. A subclass must
@@ -199,7 +214,7 @@ class Attack:
         return config
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict[str, Any]) -> Self:
         return cls(
             **{
                 name: keras.saving.deserialize_keras_object(value)
@@ -209,7 +224,7 @@ class Attack:
             }
         )
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         arguments = ", ".join(
             f"{k}={v!r}" for k, v in self.get_config().items()
         )

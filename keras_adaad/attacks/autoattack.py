@@ -1,5 +1,7 @@
 """The AutoAttack ensemble (Croce & Hein, ICML 2020)."""
 
+from typing import Any
+
 import keras
 import numpy as np
 
@@ -14,7 +16,7 @@ from keras_adaad.attacks.square import Square
 # The published budgets. All other arguments are the defaults of the attacks.
 _FIVE = {"restarts": 5}
 _RANDOM = {"eot_steps": 20}
-VERSIONS = {
+VERSIONS: dict[str, dict[str, tuple[type[Attack], dict[str, Any]]]] = {
     "standard": {
         "apgd-ce": (APGD, {}),
         "apgd-t": (TargetedAPGD, {}),
@@ -69,20 +71,20 @@ class AutoAttack(Attack):
     def __init__(
         self,
         *,
-        epsilon,
-        norm="linf",
-        version="standard",
-        input_range=(0.0, 1.0),
-        seed=None,
-    ):
+        epsilon: float,
+        norm: str = "linf",
+        version: str = "standard",
+        input_range: tuple[float, float] = (0.0, 1.0),
+        seed: int | None = None,
+    ) -> None:
         super().__init__(
             epsilon=epsilon, norm=norm, input_range=input_range, seed=seed
         )
         self.version = checks.check_choice("version", version, tuple(VERSIONS))
 
-    def attacks(self):
+    def attacks(self) -> dict[str, Attack]:
         """Returns the attacks of the version, a dict from name to `Attack`."""
-        common = {
+        common: dict[str, Any] = {
             "epsilon": self.epsilon,
             "norm": self.norm,
             "input_range": self.input_range,

@@ -1,9 +1,14 @@
 """The margin loss of Carlini and Wagner, maximised by PGD."""
 
+from typing import Any
+
 import keras
 from keras import ops
 
 from keras_adaad import backend
+from keras_adaad._typing import Objective
+from keras_adaad._typing import Tensor
+from keras_adaad._typing import Tensors
 from keras_adaad.attacks.iterative import per_image
 from keras_adaad.attacks.pgd import PGD
 
@@ -36,19 +41,19 @@ class CW(PGD):
         - [Carlini & Wagner, 2017](https://arxiv.org/abs/1608.04644)
     """
 
-    not_compiled = PGD.not_compiled
+    not_compiled: tuple[str, ...] = PGD.not_compiled
 
     def __init__(
         self,
         *,
-        epsilon,
-        step_size=None,
-        steps=30,
-        norm="linf",
-        restarts=1,
-        input_range=(0.0, 1.0),
-        seed=None,
-    ):
+        epsilon: float,
+        step_size: float | None = None,
+        steps: int = 30,
+        norm: str = "linf",
+        restarts: int = 1,
+        input_range: tuple[float, float] = (0.0, 1.0),
+        seed: int | None = None,
+    ) -> None:
         super().__init__(
             epsilon=epsilon,
             step_size=step_size,
@@ -60,7 +65,13 @@ class CW(PGD):
             seed=seed,
         )
 
-    def step(self, objective, x, state, setting):
+    def step(
+        self,
+        objective: Objective,
+        x: Tensor,
+        state: Tensors,
+        setting: dict[str, Any],
+    ) -> Tensors:
         x_adv = state["x_adv"]
         _, fooled, gradient = backend.value_and_input_gradient(objective, x_adv)
         moved = self._move(x, x_adv, gradient, setting)

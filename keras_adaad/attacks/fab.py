@@ -1,10 +1,16 @@
 """The fast adaptive boundary attack (Croce & Hein, ICML 2020)."""
 
+from typing import Any
+
 import keras
 from keras import ops
 
 from keras_adaad import backend
 from keras_adaad import checks
+from keras_adaad._typing import RNG
+from keras_adaad._typing import Objective
+from keras_adaad._typing import Tensor
+from keras_adaad._typing import Tensors
 from keras_adaad.attacks.iterative import IterativeAttack
 from keras_adaad.attacks.iterative import per_image
 from keras_adaad.attacks.norms import NORMS
@@ -54,22 +60,22 @@ class FAB(IterativeAttack):
           `fab_base.py` of the authors' AutoAttack.
     """
 
-    not_compiled = ("epsilon", "restarts", "seed", "steps")
+    not_compiled: tuple[str, ...] = ("epsilon", "restarts", "seed", "steps")
 
     def __init__(
         self,
         *,
-        epsilon,
-        norm="linf",
-        steps=100,
-        restarts=1,
-        targets=9,
-        alpha_max=0.1,
-        eta=1.05,
-        beta=0.9,
-        input_range=(0.0, 1.0),
-        seed=None,
-    ):
+        epsilon: float,
+        norm: str = "linf",
+        steps: int = 100,
+        restarts: int = 1,
+        targets: int | None = 9,
+        alpha_max: float = 0.1,
+        eta: float = 1.05,
+        beta: float = 0.9,
+        input_range: tuple[float, float] = (0.0, 1.0),
+        seed: int | None = None,
+    ) -> None:
         super().__init__(
             epsilon=epsilon,
             norm=norm,
@@ -97,7 +103,9 @@ class FAB(IterativeAttack):
             return None
         return runner_up_classes(self, classifier, x, batch_size)
 
-    def values(self, labels, targets, logits):
+    def values(
+        self, labels: Tensor, targets: Tensor | None, logits: Tensor
+    ) -> Tensor:
         """Returns `z_t - z_y`, or one value per class if untargeted."""
         if targets is not None:
             return targeted_margin_from_logits(labels, targets, logits)
@@ -107,22 +115,38 @@ class FAB(IterativeAttack):
         # There is no boundary between a class and itself.
         return ops.where(classes == labels, 1e10, difference)
 
-    def settings(self, shape, seed, round_=0):
+    def settings(
+        self, shape: tuple[int, ...], seed: int, round_: int = 0
+    ) -> list[dict[str, Any]]:
         return self.steps * [{"epsilon": self.epsilon}]
 
-    def start_noise(self, shape, rng, round_=0):
+    def start_noise(
+        self, shape: tuple[int, ...], rng: RNG, round_: int = 0
+    ) -> Tensor | None:
         if round_ % self.restarts == 0:
             return None
         return NORMS[self.norm].on_sphere(shape, self.epsilon / 2, rng)
 
-    def begin(self, objective, x, noise, setting):
+    def begin(
+        self,
+        objective: Objective,
+        x: Tensor,
+        noise: Tensor | None,
+        setting: dict[str, Any],
+    ) -> Tensors:
         return {
             **super().begin(objective, x, noise, setting),
             "closest": x,
             "distance": 1e10 + ops.zeros_like(_sum(x)),
         }
 
-    def step(self, objective, x, state, setting):
+    def step(
+        self,
+        objective: Objective,
+        x: Tensor,
+        state: Tensors,
+        setting: dict[str, Any],
+    ) -> Tensors:
         norm, x_adv = NORMS[self.norm], state["x_adv"]
         value, slope = self._hyperplane(objective, x_adv)
         d1 = self._onto(x_adv, slope, value)
@@ -142,7 +166,9 @@ class FAB(IterativeAttack):
             "distance": ops.where(closer, distance, state["distance"]),
         }
 
-    def result(self, x, state, setting):
+    def result(
+        self, x: Tensor, state: Tensors, setting: dict[str, Any]
+    ) -> Tensor:
         within = state["distance"] <= setting["epsilon"]
         return ops.where(per_image(within, x), state["closest"], x)
 

@@ -2,6 +2,7 @@
 
 import keras
 
+from keras_adaad._typing import Loss
 from keras_adaad.attacks.pgd import PGD
 
 
@@ -23,16 +24,16 @@ class FGSM(PGD):
         - [Goodfellow et al., 2015](https://arxiv.org/abs/1412.6572)
     """
 
-    not_compiled = PGD.not_compiled
+    not_compiled: tuple[str, ...] = PGD.not_compiled
 
     def __init__(
         self,
         *,
-        epsilon,
-        norm="linf",
-        loss="cross_entropy",
-        input_range=(0.0, 1.0),
-    ):
+        epsilon: float,
+        norm: str = "linf",
+        loss: str | Loss = "cross_entropy",
+        input_range: tuple[float, float] = (0.0, 1.0),
+    ) -> None:
         super().__init__(
             epsilon=epsilon,
             step_size=epsilon,

@@ -1,11 +1,21 @@
 """Attacks that search in steps."""
 
 import copy
+from collections.abc import Iterable
+from typing import Any
 
+import keras
 import numpy as np
 from keras import ops
 
 from keras_adaad import checks
+from keras_adaad._typing import RNG
+from keras_adaad._typing import ArrayLike
+from keras_adaad._typing import Logits
+from keras_adaad._typing import Loss
+from keras_adaad._typing import Objective
+from keras_adaad._typing import Tensor
+from keras_adaad._typing import Tensors
 from keras_adaad.attacks.attack import Attack
 from keras_adaad.attacks.digest import digest
 from keras_adaad.attacks.search import search
@@ -14,7 +24,7 @@ from keras_adaad.losses import dlr_from_logits
 from keras_adaad.losses import label_indices
 from keras_adaad.losses import margin_from_logits
 
-LOSSES = {
+LOSSES: dict[str, Loss] = {
     "cross_entropy": cross_entropy_from_logits,
     "dlr": dlr_from_logits,
     "margin": margin_from_logits,
@@ -57,35 +67,37 @@ class IterativeAttack(Attack):
 
     # Attributes that only `settings` and the random start read. Reading one
     # in the compiled search raises an error.
-    not_compiled = ()
+    not_compiled: tuple[str, ...] = ()
 
     def __init__(
         self,
         *,
-        epsilon,
-        norm="linf",
-        restarts=1,
-        loss="cross_entropy",
-        input_range=(0.0, 1.0),
-        seed=None,
-    ):
+        epsilon: float,
+        norm: str = "linf",
+        restarts: int = 1,
+        loss: str | Loss = "cross_entropy",
+        input_range: tuple[float, float] = (0.0, 1.0),
+        seed: int | None = None,
+    ) -> None:
         super().__init__(
             epsilon=epsilon, norm=norm, input_range=input_range, seed=seed
         )
         self.restarts = checks.check_integer("restarts", restarts)
         if not callable(loss):
             checks.check_choice("loss", loss, tuple(LOSSES))
-        self.loss = loss
+        self.loss: Any = loss
         # The state file of an evaluation depends on the order of attributes.
         for name in ("input_range", "seed"):
             vars(self)[name] = vars(self).pop(name)
 
-    def __init_subclass__(cls, **kwargs):
+    def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         if "not_compiled" not in vars(cls):
             cls.not_compiled = ()
 
-    def settings(self, shape, seed, round_=0):
+    def settings(
+        self, shape: tuple[int, ...], seed: int, round_: int = 0
+    ) -> Iterable[dict[str, Any]]:
         """Returns the parameters of each step, a list or iterator of dicts.
 
         Args:
@@ -97,7 +109,9 @@ class IterativeAttack(Attack):
             f"{type(self).__name__} must implement `settings`."
         )
 
-    def start_noise(self, shape, rng, round_=0):
+    def start_noise(
+        self, shape: tuple[int, ...], rng: RNG, round_: int = 0
+    ) -> Tensor | None:
         """Returns a random starting perturbation, or `None` to start at `x`.
 
         Args:
@@ -108,21 +122,37 @@ class IterativeAttack(Attack):
         """
         return None
 
-    def begin(self, objective, x, noise, setting):
+    def begin(
+        self,
+        objective: Objective,
+        x: Tensor,
+        noise: Tensor | None,
+        setting: dict[str, Any],
+    ) -> Tensors:
         """Returns the state from which the search starts, a dict of tensors."""
         return {"x_adv": x if noise is None else self._clip(x + noise)}
 
-    def step(self, objective, x, state, setting):
+    def step(
+        self,
+        objective: Objective,
+        x: Tensor,
+        state: Tensors,
+        setting: dict[str, Any],
+    ) -> Tensors:
         """Returns the state after one more step."""
         raise NotImplementedError(
             f"{type(self).__name__} must implement `step`."
         )
 
-    def result(self, x, state, setting):
+    def result(
+        self, x: Tensor, state: Tensors, setting: dict[str, Any]
+    ) -> Tensor:
         """Returns the point found, inside ball and range."""
         return state["x_adv"]
 
-    def values(self, labels, targets, logits):
+    def values(
+        self, labels: Tensor, targets: Tensor | None, logits: Tensor
+    ) -> Tensor:
         """Returns the loss that the attack maximises, one value per sample.
 
         Args:
@@ -132,7 +162,14 @@ class IterativeAttack(Attack):
         """
         return LOSSES.get(self.loss, self.loss)(labels, logits)
 
-    def __call__(self, model, x, y, noise=None, batch_size=256):
+    def __call__(  # type: ignore[override]
+        self,
+        model: keras.Model | Logits,
+        x: ArrayLike,
+        y: ArrayLike,
+        noise: ArrayLike | None = None,
+        batch_size: int = 256,
+    ) -> np.ndarray:
         """Attacks a model on arrays.
 
         Args:

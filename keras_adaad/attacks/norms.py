@@ -58,7 +58,7 @@ class L2:
         return epsilon * _normalized(rng.normal(shape), self)
 
 
-NORMS = {"linf": Linf(), "l2": L2()}
+NORMS: dict[str, Linf | L2] = {"linf": Linf(), "l2": L2()}
 
 
 def _normalized(delta, norm):

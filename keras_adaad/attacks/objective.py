@@ -2,9 +2,12 @@
 
 import itertools
 
+import keras
 from keras import ops
 
 from keras_adaad import backend
+from keras_adaad._typing import Objective
+from keras_adaad._typing import Tensor
 from keras_adaad.attacks.iterative import IterativeAttack
 from keras_adaad.attacks.iterative import not_per_sample
 from keras_adaad.attacks.iterative import per_image
@@ -24,7 +27,13 @@ class ObjectiveAttack(IterativeAttack):
         epsilon, norm, input_range, seed: See `keras_adaad.attacks.Attack`.
     """
 
-    def maximize(self, objective, x, noise=None, seed=None):
+    def maximize(
+        self,
+        objective: Objective,
+        x: Tensor,
+        noise: Tensor | None = None,
+        seed: keras.random.SeedGenerator | int | None = None,
+    ) -> Tensor:
         """Searches the ball around `x` for the highest objective.
 
         Args:

@@ -1,12 +1,18 @@
 """Projected gradient ascent (Madry et al., ICLR 2018)."""
 
 import warnings
+from typing import Any
 
 import keras
 from keras import ops
 
 from keras_adaad import backend
 from keras_adaad import checks
+from keras_adaad._typing import RNG
+from keras_adaad._typing import Loss
+from keras_adaad._typing import Objective
+from keras_adaad._typing import Tensor
+from keras_adaad._typing import Tensors
 from keras_adaad.attacks.norms import NORMS
 from keras_adaad.attacks.objective import ObjectiveAttack
 from keras_adaad.attacks.randomness import GraphRNG
@@ -55,7 +61,7 @@ class PGD(ObjectiveAttack):
         - [Madry et al., 2018](https://arxiv.org/abs/1706.06083)
     """
 
-    not_compiled = (
+    not_compiled: tuple[str, ...] = (
         "epsilon",
         "restarts",
         "seed",
@@ -68,18 +74,18 @@ class PGD(ObjectiveAttack):
     def __init__(
         self,
         *,
-        epsilon,
-        step_size=None,
-        steps=10,
-        norm="linf",
-        start="uniform",
-        start_scale=0.001,
-        clip_start=True,
-        restarts=1,
-        loss="cross_entropy",
-        input_range=(0.0, 1.0),
-        seed=None,
-    ):
+        epsilon: float,
+        step_size: float | None = None,
+        steps: int = 10,
+        norm: str = "linf",
+        start: str | None = "uniform",
+        start_scale: float = 0.001,
+        clip_start: bool = True,
+        restarts: int = 1,
+        loss: str | Loss = "cross_entropy",
+        input_range: tuple[float, float] = (0.0, 1.0),
+        seed: int | None = None,
+    ) -> None:
         super().__init__(
             epsilon=epsilon,
             norm=norm,
@@ -99,26 +105,42 @@ class PGD(ObjectiveAttack):
         self.start_scale = checks.check_number("start_scale", start_scale)
         self.clip_start = bool(clip_start)
 
-    def settings(self, shape, seed, round_=0):
+    def settings(
+        self, shape: tuple[int, ...], seed: int, round_: int = 0
+    ) -> list[dict[str, Any]]:
         return self.steps * [
             {"epsilon": self.epsilon, "step_size": self.step_size}
         ]
 
-    def start_noise(self, shape, rng, round_=0):
+    def start_noise(
+        self, shape: tuple[int, ...], rng: RNG, round_: int = 0
+    ) -> Tensor | None:
         if self.start is None:
             return None
         if self.start == "normal":
             return self.start_scale * rng.normal(shape)
         return NORMS[self.norm].uniform(shape, self.epsilon, rng)
 
-    def begin(self, objective, x, noise, setting):
+    def begin(
+        self,
+        objective: Objective,
+        x: Tensor,
+        noise: Tensor | None,
+        setting: dict[str, Any],
+    ) -> Tensors:
         if noise is None:
             return {"x_adv": x}
         return {
             "x_adv": self._clip(x + noise) if self.clip_start else x + noise
         }
 
-    def step(self, objective, x, state, setting):
+    def step(
+        self,
+        objective: Objective,
+        x: Tensor,
+        state: Tensors,
+        setting: dict[str, Any],
+    ) -> Tensors:
         x_adv = state["x_adv"]
         _, _, gradient = backend.value_and_input_gradient(objective, x_adv)
         return {"x_adv": self._move(x, x_adv, gradient, setting)}

@@ -1,8 +1,10 @@
 """Attacks by the names used in the literature."""
 
 import functools
+from collections.abc import Callable
 
 from keras_adaad import checks
+from keras_adaad.attacks import Attack
 from keras_adaad.attacks.apgd import APGD
 from keras_adaad.attacks.apgd import TargetedAPGD
 from keras_adaad.attacks.autoattack import AutoAttack
@@ -23,7 +25,7 @@ def _fgsm(seed=None, **arguments):
     return FGSM(**arguments)
 
 
-PRESETS = {
+PRESETS: dict[str, Callable[..., Attack]] = {
     "fgsm": _fgsm,
     "pgd-10": functools.partial(PGD, steps=10),
     "pgd-20-sat": functools.partial(PGD, steps=20),
@@ -43,7 +45,14 @@ PRESETS = {
 PRESETS["pgd"] = PRESETS["pgd-20-sat"]
 
 
-def get(name, *, epsilon, norm="linf", input_range=(0.0, 1.0), seed=None):
+def get(
+    name: str,
+    *,
+    epsilon: float,
+    norm: str = "linf",
+    input_range: tuple[float, float] = (0.0, 1.0),
+    seed: int | None = None,
+) -> Attack:
     """Returns an attack by its name in the literature.
 
     | name | attack |

@@ -1,6 +1,7 @@
 """Runs an attack on arrays, round by round, on the images not yet fooled."""
 
 import dataclasses
+from typing import Any
 
 import keras
 import numpy as np
@@ -24,7 +25,7 @@ class Outcome:
     x_adv: np.ndarray
     fooled: np.ndarray
     complete: bool = True
-    lost: np.ndarray | None = None
+    lost: Any = None
 
     def __post_init__(self):
         if self.lost is None:

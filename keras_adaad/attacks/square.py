@@ -1,12 +1,17 @@
 """Square attack: random search without gradients (Andriushchenko et al.)."""
 
 import math
+from collections.abc import Iterator
+from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
 
 from keras_adaad import checks
+from keras_adaad._typing import Objective
+from keras_adaad._typing import Tensor
+from keras_adaad._typing import Tensors
 from keras_adaad.attacks.iterative import IterativeAttack
 from keras_adaad.attacks.iterative import per_image
 from keras_adaad.attacks.norms import NORMS
@@ -57,20 +62,26 @@ class Square(IterativeAttack):
           the schedule of windows to the number of queries.
     """
 
-    not_compiled = ("epsilon", "restarts", "seed", "queries", "p_init")
+    not_compiled: tuple[str, ...] = (
+        "epsilon",
+        "restarts",
+        "seed",
+        "queries",
+        "p_init",
+    )
     needs_gradient = False
 
     def __init__(
         self,
         *,
-        epsilon,
-        norm="linf",
-        queries=5000,
-        restarts=1,
-        p_init=0.8,
-        input_range=(0.0, 1.0),
-        seed=None,
-    ):
+        epsilon: float,
+        norm: str = "linf",
+        queries: int = 5000,
+        restarts: int = 1,
+        p_init: float = 0.8,
+        input_range: tuple[float, float] = (0.0, 1.0),
+        seed: int | None = None,
+    ) -> None:
         super().__init__(
             epsilon=epsilon,
             norm=norm,
@@ -107,7 +118,9 @@ class Square(IterativeAttack):
         channels = _sizes(x.shape[1:])[-1]
         return {"start": start, "signs": _signs(rng, (len(x), ROUND, channels))}
 
-    def settings(self, shape, seed, round_=0):
+    def settings(
+        self, shape: tuple[int, ...], seed: int, round_: int = 0
+    ) -> Iterator[dict[str, Any]]:
         height, width, channels = _sizes(shape)
         generator = np.random.default_rng([seed, round_])
         first = round_ % self._rounds_per_restart * ROUND
@@ -138,7 +151,13 @@ class Square(IterativeAttack):
                 setting["query"] = np.int32(query - first)
             yield setting
 
-    def begin(self, objective, x, noise, setting):
+    def begin(
+        self,
+        objective: Objective,
+        x: Tensor,
+        noise: Any,
+        setting: dict[str, Any],
+    ) -> Tensors:
         state = {}
         if self.norm == "l2":
             noise, state["signs"] = noise["start"], noise["signs"]
@@ -146,7 +165,13 @@ class Square(IterativeAttack):
         values, fooled = objective(x_adv)
         return {**state, "x_adv": x_adv, "value": values, "fooled": fooled}
 
-    def step(self, objective, x, state, setting):
+    def step(
+        self,
+        objective: Objective,
+        x: Tensor,
+        state: Tensors,
+        setting: dict[str, Any],
+    ) -> Tensors:
         change = self._paint if self.norm == "linf" else self._move_mass
         x_new = self._clip(change(x, state, setting))
         values, fooled = objective(x_new)

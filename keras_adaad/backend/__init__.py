@@ -41,6 +41,9 @@ import importlib
 
 import keras
 
+from keras_adaad._typing import Objective
+from keras_adaad._typing import Tensor
+
 if keras.config.backend() not in ("tensorflow", "jax", "torch"):
     raise ValueError(
         "keras_adaad needs a Keras backend that computes gradients: set the "
@@ -78,7 +81,7 @@ to_devices = getattr(_active, "to_devices", keras.ops.convert_to_tensor)
 to_host = getattr(_active, "to_host", keras.ops.convert_to_numpy)
 
 
-def input_gradient(function, x):
+def input_gradient(function: Objective, x: Tensor) -> Tensor:
     """Computes the gradient of per-sample values with respect to the images.
 
     Args:

@@ -2,6 +2,7 @@
 
 import itertools
 import weakref
+from typing import Any
 
 import numpy as np
 from keras import ops
@@ -11,7 +12,7 @@ from keras_adaad.frozen.network import check_network
 from keras_adaad.frozen.network import frozen_network
 
 # One per model, so that compiled programs are reused.
-_CLASSIFIERS = weakref.WeakKeyDictionary()
+_CLASSIFIERS: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()
 
 
 class Classifier:

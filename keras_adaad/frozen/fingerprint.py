@@ -7,6 +7,7 @@ sets, such as an activation, a rate, or the variables of LoRA.
 
 import functools
 import weakref
+from typing import Any
 
 import keras
 import numpy as np
@@ -22,7 +23,7 @@ def fingerprint(model):
 
     It does not keep the model alive.
     """
-    found = []
+    found: list[Any] = []
     _add_layer(model, found, set())
     return found
 
@@ -44,7 +45,7 @@ def is_same(first, second):
 
 def layers_within(model):
     """Returns the model and every layer within it, at any depth, once each."""
-    seen = {}
+    seen: dict[int, Any] = {}
     _add_layer(model, [], set(), seen)
     return list(seen.values())
 

@@ -14,6 +14,7 @@ import collections
 import contextvars
 import functools
 import inspect
+from typing import Any
 
 import keras
 from keras import layers
@@ -21,7 +22,7 @@ from keras import ops
 
 from keras_adaad import backend
 from keras_adaad.backend import keras_private
-from keras_adaad.frozen.fingerprint import graph_operations
+from keras_adaad.frozen.fingerprint import graph_operations as graph_operations
 from keras_adaad.frozen.fingerprint import layers_within
 
 # Layers whose `__call__` adds nothing to `call` in float32. Running `call`
@@ -50,7 +51,7 @@ _CALLED_DIRECTLY = {
 }
 
 
-def fold_graph(model):
+def fold_graph(model: Any) -> tuple[Any, list[tuple[Any, Any]]] | None:
     """Returns the folded graph of a model and its folds, or `None`.
 
     A fold is a pair of a convolution and the BatchNorm, or `None`, that is
@@ -63,7 +64,7 @@ def fold_graph(model):
         quantization_mode(layer) is not None for layer in layers_within(model)
     ):
         return None
-    folds = []
+    folds: list[tuple[Any, Any]] = []
     return _graph(model, folds), folds
 
 
@@ -134,7 +135,9 @@ def inference_mode(layer):
 
 # Function that is called with each stand-in that runs, its arguments and its
 # outputs.
-observer = contextvars.ContextVar("observer", default=None)
+observer: contextvars.ContextVar[Any] = contextvars.ContextVar(
+    "observer", default=None
+)
 
 # The stand-ins are operations, not layers: they own no variables, and calling
 # one costs a tenth of calling a layer under PyTorch.
@@ -232,7 +235,7 @@ class _Nothing(keras.Operation):
         return x
 
 
-def _graph(model, folds):
+def _graph(model: Any, folds: list[tuple[Any, Any]]) -> Any:
     if isinstance(model, keras.Sequential):
         model = keras.Model(model.inputs, model.outputs, name=model.name)
     batch_norms, paddings = _foldable(model)

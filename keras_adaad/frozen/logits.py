@@ -1,11 +1,13 @@
 """Logits for the attack and the loss, in float32 for every dtype policy."""
 
+import keras
 from keras import ops
 
+from keras_adaad._typing import Logits
 from keras_adaad.frozen.network import frozen_network
 
 
-def logits_function(model):
+def logits_function(model: keras.Model) -> Logits:
     """Returns the function `x -> logits` that the attacks use.
 
     Weights are constants, and the model is in inference mode. Calling the

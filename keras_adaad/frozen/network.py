@@ -7,6 +7,7 @@ with the model, the model itself runs.
 
 import warnings
 import weakref
+from typing import Any
 
 import keras
 import numpy as np
@@ -23,7 +24,7 @@ from keras_adaad.frozen.float16 import with_scaled_gradient
 SAMPLE = 32
 
 # The checked network of each model, kept as long as the model lives.
-_CHECKED = weakref.WeakKeyDictionary()
+_CHECKED: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()
 
 
 class FrozenNetwork:
@@ -40,14 +41,15 @@ class FrozenNetwork:
 
     def __init__(self, model, folded):
         # Weak, so that a cached network does not keep its model alive.
-        self.model = weakref.ref(model)
+        self.model: Any = weakref.ref(model)
         self.variables = _variables(model)
         graph = folding.fold_graph(model) if folded else None
+        self.graph: Any
         self.graph, self.folds = graph or (None, [])
         self.difference = None
         self._scales = folding.uses_float16(model)
         self._fingerprint = fingerprint(model)
-        self._compiled = None
+        self._compiled: Any = None
 
     def is_valid(self):
         """Returns whether the model's fingerprint is unchanged."""
@@ -87,7 +89,7 @@ class FrozenNetwork:
         if self._compiled is None:
             # Weak: the function must not keep the network, and with it the
             # compiled programs, alive.
-            this = weakref.ref(self)
+            this: Any = weakref.ref(self)
             self._compiled = backend.compile_function(
                 lambda x: ops.cast(this()(x), "float32"),
                 self.model(),

@@ -2,8 +2,10 @@
 
 from keras import ops
 
+from keras_adaad._typing import Tensor
 
-def cross_entropy_from_logits(labels, logits):
+
+def cross_entropy_from_logits(labels: Tensor, logits: Tensor) -> Tensor:
     """Computes the cross-entropy of logits per sample.
 
     Args:
@@ -22,7 +24,7 @@ def cross_entropy_from_logits(labels, logits):
     return -ops.sum(labels * log_probabilities, axis=-1)
 
 
-def label_mask(labels, logits):
+def label_mask(labels: Tensor, logits: Tensor) -> Tensor:
     """Returns a mask of the class of each sample.
 
     Args:
@@ -39,7 +41,7 @@ def label_mask(labels, logits):
     return indices == ops.arange(logits.shape[-1], dtype="int32")
 
 
-def label_indices(labels, logits):
+def label_indices(labels: Tensor, logits: Tensor) -> Tensor:
     """Returns the class index of every label.
 
     Args:

@@ -2,8 +2,10 @@
 
 from keras import ops
 
+from keras_adaad._typing import Tensor
 
-def entropy_from_logits(logits):
+
+def entropy_from_logits(logits: Tensor) -> Tensor:
     """Computes the entropy of `softmax(logits)` per sample.
 
     Args:

@@ -2,8 +2,12 @@
 
 from keras import ops
 
+from keras_adaad._typing import Tensor
 
-def kl_divergence_from_logits(target_logits, predicted_logits, temperature=1.0):
+
+def kl_divergence_from_logits(
+    target_logits: Tensor, predicted_logits: Tensor, temperature: float = 1.0
+) -> Tensor:
     """Computes `KL(softmax(target / t) || softmax(predicted / t))` per sample.
 
     In every method of this library the teacher (or the clean branch) is the

@@ -2,11 +2,12 @@
 
 from keras import ops
 
+from keras_adaad._typing import Tensor
 from keras_adaad.losses.cross_entropy import label_indices
 from keras_adaad.losses.cross_entropy import label_mask
 
 
-def margin_from_logits(labels, logits):
+def margin_from_logits(labels: Tensor, logits: Tensor) -> Tensor:
     """Computes `max_{i != y} z_i - z_y` per sample.
 
     Positive where the sample is misclassified. Square and the attack of
@@ -25,7 +26,7 @@ def margin_from_logits(labels, logits):
     return ops.max(others, axis=-1) - _pick(is_label, logits)
 
 
-def dlr_from_logits(labels, logits):
+def dlr_from_logits(labels: Tensor, logits: Tensor) -> Tensor:
     """Computes the difference of logits ratio per sample.
 
         -(z_y - max_{i != y} z_i) / (z_(1) - z_(3))
@@ -50,7 +51,9 @@ def dlr_from_logits(labels, logits):
     return (others - _pick(is_label, logits)) / gap
 
 
-def targeted_dlr_from_logits(labels, targets, logits):
+def targeted_dlr_from_logits(
+    labels: Tensor, targets: Tensor, logits: Tensor
+) -> Tensor:
     """Computes the targeted difference of logits ratio per sample.
 
         -(z_y - z_t) / (z_(1) - (z_(3) + z_(4)) / 2)
@@ -71,7 +74,9 @@ def targeted_dlr_from_logits(labels, targets, logits):
     return targeted_margin_from_logits(labels, targets, logits) / gap
 
 
-def targeted_margin_from_logits(labels, targets, logits):
+def targeted_margin_from_logits(
+    labels: Tensor, targets: Tensor, logits: Tensor
+) -> Tensor:
     """Computes `z_t - z_y` per sample, for class indices `targets`."""
     return _pick(label_mask(targets, logits), logits) - _pick(
         label_mask(labels, logits), logits

@@ -1,8 +1,11 @@
 """Reduces per-sample losses to the scalar training loss."""
 
+from typing import Any
+
 import keras
 
 from keras_adaad import checks
+from keras_adaad._typing import Tensor
 
 
 @keras.saving.register_keras_serializable(package="keras_adaad")
@@ -15,14 +18,19 @@ class BatchMean(keras.losses.Loss):
     """
 
     def __init__(
-        self, reduction="sum_over_batch_size", name="batch_mean", **kwargs
-    ):
+        self,
+        reduction: str = "sum_over_batch_size",
+        name: str = "batch_mean",
+        **kwargs: Any,
+    ) -> None:
         super().__init__(reduction=reduction, name=name, **kwargs)
 
-    def call(self, y_true, y_pred):
+    def call(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
         return y_pred
 
-    def of(self, per_sample, sample_weight=None):
+    def of(
+        self, per_sample: Tensor, sample_weight: Tensor | None = None
+    ) -> Tensor:
         """Returns the mean of `per_sample`, a tensor of rank 1."""
         return self(per_sample, per_sample, sample_weight=sample_weight)
 
