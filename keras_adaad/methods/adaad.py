@@ -1,8 +1,15 @@
 """AdaAD: adaptive adversarial distillation (Huang et al., CVPR 2023)."""
 
+from typing import Any
+
 import keras
 
 from keras_adaad import checks
+from keras_adaad._typing import Labels
+from keras_adaad._typing import Objective
+from keras_adaad._typing import Tensor
+from keras_adaad._typing import Tensors
+from keras_adaad.attacks import ObjectiveAttack
 from keras_adaad.frozen.linear_teacher import linear_teacher
 from keras_adaad.frozen.linear_teacher import log_odds_of_first_class
 from keras_adaad.frozen.logits import logits_function
@@ -79,16 +86,16 @@ class AdaAD(Distiller):
 
     def __init__(
         self,
-        teacher,
-        student,
-        attack=None,
+        teacher: keras.Model,
+        student: keras.Model,
+        attack: ObjectiveAttack | None = None,
         *,
-        alpha=1.0,
-        temperature=1.0,
-        reduction="batchmean",
-        teacher_in_attack="exact",
-        **kwargs,
-    ):
+        alpha: float = 1.0,
+        temperature: float = 1.0,
+        reduction: str = "batchmean",
+        teacher_in_attack: str = "exact",
+        **kwargs: Any,
+    ) -> None:
         alpha = checks.check_number("alpha", alpha, maximum=1.0)
         temperature = checks.check_number(
             "temperature", temperature, open_minimum=True
@@ -103,14 +110,14 @@ class AdaAD(Distiller):
         self.reduction = reduction
         self.teacher_in_attack = teacher_in_attack
 
-    def inner_objective(self, x, y):
+    def inner_objective(self, x: Tensor, y: Labels) -> Objective:
         teacher = logits_function(self.teacher)
         if self.teacher_in_attack == "linear":
             teacher = linear_teacher(teacher, x, log_odds_of_first_class)
         student = logits_function(self.student)
         return objectives.disagreement(teacher, student)
 
-    def outer_loss(self, views, logits, y):
+    def outer_loss(self, views: Tensors, logits: Tensors, y: Labels) -> Tensor:
         def divergence(view):
             return kl_divergence_from_logits(
                 self.teacher_logits(views[view]),
@@ -124,7 +131,7 @@ class AdaAD(Distiller):
         loss *= self.temperature**2
         return over_classes(loss, self.reduction, self.num_classes)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "alpha": self.alpha,

@@ -1,7 +1,14 @@
 """AdaIAD: AdaAD with introspection (Huang et al., CVPR 2023)."""
 
+from typing import Any
+
 import keras
 
+from keras_adaad._typing import Labels
+from keras_adaad._typing import Objective
+from keras_adaad._typing import Tensor
+from keras_adaad._typing import Tensors
+from keras_adaad.attacks import ObjectiveAttack
 from keras_adaad.frozen.logits import logits_function
 from keras_adaad.methods import objectives
 from keras_adaad.methods.adaad import AdaAD
@@ -52,26 +59,39 @@ class AdaIAD(IAD):
     """
 
     teacher_sees_adversarial = True
-    forward_order = ("clean", "adversarial", "clean")
-    reference_order = ("clean", "adversarial", "clean", "introspection")
+    forward_order: tuple[str, ...] = ("clean", "adversarial", "clean")
+    reference_order: tuple[str, ...] = (
+        "clean",
+        "adversarial",
+        "clean",
+        "introspection",
+    )
     attacks_in_training_mode = False
 
     def __init__(
-        self, teacher, student, attack=None, *, temperature=30.0, **kwargs
-    ):
+        self,
+        teacher: keras.Model,
+        student: keras.Model,
+        attack: ObjectiveAttack | None = None,
+        *,
+        temperature: float = 30.0,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(
             teacher, student, attack, temperature=temperature, **kwargs
         )
 
     @classmethod
-    def published_attack(cls, input_range):
+    def published_attack(
+        cls, input_range: tuple[float, float]
+    ) -> ObjectiveAttack:
         return AdaAD.published_attack(input_range)
 
-    def inner_objective(self, x, y):
+    def inner_objective(self, x: Tensor, y: Labels) -> Objective:
         return objectives.disagreement(
             logits_function(self.teacher), logits_function(self.student)
         )
 
-    def outer_loss(self, views, logits, y):
+    def outer_loss(self, views: Tensors, logits: Tensors, y: Labels) -> Tensor:
         target = self.teacher_logits(views["adversarial"])
         return self._introspective_loss(target, target, logits, y)

@@ -1,9 +1,16 @@
 """ARD: adversarially robust distillation (Goldblum et al., AAAI 2020)."""
 
+from typing import Any
+
 import keras
 
 from keras_adaad import checks
+from keras_adaad._typing import Labels
+from keras_adaad._typing import Objective
+from keras_adaad._typing import Tensor
+from keras_adaad._typing import Tensors
 from keras_adaad.attacks import PGD
+from keras_adaad.attacks import ObjectiveAttack
 from keras_adaad.frozen.logits import logits_function
 from keras_adaad.losses import cross_entropy_from_logits
 from keras_adaad.losses import kl_divergence_from_logits
@@ -64,20 +71,20 @@ class ARD(ReferencePasses):
           `main.py`.
     """
 
-    forward_order = ("adversarial", "clean")
+    forward_order: tuple[str, ...] = ("adversarial", "clean")
     needs_labels = True
 
     def __init__(
         self,
-        teacher,
-        student,
-        attack=None,
+        teacher: keras.Model,
+        student: keras.Model,
+        attack: ObjectiveAttack | None = None,
         *,
-        alpha=1.0,
-        temperature=30.0,
-        reduction="batchmean",
-        **kwargs,
-    ):
+        alpha: float = 1.0,
+        temperature: float = 30.0,
+        reduction: str = "batchmean",
+        **kwargs: Any,
+    ) -> None:
         alpha = checks.check_number("alpha", alpha, maximum=1.0)
         temperature = checks.check_number(
             "temperature", temperature, open_minimum=True
@@ -89,14 +96,16 @@ class ARD(ReferencePasses):
         self.reduction = reduction
 
     @classmethod
-    def published_attack(cls, input_range):
+    def published_attack(
+        cls, input_range: tuple[float, float]
+    ) -> ObjectiveAttack:
         attack = super().published_attack(input_range)
         return PGD(**{**attack.get_config(), "start": "uniform"})
 
-    def inner_objective(self, x, y):
+    def inner_objective(self, x: Tensor, y: Labels) -> Objective:
         return objectives.cross_entropy(logits_function(self.student), y)
 
-    def outer_loss(self, views, logits, y):
+    def outer_loss(self, views: Tensors, logits: Tensors, y: Labels) -> Tensor:
         divergence = self.temperature**2 * kl_divergence_from_logits(
             self.teacher_logits(views["clean"]),
             logits["adversarial"],
@@ -106,7 +115,7 @@ class ARD(ReferencePasses):
         cross_entropy = cross_entropy_from_logits(y, logits["clean"])
         return self.alpha * divergence + (1.0 - self.alpha) * cross_entropy
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "alpha": self.alpha,

@@ -1,9 +1,14 @@
 """B-MTARD: MTARD with balanced teachers (Zhao et al., TPAMI 2024)."""
 
+from typing import Any
+
 import keras
 from keras import ops
 
 from keras_adaad import checks
+from keras_adaad._typing import Tensor
+from keras_adaad._typing import Tensors
+from keras_adaad.attacks import ObjectiveAttack
 from keras_adaad.losses import entropy_from_logits
 from keras_adaad.methods.mtard import MTARD
 
@@ -62,14 +67,14 @@ class BMTARD(MTARD):
 
     def __init__(
         self,
-        teacher,
-        student,
-        attack=None,
+        teacher: keras.Model,
+        student: keras.Model,
+        attack: ObjectiveAttack | None = None,
         *,
-        temperature_rate=0.001,
-        max_temperature=10.0,
-        **kwargs,
-    ):
+        temperature_rate: float = 0.001,
+        max_temperature: float = 10.0,
+        **kwargs: Any,
+    ) -> None:
         temperature_rate = checks.check_number(
             "temperature_rate", temperature_rate
         )
@@ -80,7 +85,7 @@ class BMTARD(MTARD):
         self.temperature_rate = temperature_rate
         self.max_temperature = max_temperature
 
-    def targets(self, views):
+    def targets(self, views: Tensors) -> tuple[Tensor, Tensor]:
         robust, clean = super().targets(views)
         robust = robust / self.adversarial_temperature
         clean = clean / self.clean_temperature
@@ -97,7 +102,7 @@ class BMTARD(MTARD):
         moved = temperature + self.dropped(self.temperature_rate) * direction
         temperature.assign(ops.clip(moved, 1.0, self.max_temperature))
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "temperature_rate": self.temperature_rate,

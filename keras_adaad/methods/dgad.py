@@ -1,9 +1,16 @@
 """DGAD: dynamic guidance adversarial distillation (Park & Min, ECCV 2024)."""
 
+from typing import Any
+
 import keras
 from keras import ops
 
 from keras_adaad import checks
+from keras_adaad._typing import Labels
+from keras_adaad._typing import Objective
+from keras_adaad._typing import Tensor
+from keras_adaad._typing import Tensors
+from keras_adaad.attacks import ObjectiveAttack
 from keras_adaad.frozen.logits import logits_function
 from keras_adaad.losses import kl_divergence_from_logits
 from keras_adaad.losses import label_indices
@@ -60,18 +67,24 @@ class DGAD(Distiller):
     needs_labels = True
 
     def __init__(
-        self, teacher, student, attack=None, *, consistency=1.0, **kwargs
-    ):
+        self,
+        teacher: keras.Model,
+        student: keras.Model,
+        attack: ObjectiveAttack | None = None,
+        *,
+        consistency: float = 1.0,
+        **kwargs: Any,
+    ) -> None:
         consistency = checks.check_number("consistency", consistency)
         super().__init__(teacher, student, attack, **kwargs)
         self.consistency = consistency
 
-    def inner_objective(self, x, y):
+    def inner_objective(self, x: Tensor, y: Labels) -> Objective:
         return objectives.disagreement(
             logits_function(self.teacher), logits_function(self.student)
         )
 
-    def outer_loss(self, views, logits, y):
+    def outer_loss(self, views: Tensors, logits: Tensors, y: Labels) -> Tensor:
         def divergence(view):
             target, errs = _corrected(self.teacher_logits(views[view]), y)
             return kl_divergence_from_logits(target, logits[view]), errs
@@ -85,7 +98,7 @@ class DGAD(Distiller):
             self.consistency * ops.mean(ops.square(difference), axis=-1)
         )
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "consistency": self.consistency}
 
 

@@ -1,9 +1,16 @@
 """IAD: introspective adversarial distillation (Zhu et al., ICLR 2022)."""
 
+from typing import Any
+
 import keras
 from keras import ops
 
 from keras_adaad import checks
+from keras_adaad._typing import Labels
+from keras_adaad._typing import Objective
+from keras_adaad._typing import Tensor
+from keras_adaad._typing import Tensors
+from keras_adaad.attacks import ObjectiveAttack
 from keras_adaad.frozen.logits import logits_function
 from keras_adaad.losses import cross_entropy_from_logits
 from keras_adaad.losses import kl_divergence_from_logits
@@ -65,22 +72,27 @@ class IAD(ReferencePasses):
         - [Reference code](https://github.com/ZFancy/IAD), `IAD-I.py`.
     """
 
-    forward_order = ("adversarial", "clean")
-    reference_order = ("adversarial", "adversarial", "clean", "introspection")
+    forward_order: tuple[str, ...] = ("adversarial", "clean")
+    reference_order: tuple[str, ...] = (
+        "adversarial",
+        "adversarial",
+        "clean",
+        "introspection",
+    )
     needs_labels = True
 
     def __init__(
         self,
-        teacher,
-        student,
-        attack=None,
+        teacher: keras.Model,
+        student: keras.Model,
+        attack: ObjectiveAttack | None = None,
         *,
-        alpha=1.0,
-        beta=0.1,
-        begin_epoch=60,
-        temperature=1.0,
-        **kwargs,
-    ):
+        alpha: float = 1.0,
+        beta: float = 0.1,
+        begin_epoch: int = 60,
+        temperature: float = 1.0,
+        **kwargs: Any,
+    ) -> None:
         alpha = checks.check_number("alpha", alpha, maximum=1.0)
         beta = checks.check_number("beta", beta)
         begin_epoch = checks.check_integer("begin_epoch", begin_epoch, 0)
@@ -94,21 +106,23 @@ class IAD(ReferencePasses):
         self.temperature = temperature
 
     @classmethod
-    def published_attack(cls, input_range):
+    def published_attack(
+        cls, input_range: tuple[float, float]
+    ) -> ObjectiveAttack:
         return ARD.published_attack(input_range)
 
-    def inner_objective(self, x, y):
+    def inner_objective(self, x: Tensor, y: Labels) -> Objective:
         return objectives.cross_entropy(logits_function(self.student), y)
 
-    def views(self, x, x_adv):
+    def views(self, x: Tensor, x_adv: Tensor) -> Tensors:
         views = super().views(x, x_adv)
         again = "introspection" in self.forward_order
         return {**views, "introspection": x} if again else views
 
-    def moves_statistics(self, view):
+    def moves_statistics(self, view: str) -> Tensor:
         return self._has_begun() if view == "introspection" else True
 
-    def outer_loss(self, views, logits, y):
+    def outer_loss(self, views: Tensors, logits: Tensors, y: Labels) -> Tensor:
         return self._introspective_loss(
             self.teacher_logits(views["clean"]),
             self.teacher_logits(views["adversarial"]),
@@ -138,7 +152,7 @@ class IAD(ReferencePasses):
     def _has_begun(self):
         return self.epoch >= self.begin_epoch
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "alpha": self.alpha,
@@ -197,20 +211,20 @@ class IADII(IAD):
         - [Reference code](https://github.com/ZFancy/IAD), `IAD-II.py`.
     """
 
-    reference_order = ("adversarial", "clean")
+    reference_order: tuple[str, ...] = ("adversarial", "clean")
 
     def __init__(
         self,
-        teacher,
-        student,
-        attack=None,
+        teacher: keras.Model,
+        student: keras.Model,
+        attack: ObjectiveAttack | None = None,
         *,
-        clean_teacher,
-        alpha=0.5,
-        clean_alpha=0.25,
-        begin_epoch=40,
-        **kwargs,
-    ):
+        clean_teacher: keras.Model,
+        alpha: float = 0.5,
+        clean_alpha: float = 0.25,
+        begin_epoch: int = 40,
+        **kwargs: Any,
+    ) -> None:
         alpha = checks.check_number("alpha", alpha)
         clean_alpha = checks.check_number("clean_alpha", clean_alpha)
         if alpha + clean_alpha > 1.0:
@@ -230,11 +244,11 @@ class IADII(IAD):
         )
         self.clean_alpha = clean_alpha
 
-    def moves_statistics(self, view):
+    def moves_statistics(self, view: str) -> Tensor:
         leaves_out = self.reference_passes and view == "clean"
         return self._has_begun() if leaves_out else True
 
-    def outer_loss(self, views, logits, y):
+    def outer_loss(self, views: Tensors, logits: Tensors, y: Labels) -> Tensor:
         x_adv, student = views["adversarial"], logits["adversarial"]
         target = self.teacher_logits(x_adv)
         clean_target = self.teacher_logits(x_adv, self.clean_teacher)
@@ -253,5 +267,5 @@ class IADII(IAD):
             * cross_entropy_from_logits(y, student)
         )
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "clean_alpha": self.clean_alpha}

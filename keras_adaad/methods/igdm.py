@@ -1,8 +1,14 @@
 """IGDM: indirect gradient matching (Lee et al., ICLR 2025)."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import keras
 
 from keras_adaad import checks
+from keras_adaad._typing import Labels
+from keras_adaad._typing import Tensor
+from keras_adaad._typing import Tensors
 from keras_adaad.losses import kl_divergence_from_logits
 from keras_adaad.training.regularizer import Regularizer
 
@@ -54,7 +60,9 @@ class IGDM(Regularizer):
           there, epsilon and step size of the attack are swapped.
     """
 
-    def __init__(self, weight=1.0, order=None):
+    def __init__(
+        self, weight: float = 1.0, order: Sequence[str] | None = None
+    ) -> None:
         self.weight = checks.check_number("weight", weight)
         self.order = None if order is None else tuple(order)
         missing = {"adversarial", "opposite"} - set(self.order or ())
@@ -65,15 +73,17 @@ class IGDM(Regularizer):
                 f"Received: order={order!r}"
             )
 
-    def views(self, x, x_adv):
+    def views(self, x: Tensor, x_adv: Tensor) -> Tensors:
         """Returns the images that the term adds to those of the distiller."""
         return {"opposite": x - (x_adv - x)}
 
-    def forward_order(self, order):
+    def forward_order(self, order: tuple[str, ...]) -> tuple[str, ...]:
         """Returns `self.order`, or `order` followed by `"opposite"`."""
         return (*order, "opposite") if self.order is None else self.order
 
-    def loss(self, distiller, views, logits, y):
+    def loss(
+        self, distiller: Any, views: Tensors, logits: Tensors, y: Labels
+    ) -> Tensor:
         """Returns the term of each sample, of shape `(batch_size,)`."""
         teacher = distiller.teacher_logits
         divergence = kl_divergence_from_logits(
@@ -82,5 +92,5 @@ class IGDM(Regularizer):
         )
         return self.weight * distiller.progress() * divergence
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {"weight": self.weight, "order": self.order}

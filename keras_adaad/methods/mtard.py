@@ -1,9 +1,17 @@
 """MTARD: a robust and a clean teacher (Zhao et al., ECCV 2022)."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import keras
 from keras import ops
 
 from keras_adaad import checks
+from keras_adaad._typing import Labels
+from keras_adaad._typing import Objective
+from keras_adaad._typing import Tensor
+from keras_adaad._typing import Tensors
+from keras_adaad.attacks import ObjectiveAttack
 from keras_adaad.frozen.logits import logits_function
 from keras_adaad.losses import kl_divergence_from_logits
 from keras_adaad.losses.reduction import check_reduction
@@ -75,7 +83,7 @@ class MTARD(Distiller):
           `mtard_resnet18_cifar10.py` and `mtard_loss.py`.
     """
 
-    forward_order = ("adversarial", "clean")
+    forward_order: tuple[str, ...] = ("adversarial", "clean")
     needs_labels = True
     states = {
         "clean_weight": 0.5,
@@ -85,18 +93,18 @@ class MTARD(Distiller):
 
     def __init__(
         self,
-        teacher,
-        student,
-        attack=None,
+        teacher: keras.Model,
+        student: keras.Model,
+        attack: ObjectiveAttack | None = None,
         *,
-        clean_teacher,
-        weight_rate=0.025,
-        beta=1.0,
-        drops=(215 / 300, 260 / 300, 285 / 300),
-        reduction="batchmean",
-        scale=1.0,
-        **kwargs,
-    ):
+        clean_teacher: keras.Model,
+        weight_rate: float = 0.025,
+        beta: float = 1.0,
+        drops: Sequence[float] = (215 / 300, 260 / 300, 285 / 300),
+        reduction: str = "batchmean",
+        scale: float = 1.0,
+        **kwargs: Any,
+    ) -> None:
         weight_rate = checks.check_number(
             "weight_rate", weight_rate, maximum=1.0
         )
@@ -120,10 +128,10 @@ class MTARD(Distiller):
         self.reduction = reduction
         self.scale = scale
 
-    def inner_objective(self, x, y):
+    def inner_objective(self, x: Tensor, y: Labels) -> Objective:
         return objectives.cross_entropy(logits_function(self.student), y)
 
-    def outer_loss(self, views, logits, y):
+    def outer_loss(self, views: Tensors, logits: Tensors, y: Labels) -> Tensor:
         robust_target, clean_target = self.targets(views)
         adversarial = kl_divergence_from_logits(
             robust_target, logits["adversarial"]
@@ -135,14 +143,14 @@ class MTARD(Distiller):
         loss = self.scale * ((1.0 - weight) * adversarial + weight * clean)
         return over_classes(loss, self.reduction, self.num_classes)
 
-    def targets(self, views):
+    def targets(self, views: Tensors) -> tuple[Tensor, Tensor]:
         """Returns the logits of `T(x*)` and of `T_clean(x)`."""
         return (
             self.teacher_logits(views["adversarial"]),
             self.teacher_logits(views["clean"], self.clean_teacher),
         )
 
-    def dropped(self, rate):
+    def dropped(self, rate: Tensor) -> Tensor:
         """Returns `rate` after the drops up to the current epoch."""
         passed = [self.epoch >= ops.round(d * self.epochs) for d in self.drops]
         for has_passed in passed:
@@ -163,7 +171,7 @@ class MTARD(Distiller):
         rate = self.dropped(self.weight_rate)
         self.clean_weight.assign_sub(rate * (self.clean_weight - goal))
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "weight_rate": self.weight_rate,

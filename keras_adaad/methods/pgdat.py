@@ -2,7 +2,12 @@
 
 import keras
 
+from keras_adaad._typing import Labels
+from keras_adaad._typing import Objective
+from keras_adaad._typing import Tensor
+from keras_adaad._typing import Tensors
 from keras_adaad.attacks import PGD
+from keras_adaad.attacks import ObjectiveAttack
 from keras_adaad.frozen.logits import logits_function
 from keras_adaad.losses import cross_entropy_from_logits
 from keras_adaad.methods import objectives
@@ -42,16 +47,18 @@ class PGDAT(AdversarialTraining):
           `AT_helper.py`.
     """
 
-    forward_order = ("adversarial", "clean")
+    forward_order: tuple[str, ...] = ("adversarial", "clean")
     needs_labels = True
 
     @classmethod
-    def published_attack(cls, input_range):
+    def published_attack(
+        cls, input_range: tuple[float, float]
+    ) -> ObjectiveAttack:
         attack = super().published_attack(input_range)
         return PGD(**{**attack.get_config(), "clip_start": True})
 
-    def inner_objective(self, x, y):
+    def inner_objective(self, x: Tensor, y: Labels) -> Objective:
         return objectives.cross_entropy(logits_function(self.student), y)
 
-    def outer_loss(self, views, logits, y):
+    def outer_loss(self, views: Tensors, logits: Tensors, y: Labels) -> Tensor:
         return cross_entropy_from_logits(y, logits["adversarial"])

@@ -1,8 +1,15 @@
 """RSLAD: robust soft label adversarial distillation (Zi et al., ICCV 2021)."""
 
+from typing import Any
+
 import keras
 
 from keras_adaad import checks
+from keras_adaad._typing import Labels
+from keras_adaad._typing import Objective
+from keras_adaad._typing import Tensor
+from keras_adaad._typing import Tensors
+from keras_adaad.attacks import ObjectiveAttack
 from keras_adaad.frozen.logits import logits_function
 from keras_adaad.losses import kl_divergence_from_logits
 from keras_adaad.losses.reduction import check_reduction
@@ -56,19 +63,19 @@ class RSLAD(Distiller):
         - [Reference code](https://github.com/zibojia/RSLAD), `rslad_loss.py`.
     """
 
-    forward_order = ("adversarial", "clean")
+    forward_order: tuple[str, ...] = ("adversarial", "clean")
 
     def __init__(
         self,
-        teacher,
-        student,
-        attack=None,
+        teacher: keras.Model,
+        student: keras.Model,
+        attack: ObjectiveAttack | None = None,
         *,
-        alpha=5 / 6,
-        reduction="batchmean",
-        scale=1.0,
-        **kwargs,
-    ):
+        alpha: float = 5 / 6,
+        reduction: str = "batchmean",
+        scale: float = 1.0,
+        **kwargs: Any,
+    ) -> None:
         alpha = checks.check_number("alpha", alpha, maximum=1.0)
         check_reduction(reduction)
         scale = checks.check_number("scale", scale, open_minimum=True)
@@ -77,12 +84,12 @@ class RSLAD(Distiller):
         self.reduction = reduction
         self.scale = scale
 
-    def inner_objective(self, x, y):
+    def inner_objective(self, x: Tensor, y: Labels) -> Objective:
         target = self.teacher_logits(x)
         student = logits_function(self.student)
         return objectives.divergence_from(target, student)
 
-    def outer_loss(self, views, logits, y):
+    def outer_loss(self, views: Tensors, logits: Tensors, y: Labels) -> Tensor:
         target = self.teacher_logits(views["clean"])
         adversarial = kl_divergence_from_logits(target, logits["adversarial"])
         clean = kl_divergence_from_logits(target, logits["clean"])
@@ -90,7 +97,7 @@ class RSLAD(Distiller):
         loss *= self.scale
         return over_classes(loss, self.reduction, self.num_classes)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "alpha": self.alpha,

@@ -1,9 +1,16 @@
 """SAAD: sample-wise adaptive distillation (Lee & Chung, TMLR 2026)."""
 
+from typing import Any
+
 import keras
 from keras import ops
 
 from keras_adaad import checks
+from keras_adaad._typing import Labels
+from keras_adaad._typing import Objective
+from keras_adaad._typing import Tensor
+from keras_adaad._typing import Tensors
+from keras_adaad.attacks import ObjectiveAttack
 from keras_adaad.frozen.linear_teacher import linear_teacher
 from keras_adaad.frozen.logits import logits_function
 from keras_adaad.losses import entropy_from_logits
@@ -74,21 +81,21 @@ class SAAD(Distiller):
     """
 
     teacher_sees_adversarial = True
-    forward_order = ("adversarial", "opposite", "clean")
+    forward_order: tuple[str, ...] = ("adversarial", "opposite", "clean")
     needs_labels = True
 
     def __init__(
         self,
-        teacher,
-        student,
-        attack=None,
+        teacher: keras.Model,
+        student: keras.Model,
+        attack: ObjectiveAttack | None = None,
         *,
-        entropy_scale=5.0,
-        igdm_weight=1.0,
-        clean_weight=0.0,
-        correction=1.0,
-        **kwargs,
-    ):
+        entropy_scale: float = 5.0,
+        igdm_weight: float = 1.0,
+        clean_weight: float = 0.0,
+        correction: float = 1.0,
+        **kwargs: Any,
+    ) -> None:
         entropy_scale = checks.check_number("entropy_scale", entropy_scale)
         igdm_weight = checks.check_number("igdm_weight", igdm_weight)
         clean_weight = checks.check_number("clean_weight", clean_weight)
@@ -99,7 +106,7 @@ class SAAD(Distiller):
         self.clean_weight = clean_weight
         self.correction = correction
 
-    def inner_objective(self, x, y):
+    def inner_objective(self, x: Tensor, y: Labels) -> Objective:
         teacher = logits_function(self.teacher)
         student = logits_function(self.student)
         label = label_mask(y, ops.zeros((1, self.num_classes)))
@@ -111,10 +118,10 @@ class SAAD(Distiller):
         linear = linear_teacher(teacher, x, label_logit)
         return objectives.disagreement(linear, student)
 
-    def views(self, x, x_adv):
+    def views(self, x: Tensor, x_adv: Tensor) -> Tensors:
         return {**super().views(x, x_adv), **self.igdm.views(x, x_adv)}
 
-    def outer_loss(self, views, logits, y):
+    def outer_loss(self, views: Tensors, logits: Tensors, y: Labels) -> Tensor:
         target = self.teacher_logits(views["adversarial"])
         entropy = entropy_from_logits(target)
         weight = self.entropy_scale * (entropy - ops.min(entropy))
@@ -132,7 +139,7 @@ class SAAD(Distiller):
             )
         return loss
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "entropy_scale": self.entropy_scale,

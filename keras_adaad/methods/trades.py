@@ -1,9 +1,16 @@
 """TRADES: accuracy against robustness (Zhang et al., ICML 2019)."""
 
+from typing import Any
+
 import keras
 
 from keras_adaad import checks
+from keras_adaad._typing import Labels
+from keras_adaad._typing import Objective
+from keras_adaad._typing import Tensor
+from keras_adaad._typing import Tensors
 from keras_adaad.attacks import PGD
+from keras_adaad.attacks import ObjectiveAttack
 from keras_adaad.frozen.logits import logits_function
 from keras_adaad.losses import cross_entropy_from_logits
 from keras_adaad.losses import kl_divergence_from_logits
@@ -51,16 +58,25 @@ class TRADES(AdversarialTraining):
         - [Reference code](https://github.com/yaodongyu/TRADES), `trades.py`.
     """
 
-    forward_order = ("clean", "adversarial", "clean")
+    forward_order: tuple[str, ...] = ("clean", "adversarial", "clean")
     needs_labels = True
 
-    def __init__(self, student, attack=None, *, beta=6.0, **kwargs):
+    def __init__(
+        self,
+        student: keras.Model,
+        attack: ObjectiveAttack | None = None,
+        *,
+        beta: float = 6.0,
+        **kwargs: Any,
+    ) -> None:
         beta = checks.check_number("beta", beta)
         super().__init__(student, attack, **kwargs)
         self.beta = beta
 
     @classmethod
-    def published_attack(cls, input_range):
+    def published_attack(
+        cls, input_range: tuple[float, float]
+    ) -> ObjectiveAttack:
         width = input_range[1] - input_range[0]
         return PGD(
             **{
@@ -70,17 +86,17 @@ class TRADES(AdversarialTraining):
             }
         )
 
-    def inner_objective(self, x, y):
+    def inner_objective(self, x: Tensor, y: Labels) -> Objective:
         student = logits_function(self.student)
         target = student(x)
         return objectives.divergence_from(target, student)
 
-    def outer_loss(self, views, logits, y):
+    def outer_loss(self, views: Tensors, logits: Tensors, y: Labels) -> Tensor:
         accuracy = cross_entropy_from_logits(y, logits["clean"])
         robustness = kl_divergence_from_logits(
             logits["clean"], logits["adversarial"]
         )
         return accuracy + self.beta * robustness
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "beta": self.beta}

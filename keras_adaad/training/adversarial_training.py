@@ -1,12 +1,18 @@
 """The min-max step: perturb the batch, then train on its views."""
 
 import functools
+from typing import Any
 
 import keras
 from keras import ops
 
 from keras_adaad import backend
 from keras_adaad import checks
+from keras_adaad._typing import Labels
+from keras_adaad._typing import Objective
+from keras_adaad._typing import Tensor
+from keras_adaad._typing import Tensors
+from keras_adaad.attacks import ObjectiveAttack
 from keras_adaad.frozen.folding import uses_float16
 from keras_adaad.losses import BatchMean
 from keras_adaad.training import attack_arguments
@@ -84,30 +90,29 @@ class AdversarialTraining(CheckedCalls):
         ValueError: If it returns probabilities, or an argument is out of range.
     """
 
-    forward_order = ("clean", "adversarial")
+    forward_order: tuple[str, ...] = ("clean", "adversarial")
     needs_labels = False
 
     def __init__(
         self,
-        student,
-        attack=None,
+        student: keras.Model,
+        attack: ObjectiveAttack | None = None,
         *,
-        evaluation_attack="pgd",
-        input_range=None,
-        seed=None,
-        weight_perturbation=0.0,
-        forward_order=None,
-        other_networks=None,
-        name=None,
-        **kwargs,
-    ):
+        evaluation_attack: str | ObjectiveAttack | None = "pgd",
+        input_range: tuple[float, float] | None = None,
+        seed: int | None = None,
+        weight_perturbation: float = 0.0,
+        forward_order: tuple[str, ...] | None = None,
+        other_networks: dict[str, keras.Model] | None = None,
+        name: str | None = None,
+        **kwargs: Any,
+    ) -> None:
         checks.check_model("student", student)
         weight_perturbation = checks.check_number(
             "weight_perturbation", weight_perturbation
         )
-        # Keras uses this policy to decide whether to scale the loss. A loaded
-        # student has lost its own policy, so its layers are inspected. Without
-        # autocast the attack receives float32 images.
+        # Decides whether Keras scales the loss. A loaded student has lost its
+        # own policy: ask its layers. Without autocast the attack gets float32.
         half = uses_float16(student)
         kwargs.setdefault("dtype", "mixed_float16" if half else "float32")
         networks = {"student": student, **(other_networks or {})}
@@ -123,18 +128,17 @@ class AdversarialTraining(CheckedCalls):
         )
         self._add_state(self.attack.seed if seed is None else seed)
         self._batch_mean = BatchMean()
-        # Whether `outer_loss` is called in a training step.
-        self.learning = False
+        self.learning = False  # Whether a training step calls `outer_loss`.
         self._build_if_known()
 
-    # For subclasses to override, down to `outer_loss`.
-
-    @classmethod
-    def published_attack(cls, input_range):
+    @classmethod  # For subclasses to override, down to `outer_loss`.
+    def published_attack(
+        cls, input_range: tuple[float, float]
+    ) -> ObjectiveAttack:
         """Returns the attack of the method's paper for the given range."""
         return attack_arguments.default_attack(input_range)
 
-    def inner_objective(self, x, y):
+    def inner_objective(self, x: Tensor, y: Labels) -> Objective:
         """Returns the function of `x_adv` that the attack maximises.
 
         Args:
@@ -149,7 +153,7 @@ class AdversarialTraining(CheckedCalls):
             f"{type(self).__name__} must implement `inner_objective`."
         )
 
-    def views(self, x, x_adv):
+    def views(self, x: Tensor, x_adv: Tensor) -> Tensors:
         """Returns the images that the student runs on, by view name.
 
         Args:
@@ -161,7 +165,7 @@ class AdversarialTraining(CheckedCalls):
         """
         return {"clean": x, "adversarial": x_adv}
 
-    def moves_statistics(self, view):
+    def moves_statistics(self, view: str) -> Tensor:
         """Returns whether a run on a view updates the BatchNorm statistics.
 
         Args:
@@ -172,7 +176,7 @@ class AdversarialTraining(CheckedCalls):
         """
         return True
 
-    def outer_loss(self, views, logits, y):
+    def outer_loss(self, views: Tensors, logits: Tensors, y: Labels) -> Tensor:
         """Returns the loss of each sample.
 
         Args:
@@ -188,11 +192,11 @@ class AdversarialTraining(CheckedCalls):
             f"{type(self).__name__} must implement `outer_loss`."
         )
 
-    def total_loss(self, views, logits, y):
+    def total_loss(self, views: Tensors, logits: Tensors, y: Labels) -> Tensor:
         """Returns `outer_loss` plus the terms that a base class adds."""
         return self.outer_loss(views, logits, y)
 
-    def train_step(self, *state_and_data):
+    def train_step(self, *state_and_data: Any) -> Any:
         offsets = functools.partial(weight_offsets, self)
         return backend.views_then_step(
             super().train_step,
@@ -202,15 +206,15 @@ class AdversarialTraining(CheckedCalls):
             make_offsets=offsets if self.weight_perturbation else None,
         )
 
-    def test_step(self, *state_and_data):
+    def test_step(self, *state_and_data: Any) -> Any:
         return backend.views_then_step(
             super().test_step, self._evaluation_views, self, *state_and_data
         )
 
-    def call(self, x, training=False):
+    def call(self, x: Tensor, training: bool = False) -> Tensor:
         if not isinstance(x, dict):
             return self.student(x, training=training)
-        order = [view for view in self.forward_order if view in x]
+        order: Any = [view for view in self.forward_order if view in x]
         if not training:
             order = dict.fromkeys(order)
         # A view that appears twice keeps the logits of its last run.
@@ -228,14 +232,18 @@ class AdversarialTraining(CheckedCalls):
         return logits
 
     def compute_loss(
-        self, x=None, y=None, y_pred=None, sample_weight=None, training=True
-    ):
+        self,
+        x: Any = None,
+        y: Labels = None,
+        y_pred: Any = None,
+        sample_weight: Tensor | None = None,
+        training: bool = True,
+    ) -> Tensor:
         # First, because calling a network below clears its earlier penalties.
         penalties = [ops.reshape(ops.sum(p), (1,)) for p in self.losses]
         logits = {view: ops.cast(y_pred[view], "float32") for view in y_pred}
         for view in self.forward_order:
-            if view not in x:
-                # Evaluation without an attack uses the clean images.
+            if view not in x:  # Evaluated without an attack: clean images.
                 x = {**x, view: x["clean"]}
                 logits[view] = logits["clean"]
         self.learning = training
@@ -278,7 +286,7 @@ class AdversarialTraining(CheckedCalls):
             objective, x, noise=noise, seed=self.seed_generator
         )
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         serialize = keras.saving.serialize_keras_object
         return {
             "name": self.name,
@@ -290,11 +298,3 @@ class AdversarialTraining(CheckedCalls):
             "seed": self.seed_generator.get_config()["seed"],
             "weight_perturbation": self.weight_perturbation,
         }
-
-    @classmethod
-    def from_config(cls, config):
-        config = {
-            name: keras.saving.deserialize_keras_object(value)
-            for name, value in config.items()
-        }
-        return cls(**config)

@@ -1,6 +1,8 @@
 """`fit`, `evaluate` and `perturb`, with checks before any work starts."""
 
 import functools
+from collections.abc import Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -8,12 +10,16 @@ from keras import ops
 
 from keras_adaad import backend
 from keras_adaad import checks
+from keras_adaad._typing import ArrayLike
 from keras_adaad.backend import keras_private
 from keras_adaad.frozen.network import check_network
 from keras_adaad.training import batch_division
 from keras_adaad.training.fit_arguments import EvaluateArguments
 from keras_adaad.training.fit_arguments import FitArguments
 from keras_adaad.training.state import TrainingState
+
+# To a type checker, what `functools.wraps` returns is no method.
+_wraps: Any = functools.wraps
 
 
 class CheckedCalls(TrainingState):
@@ -23,6 +29,7 @@ class CheckedCalls(TrainingState):
     network becomes an attribute of that name.
     """
 
+    student: keras.Model
     needs_labels = False
 
     def __init__(self, networks, **kwargs):
@@ -30,7 +37,7 @@ class CheckedCalls(TrainingState):
         for name, network in networks.items():
             setattr(self, name, network)
         self._network_names = tuple(networks)
-        self._compiled_perturb = (None, None)
+        self._compiled_perturb: tuple[Any, Any] = (None, None)
         # The networks and attacks that the compiled functions use.
         self._frozen_networks, self._attacks = {}, None
         self._validation_has_labels = True
@@ -41,7 +48,7 @@ class CheckedCalls(TrainingState):
 
     # Public calls.
 
-    @functools.wraps(keras.Model.fit)
+    @_wraps(keras.Model.fit)
     def fit(self, *args, **kwargs):
         call = FitArguments(super().fit, args, kwargs)
         batch = self._first_batch(call.data)
@@ -59,7 +66,7 @@ class CheckedCalls(TrainingState):
         with self._phase(True, labels), batch_division.explained():
             return super().fit(**call.keywords())
 
-    @functools.wraps(keras.Model.evaluate)
+    @_wraps(keras.Model.evaluate)
     def evaluate(self, *args, **kwargs):
         if keras_private.is_validation(kwargs):
             return self._validate(*args, **kwargs)
@@ -81,21 +88,26 @@ class CheckedCalls(TrainingState):
         with self._evaluation_phase(labels), batch_division.explained():
             return super().evaluate(*args, **kwargs)
 
-    @functools.wraps(keras.Model.train_on_batch)
+    @_wraps(keras.Model.train_on_batch)
     def train_on_batch(self, *args, **kwargs):
         call = EvaluateArguments(super().train_on_batch, args, kwargs)
         labels = self._check_data(call.data, self._has_changed())
         with self._phase(True, labels), batch_division.explained():
             return super().train_on_batch(**call.keywords())
 
-    @functools.wraps(keras.Model.test_on_batch)
+    @_wraps(keras.Model.test_on_batch)
     def test_on_batch(self, *args, **kwargs):
         call = EvaluateArguments(super().test_on_batch, args, kwargs)
         labels = self._check_data(call.data, self._has_changed())
         with self._evaluation_phase(labels), batch_division.explained():
             return super().test_on_batch(**call.keywords())
 
-    def perturb(self, x, y=None, noise=None):
+    def perturb(
+        self,
+        x: ArrayLike,
+        y: ArrayLike | None = None,
+        noise: ArrayLike | None = None,
+    ) -> np.ndarray:
         """Returns x*, as the next training step would compute it.
 
         Runs the inner maximisation, compiled as `fit` compiles it. Weights,
@@ -154,7 +166,7 @@ class CheckedCalls(TrainingState):
                 f"{type(self).__name__} defines its own loss. Compile without "
                 "`loss`; metrics and optimizer are yours."
             )
-        batch = data.first_batch()
+        batch: tuple[Any, Any] | None = data.first_batch()
         if batch is None:
             return None
         x, y = self._check_batch(*batch, data.name)
@@ -166,7 +178,7 @@ class CheckedCalls(TrainingState):
         """Returns callbacks of `fit` that see its first images and labels."""
         return []
 
-    def check_loss(self, name, loss):
+    def check_loss(self, name: str, loss: float) -> None:
         """Raises if the mean loss of an epoch is not a finite number."""
         loss = float(loss)
         checks.check_loss(name, loss, self.input_range, self.num_classes)
@@ -193,7 +205,9 @@ class CheckedCalls(TrainingState):
             network.is_valid() for network in self._frozen_networks.values()
         )
 
-    def _check_batch(self, x, y, x_name="x"):
+    def _check_batch(
+        self, x: Any, y: Any, x_name: str = "x"
+    ) -> tuple[np.ndarray, np.ndarray | None]:
         """Checks a batch and returns it as NumPy; builds the networks."""
         x = checks.check_images(x_name, x, self.input_range)
         if y is None and self.needs_labels:
@@ -225,7 +239,7 @@ class CheckedCalls(TrainingState):
         if all(getattr(network, "inputs", None) for network in networks):
             self.build(self.student.input_shape)
 
-    def build(self, input_shape):
+    def build(self, input_shape: Sequence[int | None]) -> None:
         shapes = {
             name: checks.output_shape(network, input_shape)
             for name, network in self._networks().items()

@@ -1,11 +1,19 @@
 """The min-max step with a teacher."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import keras
 from keras import ops
 
 from keras_adaad import checks
+from keras_adaad._typing import Labels
+from keras_adaad._typing import Tensor
+from keras_adaad._typing import Tensors
+from keras_adaad.attacks import ObjectiveAttack
 from keras_adaad.frozen.logits import logits_function
 from keras_adaad.training.adversarial_training import AdversarialTraining
+from keras_adaad.training.regularizer import Regularizer
 from keras_adaad.training.regularizer import check_regularizers
 from keras_adaad.training.teacher_check import TeacherCheck
 
@@ -53,16 +61,17 @@ class Distiller(AdversarialTraining):
     """
 
     teacher_sees_adversarial = False
+    teacher: keras.Model
 
     def __init__(
         self,
-        teacher,
-        student,
-        attack=None,
-        other_teachers=None,
-        regularizers=(),
-        **kwargs,
-    ):
+        teacher: keras.Model,
+        student: keras.Model,
+        attack: ObjectiveAttack | None = None,
+        other_teachers: dict[str, keras.Model] | None = None,
+        regularizers: Sequence[Regularizer] = (),
+        **kwargs: Any,
+    ) -> None:
         teachers = {"teacher": teacher, **(other_teachers or {})}
         checks.check_model("student", student)
         for name, network in teachers.items():
@@ -75,7 +84,9 @@ class Distiller(AdversarialTraining):
         for regularizer in self.regularizers:
             self.forward_order = regularizer.forward_order(self.forward_order)
 
-    def teacher_logits(self, x, teacher=None):
+    def teacher_logits(
+        self, x: Tensor, teacher: keras.Model | None = None
+    ) -> Tensor:
         """Returns a teacher's logits as a target of the outer loss.
 
         Args:
@@ -89,7 +100,7 @@ class Distiller(AdversarialTraining):
         logits = logits_function(teacher or self.teacher)
         return ops.stop_gradient(logits(x))
 
-    def total_loss(self, views, logits, y):
+    def total_loss(self, views: Tensors, logits: Tensors, y: Labels) -> Tensor:
         loss = super().total_loss(views, logits, y)
         for regularizer in self.regularizers:
             loss = loss + regularizer.loss(self, views, logits, y)
@@ -123,7 +134,7 @@ class Distiller(AdversarialTraining):
             return []
         return [TeacherCheck(x, y, call.epochs())]
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         serialize = keras.saving.serialize_keras_object
         teachers = self._teachers().items()
         return {

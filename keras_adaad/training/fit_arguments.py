@@ -2,6 +2,7 @@
 
 import dataclasses
 import inspect
+from typing import Any
 
 import keras
 import numpy as np
@@ -20,9 +21,9 @@ class Data:
     """
 
     name: str
-    x: object
-    y: object = None
-    sample_weight: object = None
+    x: Any
+    y: Any = None
+    sample_weight: Any = None
 
     def first_batch(self):
         """Returns images and labels: whole arrays, or the first batch.
@@ -107,7 +108,7 @@ class FitArguments(EvaluateArguments):
             callbacks = callbacks.callbacks
         self.callbacks = keras.tree.flatten(callbacks)
 
-    def divide_between_processes(self, model):
+    def divide_between_processes(self, model):  # type: ignore[override]
         """Keeps this process's share; only the first process prints and writes.
 
         Every process starts with the state of the first. The model is built.

@@ -1,6 +1,7 @@
 """Which metrics a phase measures: training, or evaluation under attack."""
 
 import contextlib
+from typing import Any
 
 import keras
 from keras import ops
@@ -20,13 +21,13 @@ class PhaseMetrics(backend.Model):
         super().__init__(**kwargs)
         self.adversarial_accuracy = keras.metrics.Mean("adversarial_accuracy")
         self.robust_accuracy = keras.metrics.Mean("robust_accuracy")
-        self._idle_metrics = ("robust_accuracy",)
+        self._idle_metrics: tuple[str, ...] = ("robust_accuracy",)
         self._had_labels = {}
         # Whether a batch, rather than an epoch, is being measured.
         self._in_batch = False
 
     @property
-    def metrics(self):
+    def metrics(self) -> list[keras.metrics.Metric]:
         # Keras reads this during construction, before attributes are set.
         idle = getattr(self, "_idle_metrics", ())
         return [m for m in super().metrics if m.name not in idle]
@@ -52,7 +53,7 @@ class PhaseMetrics(backend.Model):
         finally:
             self._idle_metrics = before
 
-    def compute_metrics(self, *args, **kwargs):
+    def compute_metrics(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         self._in_batch = True
         try:
             return self._compute_metrics(*args, **kwargs)
@@ -75,7 +76,7 @@ class PhaseMetrics(backend.Model):
             x, y, logits["clean"], sample_weight=sample_weight
         )
 
-    def get_metrics_result(self):
+    def get_metrics_result(self) -> dict[str, Any]:
         if self._in_batch:
             return super().get_metrics_result()
         with backend.processes.totals(self.metrics_variables):

@@ -1,5 +1,7 @@
 """Runs the student as published code does, where it differs from the paper."""
 
+from typing import Any
+
 from keras import ops
 
 from keras_adaad.attacks import PGD
@@ -22,7 +24,7 @@ class ReferencePasses(Distiller):
     the cross-entropy of the student in training mode.
     """
 
-    reference_order = ("adversarial", "clean")
+    reference_order: tuple[str, ...] = ("adversarial", "clean")
     attacks_in_training_mode = True
 
     def __init__(
@@ -60,7 +62,7 @@ class ReferencePasses(Distiller):
         weights = [v.value for v in student.trainable_variables]
 
         def objective(x_adv, state):
-            moved = []
+            moved: list[Any] = []
 
             def run(x):
                 logits, after = student.stateless_call(

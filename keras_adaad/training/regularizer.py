@@ -1,5 +1,12 @@
 """Terms that any distiller can add to its loss."""
 
+from typing import Any
+from typing import Self
+
+from keras_adaad._typing import Labels
+from keras_adaad._typing import Tensor
+from keras_adaad._typing import Tensors
+
 
 class Regularizer:
     """Base class of the terms that a distiller adds to its loss.
@@ -21,7 +28,7 @@ class Regularizer:
     ```
     """
 
-    def views(self, x, x_adv):
+    def views(self, x: Tensor, x_adv: Tensor) -> Tensors:
         """Returns the images that the term adds to those of the distiller.
 
         Args:
@@ -33,7 +40,7 @@ class Regularizer:
         """
         return {}
 
-    def forward_order(self, order):
+    def forward_order(self, order: tuple[str, ...]) -> tuple[str, ...]:
         """Returns the views in the order in which the student runs on them.
 
         Args:
@@ -41,7 +48,9 @@ class Regularizer:
         """
         return order
 
-    def loss(self, distiller, views, logits, y):
+    def loss(
+        self, distiller: Any, views: Tensors, logits: Tensors, y: Labels
+    ) -> Tensor:
         """Returns the term of each sample.
 
         Args:
@@ -58,11 +67,11 @@ class Regularizer:
             "`loss(distiller, views, logits, y)`."
         )
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {}
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict[str, Any]) -> Self:
         return cls(**config)
 
 

@@ -1,8 +1,12 @@
 """State besides weights that changes during training, and how it is saved."""
 
+from typing import Any
+from typing import Self
+
 import keras
 from keras import ops
 
+from keras_adaad._typing import Tensor
 from keras_adaad.attacks.randomness import SeedGenerator
 from keras_adaad.training.metrics import PhaseMetrics
 from keras_adaad.writing import saving_in_one_process
@@ -14,9 +18,9 @@ class TrainingState(PhaseMetrics):
     All of this is part of the compiled step, and is saved and restored.
     """
 
-    states = {}
+    states: dict[str, float] = {}
 
-    def progress(self):
+    def progress(self) -> Tensor:
         """Returns `(epoch + 1) / epochs`, a float32 tensor in (0, 1]."""
         return (self.epoch + 1.0) / self.epochs
 
@@ -38,25 +42,33 @@ class TrainingState(PhaseMetrics):
             setattr(self, name, variable)
             self._states.append(variable)
 
-    def save(self, *args, **kwargs):
+    def save(self, *args: Any, **kwargs: Any) -> None:
         with saving_in_one_process():
             return super().save(*args, **kwargs)
 
-    def save_weights(self, *args, **kwargs):
+    def save_weights(self, *args: Any, **kwargs: Any) -> None:
         # If another process has died, the failed step raises when its result
         # is read. Read it here, before a complete backup is overwritten.
         ops.convert_to_numpy(self.seed_generator.state)
         with saving_in_one_process():
             return super().save_weights(*args, **kwargs)
 
-    def save_own_variables(self, store):
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Self:
+        config = {
+            name: keras.saving.deserialize_keras_object(value)
+            for name, value in config.items()
+        }
+        return cls(**config)
+
+    def save_own_variables(self, store: Any) -> None:
         # Keras does not save seed generators. A resumed run must draw the same
         # random starts as an uninterrupted one.
         store["random_state"] = ops.convert_to_numpy(self.seed_generator.state)
         for variable in self._states:
             store[variable.name] = ops.convert_to_numpy(variable)
 
-    def load_own_variables(self, store):
+    def load_own_variables(self, store: Any) -> None:
         self.seed_generator.state.assign(store["random_state"])
         for variable in self._states:
             variable.assign(store[variable.name])

@@ -5,6 +5,8 @@ Wu et al., "Adversarial Weight Perturbation Helps Robust Generalization",
 docs/methods.md says where the student's runs differ from the authors' code.
 """
 
+from typing import Any
+
 import keras
 from keras import ops
 
@@ -35,7 +37,7 @@ def weight_offsets(model, data):
     order = list(dict.fromkeys(model.forward_order))
 
     def loss(values):
-        logits = []
+        logits: Any = []
         for view in order:
             outputs, _ = student.stateless_call(
                 values, others, views[view], training=True
