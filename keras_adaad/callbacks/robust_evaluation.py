@@ -1,11 +1,18 @@
 """Robust accuracy during training, under the attacks of your choice."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import keras
 import numpy as np
 
 from keras_adaad import backend
 from keras_adaad import checks
+from keras_adaad._typing import ArrayLike
+from keras_adaad._typing import PathLike
+from keras_adaad.attacks import Attack
 from keras_adaad.callbacks import tensorboard_pictures
+from keras_adaad.evaluation import RobustnessReport
 from keras_adaad.evaluation import evaluate_robustness
 from keras_adaad.training.adversarial_training import AdversarialTraining
 
@@ -56,8 +63,14 @@ class RobustEvaluation(keras.callbacks.Callback):
     """
 
     def __init__(
-        self, x, y, attacks=("pgd",), every=1, log_dir=None, **options
-    ):
+        self,
+        x: ArrayLike,
+        y: ArrayLike,
+        attacks: str | Attack | Sequence[str | Attack] = ("pgd",),
+        every: int = 1,
+        log_dir: PathLike | None = None,
+        **options: Any,
+    ) -> None:
         super().__init__()
         if log_dir is not None:
             tensorboard_pictures.check_installed()
@@ -72,9 +85,11 @@ class RobustEvaluation(keras.callbacks.Callback):
             "verbose": 0,
             **options,
         }
-        self.reports = {}
+        self.reports: dict[int, RobustnessReport] = {}
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(
+        self, epoch: int, logs: dict[str, Any] | None = None
+    ) -> None:
         last = epoch + 1 == self.params.get("epochs")
         if (epoch + 1) % self.every != 0 and not last:
             return

@@ -2,9 +2,11 @@
 
 import functools
 import pathlib
+from typing import Any
 
 import keras
 
+from keras_adaad._typing import PathLike
 from keras_adaad.writing import saving_in_one_process
 from keras_adaad.writing import write_atomically
 
@@ -41,13 +43,17 @@ class StudentCheckpoint(keras.callbacks.ModelCheckpoint):
     """
 
     def __init__(
-        self, filepath, monitor="val_robust_accuracy", mode="auto", **kwargs
-    ):
+        self,
+        filepath: PathLike,
+        monitor: str = "val_robust_accuracy",
+        mode: str = "auto",
+        **kwargs: Any,
+    ) -> None:
         if mode == "auto":
             mode = "min" if monitor.endswith("loss") else "max"
         super().__init__(filepath, monitor=monitor, mode=mode, **kwargs)
 
-    def set_model(self, model):
+    def set_model(self, model: keras.Model) -> None:
         if not isinstance(getattr(model, "student", None), keras.Model):
             raise ValueError(
                 "`StudentCheckpoint` saves the student of a method, such as "
@@ -58,7 +64,7 @@ class StudentCheckpoint(keras.callbacks.ModelCheckpoint):
         super().set_model(model)
 
     @property
-    def model(self):
+    def model(self) -> Any:
         return _WholeSaves(super().model.student)
 
 

@@ -1,12 +1,15 @@
 """Stochastic weight averaging, with the BatchNorm statistics it needs."""
 
 import pathlib
+from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
 
 from keras_adaad import checks
+from keras_adaad._typing import DataSet
+from keras_adaad._typing import PathLike
 from keras_adaad.models.copying import copy_model
 from keras_adaad.models.copying import finalize_state
 from keras_adaad.training.adversarial_training import AdversarialTraining
@@ -76,7 +79,9 @@ class StochasticWeightAveraging(keras.callbacks.Callback):
     # With several processes, only one runs this callback.
     writes_files = True
 
-    def __init__(self, dataset, start_epoch, filepath):
+    def __init__(
+        self, dataset: DataSet, start_epoch: int, filepath: PathLike
+    ) -> None:
         super().__init__()
         if hasattr(dataset, "__next__"):
             raise ValueError(
@@ -92,21 +97,25 @@ class StochasticWeightAveraging(keras.callbacks.Callback):
             )
         self.dataset = dataset
         self.start_epoch = checks.check_integer("start_epoch", start_epoch, 0)
-        self.student = None
-        self._last_epoch = None
-        self._estimator = None
+        self.student: Any = None
+        self._last_epoch: int | None = None
+        self._estimator: Any = None
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         # A student that can't be copied must fail now, not days later.
         if self.student is None:
             with saving_in_one_process():
                 keras.models.clone_model(self._trained_student())
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(
+        self, epoch: int, logs: dict[str, Any] | None = None
+    ) -> None:
         if epoch > self.start_epoch and epoch - 1 != self._last_epoch:
             self._resume(epoch)
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(
+        self, epoch: int, logs: dict[str, Any] | None = None
+    ) -> None:
         if epoch < self.start_epoch:
             return
         self._begin()

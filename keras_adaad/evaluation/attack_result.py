@@ -1,6 +1,7 @@
 """The result of one attack in an evaluation."""
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 
@@ -34,15 +35,15 @@ class AttackResult:
 
     name: str
     group: str | None
-    parameters: dict
+    parameters: dict[str, Any]
     attacked: int
     seconds: float
     robust: np.ndarray
     individual: np.ndarray | None
     complete: bool = True
-    lost: list = dataclasses.field(default_factory=list)
+    lost: list[int] = dataclasses.field(default_factory=list)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         fields.make_plain(self, except_for=("robust", "individual"))
         fields.check(
             self,

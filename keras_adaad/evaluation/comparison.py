@@ -3,6 +3,8 @@
 import dataclasses
 import math
 import textwrap
+from collections.abc import Mapping
+from typing import Any
 from typing import NamedTuple
 
 import numpy as np
@@ -21,7 +23,7 @@ class PairedAccuracy(NamedTuple):
     p_value: float
 
     @property
-    def difference(self):
+    def difference(self) -> float:
         """First minus second, in percentage points."""
         return 100 * (self.first - self.second)
 
@@ -46,7 +48,7 @@ class Comparison:
     robust: PairedAccuracy
     same_attacks: bool
 
-    def __str__(self):
+    def __str__(self) -> str:
         row = "{:<12}{:>10}{:>10}{:>10}{:>14}{:>14}{:>10}".format
         lines = [
             *wrap(f"{self.first} (1) against {self.second} (2): {self.task}"),
@@ -87,7 +89,7 @@ def compare(first, second):
     )
 
 
-def robustness_table(reports):
+def robustness_table(reports: Mapping[str, Any]) -> str:
     """Formats reports as one table, e.g. of a teacher and its student.
 
     Args:

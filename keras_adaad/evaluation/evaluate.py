@@ -4,11 +4,16 @@ import datetime
 import importlib.metadata
 import logging
 import time
+from collections.abc import Sequence
 
 import keras
 import numpy as np
 
 from keras_adaad import backend
+from keras_adaad._typing import ArrayLike
+from keras_adaad._typing import Logits
+from keras_adaad._typing import PathLike
+from keras_adaad.attacks import Attack
 from keras_adaad.evaluation.curve import measure_curve
 from keras_adaad.evaluation.reliability import after_attacks
 from keras_adaad.evaluation.reliability import before_attacks
@@ -22,26 +27,31 @@ LOGGER = logging.getLogger("keras_adaad")
 
 
 def evaluate_robustness(
-    model,
-    x,
-    y,
-    attacks=("fgsm", "pgd", "cw", "autoattack"),
-    epsilon=8 / 255,
+    model: keras.Model | Logits,
+    x: ArrayLike,
+    y: ArrayLike,
+    attacks: str | Attack | Sequence[str | Attack] = (
+        "fgsm",
+        "pgd",
+        "cw",
+        "autoattack",
+    ),
+    epsilon: float = 8 / 255,
     *,
-    norm="linf",
-    input_range=(0.0, 1.0),
-    indices=None,
-    batch_size=256,
-    seed=0,
-    individual=False,
-    reliability_checks=True,
-    curve=True,
-    allow_probabilities=False,
-    state_path=None,
-    time_budget=None,
-    class_names=None,
-    verbose=1,
-):
+    norm: str = "linf",
+    input_range: tuple[float, float] = (0.0, 1.0),
+    indices: ArrayLike | None = None,
+    batch_size: int = 256,
+    seed: int | None = 0,
+    individual: bool = False,
+    reliability_checks: bool = True,
+    curve: bool | Sequence[float] = True,
+    allow_probabilities: bool = False,
+    state_path: PathLike | None = None,
+    time_budget: float | None = None,
+    class_names: Sequence[str] | None = None,
+    verbose: int = 1,
+) -> RobustnessReport:
     """Attacks a classifier and reports its robust accuracy and reliability.
 
     The attacks run in turn. Each starts from the clean images, and runs on

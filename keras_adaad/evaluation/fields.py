@@ -4,6 +4,8 @@ import dataclasses
 import json
 import math
 
+import numpy as np
+
 from keras_adaad.evaluation.threat_model import ThreatModel
 
 
@@ -24,6 +26,17 @@ def check(record, **kinds):
                 f"Argument `{name}` must be {kind}. "
                 f"Received: {name}={value!r} (of type {type(value).__name__})"
             )
+
+
+def integers(name, values):
+    """Returns an int64 array, or raises unless the values are integers."""
+    array = np.asarray(values)
+    if array.dtype.kind not in "iu":
+        raise ValueError(
+            f"Argument `{name}` must hold integers. "
+            f"Received: {name} of dtype {array.dtype}"
+        )
+    return array.astype("int64")
 
 
 def _is_number(value):

@@ -4,6 +4,8 @@ Each check returns a message, or `None` if nothing is wrong. They extend the
 checks of AutoAttack (`checks.py` of the authors' code).
 """
 
+from typing import Any
+
 import numpy as np
 from keras import ops
 
@@ -224,7 +226,7 @@ def unstable(task, findings):
 
 def not_converged(task, results):
     """Flags a PGD attack that fools more images with twice the steps."""
-    pairs = zip(task.stages, results, strict=True)
+    pairs: Any = zip(task.stages, results, strict=True)
     pairs = [pair for pair in pairs if type(pair[0].attack) is PGD]
     if not pairs:
         return None

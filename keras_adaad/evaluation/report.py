@@ -2,9 +2,13 @@
 
 import dataclasses
 import json
+from typing import Any
+from typing import Self
 
 import numpy as np
 
+from keras_adaad._typing import Figure
+from keras_adaad._typing import PathLike
 from keras_adaad.evaluation import comparison
 from keras_adaad.evaluation import fields
 from keras_adaad.evaluation import plots
@@ -69,14 +73,14 @@ class RobustnessReport:
     batch_size: int
     num_classes: int
     max_perturbation: float
-    flags: dict
-    environment: dict
+    flags: dict[str, str]
+    environment: dict[str, str]
     seconds: float
-    curve: dict | None = None
-    class_names: list | None = None
-    images: dict | None = None
+    curve: dict[str, Any] | None = None
+    class_names: list[str] | None = None
+    images: dict[str, np.ndarray] | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         arrays = ("labels", "indices", "clean", "results", "images")
         fields.make_plain(self, except_for=(*arrays, "threat_model"))
         fields.check(
@@ -93,8 +97,8 @@ class RobustnessReport:
             curve="a curve, a dictionary of lists of one length, or `None`",
             class_names="a list of strings or `None`",
         )
-        self.labels = _integers("labels", self.labels)
-        self.indices = _integers("indices", self.indices)
+        self.labels = fields.integers("labels", self.labels)
+        self.indices = fields.integers("indices", self.indices)
         self.clean = np.asarray(self.clean, bool)
         self._check_shapes()
         self._check_classes()
@@ -132,33 +136,33 @@ class RobustnessReport:
             )
 
     @property
-    def robust(self):
+    def robust(self) -> np.ndarray:
         """Booleans of shape `(num_images,)`: no attack fooled the model."""
         return np.logical_and.reduce(
             [self.clean, *(result.robust for result in self.results)]
         )
 
     @property
-    def clean_accuracy(self):
+    def clean_accuracy(self) -> float:
         """Accuracy on the clean images."""
         return float(self.clean.mean())
 
     @property
-    def robust_accuracy(self):
+    def robust_accuracy(self) -> float:
         """Accuracy in the worst case over all attacks: an upper bound."""
         return float(self.robust.mean())
 
     @property
-    def complete(self):
+    def complete(self) -> bool:
         """Whether every attack finished within the time budget."""
         return all(result.complete for result in self.results)
 
     @property
-    def reliable(self):
+    def reliable(self) -> bool:
         """Whether attacks were run, all finished, and nothing was flagged."""
         return bool(self.results) and self.complete and not self.flags
 
-    def stages(self):
+    def stages(self) -> list[tuple[str, np.ndarray]]:
         """Lists the columns of tables and plots.
 
         Returns:
@@ -170,7 +174,7 @@ class RobustnessReport:
             (text.title(group), group[-1].robust) for group in text.groups(self)
         ]
 
-    def accuracy(self, name):
+    def accuracy(self, name: str) -> float:
         """Computes the accuracy after an attack and all before it.
 
         Args:
@@ -186,7 +190,9 @@ class RobustnessReport:
         """
         return float(self._after(name).mean())
 
-    def confidence_interval(self, name=None, confidence=0.95):
+    def confidence_interval(
+        self, name: str | None = None, confidence: float = 0.95
+    ) -> tuple[float, float]:
         """Computes the Wilson interval of an accuracy.
 
         It covers only the sampling of the images, not what a stronger attack
@@ -203,7 +209,7 @@ class RobustnessReport:
         flags = self.robust if name is None else self._after(name)
         return _interval(flags, confidence)
 
-    def per_class(self):
+    def per_class(self) -> list[dict[str, Any]]:
         """Computes the accuracies of each class that has images.
 
         Returns:
@@ -227,19 +233,19 @@ class RobustnessReport:
             )
         return rows
 
-    def class_name(self, label):
+    def class_name(self, label: int) -> str:
         """Returns the name of a class, or its number if it has none."""
         return str(self.class_names[label] if self.class_names else label)
 
-    def __str__(self):
+    def __str__(self) -> str:
         return text.render(self)
 
-    def to_dict(self):
+    def to_dict(self) -> dict[str, Any]:
         """Returns all but `images` as a dictionary that JSON can hold."""
         return storage.pack_report(self)
 
     @classmethod
-    def from_dict(cls, values):
+    def from_dict(cls, values: dict[str, Any]) -> Self:
         """Restores a report from `to_dict`, without its images.
 
         Raises:
@@ -247,7 +253,7 @@ class RobustnessReport:
         """
         return storage.unpack_report(values, cls)
 
-    def save(self, path):
+    def save(self, path: PathLike) -> None:
         """Writes the report to a JSON file atomically.
 
         Args:
@@ -256,7 +262,7 @@ class RobustnessReport:
         storage.write(self.to_dict(), path)
 
     @classmethod
-    def load(cls, path):
+    def load(cls, path: PathLike) -> Self:
         """Reads a report that `save` wrote, without its images.
 
         Args:
@@ -274,7 +280,7 @@ class RobustnessReport:
                 f"wrote. Save the report again. Received: path={path!r}"
             ) from error
 
-    def compare(self, other):
+    def compare(self, other: Self) -> comparison.Comparison:
         """Compares two models on the same images, image by image.
 
         Args:
@@ -288,7 +294,7 @@ class RobustnessReport:
         """
         return comparison.compare(self, other)
 
-    def plot(self, path=None):
+    def plot(self, path: PathLike | None = None) -> Figure:
         """Draws the accuracies, and the accuracy over epsilon if measured.
 
         Args:
@@ -299,7 +305,9 @@ class RobustnessReport:
         """
         return plots.plot_accuracy(self, path)
 
-    def plot_examples(self, path=None, num_images=6):
+    def plot_examples(
+        self, path: PathLike | None = None, num_images: int = 6
+    ) -> Figure:
         """Draws images on which an attack fooled the model.
 
         The first of each class is drawn, then the second of each, in the
@@ -331,16 +339,6 @@ class RobustnessReport:
                 f"Received: name={name!r}"
             )
         return flags[name]
-
-
-def _integers(name, values):
-    array = np.asarray(values)
-    if array.dtype.kind not in "iu":
-        raise ValueError(
-            f"Argument `{name}` must hold integers. "
-            f"Received: {name} of dtype {array.dtype}"
-        )
-    return array.astype("int64")
 
 
 def _interval(flags, confidence=0.95):

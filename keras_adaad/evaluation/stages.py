@@ -36,7 +36,7 @@ def plan(attacks, threat_model, num_classes, shape=None):
             '["pgd", "autoattack"], or of attacks. '
             f"Received: attacks={attacks!r}"
         )
-    stages, missing, groups = [], None, {}
+    stages, missing, groups = [], None, {}  # type: ignore[var-annotated]
     for attack in attacks:
         name, attack = _resolve(attack, threat_model)
         if isinstance(attack, AutoAttack):
@@ -72,7 +72,7 @@ class Findings:
     once, so that a slow curve leaves no check out.
     """
 
-    results: list
+    results: list[AttackResult]
     x_adv: np.ndarray
     logits: np.ndarray
     in_time: bool

@@ -45,7 +45,7 @@ class State:
         one raises an error. The model's `logits` on the images may differ from
         those of the file by `tolerance`, a fraction of the largest logit.
         """
-        results, x_adv = [], x.copy()
+        results, x_adv = [], x.copy()  # type: ignore[var-annotated]
         if self.path is None:
             return results, x_adv
         self._task, self._logits = digest(task), logits

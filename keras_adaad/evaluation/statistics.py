@@ -6,8 +6,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+from keras_adaad._typing import ArrayLike
 
-def wilson_interval(successes, trials, confidence=0.95):
+
+def wilson_interval(
+    successes: int, trials: int, confidence: float = 0.95
+) -> tuple[float, float]:
     """Computes the Wilson score interval of a proportion.
 
     Unlike `share +- 2 * deviation`, it stays within `[0, 1]` and does not
@@ -61,7 +65,7 @@ class McNemar(NamedTuple):
     p_value: float
 
 
-def mcnemar(a, b):
+def mcnemar(a: ArrayLike, b: ArrayLike) -> "McNemar":
     """Runs the exact two-sided McNemar test on paired outcomes.
 
     Samples that both get right, or both get wrong, do not show which is

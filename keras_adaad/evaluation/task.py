@@ -10,6 +10,8 @@ import numpy as np
 from keras_adaad import checks
 from keras_adaad.attacks.attack import check_attackable
 from keras_adaad.attacks.attack import check_function_attacks
+from keras_adaad.evaluation.attack_result import AttackResult
+from keras_adaad.evaluation.stages import Stage
 from keras_adaad.evaluation.stages import identity
 from keras_adaad.evaluation.stages import plan
 from keras_adaad.evaluation.state import State
@@ -38,18 +40,18 @@ class Task:
     indices: np.ndarray
     logits: np.ndarray
     threat_model: ThreatModel
-    stages: list
+    stages: list[Stage]
     missing: str | None
     state: State
-    resumed: tuple
+    resumed: tuple[list[AttackResult], np.ndarray]
     seed: int
     batch_size: int
     individual: bool
     reliability_checks: bool
-    curve: bool | list
+    curve: bool | list[float]
     begin: float
     deadline: float | None
-    class_names: list | None
+    class_names: list[str] | None
     verbose: int
 
     @property

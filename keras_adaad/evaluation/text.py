@@ -1,6 +1,7 @@
 """A report in plain text, 80 columns wide."""
 
 import textwrap
+from typing import Any
 
 import numpy as np
 
@@ -27,7 +28,7 @@ def render(report):
 
 def groups(report):
     """Returns lists of results, each of a protocol or of a single attack."""
-    found = {}
+    found: dict[Any, list[Any]] = {}
     for i, result in enumerate(report.results):
         found.setdefault(result.group or i, []).append(result)
     return list(found.values())

@@ -28,9 +28,9 @@ class ThreatModel:
 
     epsilon: float
     norm: str = "linf"
-    input_range: tuple = (0.0, 1.0)
+    input_range: tuple[float, float] = (0.0, 1.0)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         checked = {
             "epsilon": checks.check_number("epsilon", self.epsilon),
             "norm": checks.check_choice("norm", self.norm, ("linf", "l2")),
@@ -39,14 +39,14 @@ class ThreatModel:
         # The dataclass is frozen.
         vars(self).update(checked)
 
-    def sizes(self, delta):
+    def sizes(self, delta: np.ndarray) -> np.ndarray:
         """Returns the norm of each perturbation, a float64 array."""
         flat = np.abs(delta.reshape(len(delta), -1).astype("float64"))
         if self.norm == "linf":
             return flat.max(1)
         return np.linalg.norm(flat, axis=1)
 
-    def contains(self, x_adv, x):
+    def contains(self, x_adv: np.ndarray, x: np.ndarray) -> np.ndarray:
         """Returns which points lie in the ball and the range, in float64."""
         axes = tuple(range(1, x.ndim))
         low, high = self.input_range
@@ -58,7 +58,7 @@ class ThreatModel:
             & (x_adv <= np.maximum(high, x) + slack).all(axes)
         )
 
-    def half_range(self, dimensions):
+    def half_range(self, dimensions: int) -> float:
         """Returns the radius that reaches half across the input range.
 
         At this radius every image can be made gray, so the accuracy must be
@@ -73,7 +73,7 @@ class ThreatModel:
             return per_axis
         return per_axis * math.sqrt(dimensions)
 
-    def __str__(self):
+    def __str__(self) -> str:
         low, high = self.input_range
         # Also shows the radius in 255ths, if it is a whole number of them.
         steps = 255 * self.epsilon / (high - low)
