@@ -7,7 +7,12 @@ import keras
 from keras_adaad import checks
 
 
-def wide_teacher_layout(device_mesh, teacher, axis="model", min_channels=64):
+def wide_teacher_layout(
+    device_mesh: keras.distribution.DeviceMesh,
+    teacher: keras.Model,
+    axis: str = "model",
+    min_channels: int = 64,
+) -> keras.distribution.LayoutMap:
     """Returns the layout that splits a wide teacher over devices.
 
     A variable is split along its last axis if that is wide enough and divisible

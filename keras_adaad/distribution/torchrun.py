@@ -3,7 +3,7 @@
 from keras_adaad import backend
 
 
-def initialize():
+def initialize() -> int:
     """Joins the processes that `torchrun` started, for data parallel training.
 
     Call it before any model is created. If Keras's device is CUDA, the

@@ -9,7 +9,7 @@ from keras_adaad.models.copying import check_copy
 from keras_adaad.models.copying import copy_state
 
 
-def fold_batch_norm(model):
+def fold_batch_norm(model: keras.Model) -> keras.Model:
     """Returns a copy of the model without the BatchNorm after convolutions.
 
     In inference mode BatchNorm is a scale and a shift per channel. They are

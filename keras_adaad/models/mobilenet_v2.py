@@ -1,5 +1,9 @@
 """MobileNetV2 for CIFAR."""
 
+from collections.abc import Sequence
+
+import keras
+
 from keras_adaad.models.network import Network
 
 # Expansion, filters, blocks and stride of each stage.
@@ -15,13 +19,13 @@ _STAGES = (
 
 
 def MobileNetV2(
-    input_shape=None,
-    num_classes=10,
-    mean=None,
-    std=None,
-    data_format=None,
-    name="mobilenet_v2",
-):
+    input_shape: Sequence[int] | None = None,
+    num_classes: int = 10,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    data_format: str | None = None,
+    name: str = "mobilenet_v2",
+) -> keras.Model:
     """Builds MobileNetV2 for CIFAR.
 
     [Sandler et al., CVPR 2018](https://arxiv.org/abs/1801.04381), in the form

@@ -1,5 +1,9 @@
 """PreActResNet-18: BatchNorm and activation before each convolution."""
 
+from collections.abc import Sequence
+
+import keras
+
 from keras_adaad.models.network import CIFAR10_MEAN
 from keras_adaad.models.network import CIFAR10_STD
 from keras_adaad.models.network import Network
@@ -7,16 +11,16 @@ from keras_adaad.models.network import trades_initializer
 
 
 def PreActResNet18(
-    input_shape=None,
-    num_classes=10,
-    bn_before_fc=True,
-    out_shortcut=True,
-    pool_size=None,
-    mean=None,
-    std=None,
-    data_format=None,
-    name="preact_resnet18",
-):
+    input_shape: Sequence[int] | None = None,
+    num_classes: int = 10,
+    bn_before_fc: bool = True,
+    out_shortcut: bool = True,
+    pool_size: int | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    data_format: str | None = None,
+    name: str = "preact_resnet18",
+) -> keras.Model:
     """Builds the PreActResNet-18 of RobustBench, in its three variants.
 
     [He et al., ECCV 2016](https://arxiv.org/abs/1603.05027). `out_shortcut`
@@ -68,14 +72,14 @@ def PreActResNet18(
 
 
 def DMPreActResNet18(
-    input_shape=None,
-    num_classes=10,
-    activation="silu",
-    mean=CIFAR10_MEAN,
-    std=CIFAR10_STD,
-    data_format=None,
-    name="dm_preact_resnet18",
-):
+    input_shape: Sequence[int] | None = None,
+    num_classes: int = 10,
+    activation: str = "silu",
+    mean: Sequence[float] | None = CIFAR10_MEAN,
+    std: Sequence[float] | None = CIFAR10_STD,
+    data_format: str | None = None,
+    name: str = "dm_preact_resnet18",
+) -> keras.Model:
     """Builds DeepMind's PreActResNet-18, the "R18" of Rebuffi and Rade.
 
     As [published](https://github.com/google-deepmind/deepmind-research/tree/master/adversarial_robustness):

@@ -1,17 +1,21 @@
 """ResNet for CIFAR: a 3x3 stem of stride 1 and no max-pooling."""
 
+from collections.abc import Sequence
+
+import keras
+
 from keras_adaad.models.network import Network
 from keras_adaad.models.network import trades_initializer
 
 
 def ResNet18(
-    input_shape=None,
-    num_classes=10,
-    mean=None,
-    std=None,
-    data_format=None,
-    name="resnet18",
-):
+    input_shape: Sequence[int] | None = None,
+    num_classes: int = 10,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    data_format: str | None = None,
+    name: str = "resnet18",
+) -> keras.Model:
     """Builds ResNet-18 for CIFAR.
 
     [He et al., CVPR 2016](https://arxiv.org/abs/1512.03385), in the form of
@@ -45,13 +49,13 @@ def ResNet18(
 
 
 def ResNet34(
-    input_shape=None,
-    num_classes=10,
-    mean=None,
-    std=None,
-    data_format=None,
-    name="resnet34",
-):
+    input_shape: Sequence[int] | None = None,
+    num_classes: int = 10,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    data_format: str | None = None,
+    name: str = "resnet34",
+) -> keras.Model:
     """Builds the ResNet-34 for CIFAR: `ResNet18` with 3, 4, 6 and 3 blocks.
 
     Args:
@@ -66,13 +70,13 @@ def ResNet34(
 
 
 def ResNet56(
-    input_shape=None,
-    num_classes=10,
-    mean=None,
-    std=None,
-    data_format=None,
-    name="resnet56",
-):
+    input_shape: Sequence[int] | None = None,
+    num_classes: int = 10,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    data_format: str | None = None,
+    name: str = "resnet56",
+) -> keras.Model:
     """Builds the ResNet-56 of the paper's section on CIFAR.
 
     [He et al., CVPR 2016](https://arxiv.org/abs/1512.03385), in the form of

@@ -1,5 +1,9 @@
 """Wide residual networks, in the two forms used by robust teachers."""
 
+from collections.abc import Sequence
+
+import keras
+
 from keras_adaad.models.network import CIFAR10_MEAN
 from keras_adaad.models.network import CIFAR10_STD
 from keras_adaad.models.network import Network
@@ -7,15 +11,15 @@ from keras_adaad.models.network import trades_initializer
 
 
 def WideResNet(
-    depth,
-    width,
-    input_shape=None,
-    num_classes=10,
-    mean=None,
-    std=None,
-    data_format=None,
-    name=None,
-):
+    depth: int,
+    width: int,
+    input_shape: Sequence[int] | None = None,
+    num_classes: int = 10,
+    mean: Sequence[float] | str | None = None,
+    std: Sequence[float] | None = None,
+    data_format: str | None = None,
+    name: str | None = None,
+) -> keras.Model:
     """Builds the wide ResNet of Madry, TRADES and most of RobustBench.
 
     [Zagoruyko & Komodakis, BMVC 2016](https://arxiv.org/abs/1605.07146), in
@@ -58,16 +62,16 @@ def WideResNet(
 
 
 def DMWideResNet(
-    depth,
-    width,
-    input_shape=None,
-    num_classes=10,
-    activation="silu",
-    mean=CIFAR10_MEAN,
-    std=CIFAR10_STD,
-    data_format=None,
-    name=None,
-):
+    depth: int,
+    width: int,
+    input_shape: Sequence[int] | None = None,
+    num_classes: int = 10,
+    activation: str = "silu",
+    mean: Sequence[float] | None = CIFAR10_MEAN,
+    std: Sequence[float] | None = CIFAR10_STD,
+    data_format: str | None = None,
+    name: str | None = None,
+) -> keras.Model:
     """Builds DeepMind's wide ResNet, of Gowal, Rebuffi, Wang and Bartoldson.
 
     As [published](https://github.com/google-deepmind/deepmind-research/tree/master/adversarial_robustness):

@@ -1,5 +1,7 @@
 """Adapts other networks to take images in [0, 1] and return logits."""
 
+from collections.abc import Sequence
+
 import keras
 from keras import layers
 
@@ -10,7 +12,7 @@ from keras_adaad.models.copying import copy_state
 from keras_adaad.models.network import check_statistics
 
 
-def logits(model):
+def logits(model: keras.Model) -> keras.Model:
     """Returns the model without its final softmax.
 
     Attacks and losses need logits, because a saturated softmax hides the
@@ -57,7 +59,9 @@ def logits(model):
     return keras.Model(model.inputs, outputs, name=model.name)
 
 
-def with_normalization(model, mean, std):
+def with_normalization(
+    model: keras.Model, mean: Sequence[float], std: Sequence[float]
+) -> keras.Model:
     """Returns the model with an input normalisation in front.
 
     The new model takes images in [0, 1], so that epsilon has the same meaning
@@ -101,7 +105,7 @@ def with_normalization(model, mean, std):
     return keras.Model(inputs, outputs, name=f"normalized_{model.name}")
 
 
-def with_dtype(model, dtype):
+def with_dtype(model: keras.Model, dtype: str) -> keras.Model:
     """Returns a copy of the model that computes under another dtype policy.
 
     A teacher that was trained or converted in float32 is much cheaper in

@@ -1,8 +1,11 @@
 """SGD as PyTorch defines it."""
 
+from typing import Any
+
 import keras
 from keras import ops
 
+from keras_adaad._typing import Tensor
 from keras_adaad.backend import keras_private
 
 
@@ -50,12 +53,13 @@ class CoupledSGD(keras.optimizers.SGD):
 
     def __init__(
         self,
-        learning_rate=0.1,
-        momentum=0.9,
-        weight_decay=0.0,
-        nesterov=False,
-        **kwargs,
-    ):
+        learning_rate: float
+        | keras.optimizers.schedules.LearningRateSchedule = 0.1,
+        momentum: float = 0.9,
+        weight_decay: float = 0.0,
+        nesterov: bool = False,
+        **kwargs: Any,
+    ) -> None:
         if not isinstance(weight_decay, (int, float)) or weight_decay < 0:
             raise ValueError(
                 "Argument `weight_decay` must be a number of at least 0. "
@@ -65,7 +69,9 @@ class CoupledSGD(keras.optimizers.SGD):
         super().__init__(learning_rate, momentum, nesterov, **kwargs)
         self.coupled_weight_decay = weight_decay
 
-    def update_step(self, gradient, variable, learning_rate):
+    def update_step(
+        self, gradient: Tensor, variable: keras.Variable, learning_rate: Tensor
+    ) -> None:
         learning_rate = ops.cast(learning_rate, variable.dtype)
         gradient = ops.cast(gradient, variable.dtype)
         gradient = gradient + self.coupled_weight_decay * variable
@@ -76,7 +82,7 @@ class CoupledSGD(keras.optimizers.SGD):
             gradient = gradient + self.momentum * m if self.nesterov else m
         self.assign_sub(variable, learning_rate * gradient)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
             "weight_decay": self.coupled_weight_decay,

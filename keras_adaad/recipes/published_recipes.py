@@ -4,11 +4,13 @@ The numbers are those of the reference code. If the code does not do what it
 intends, a note says so.
 """
 
+from typing import Any
+
 from keras_adaad.recipes.recipe import Recipe
 from keras_adaad.recipes.recipe import pixels
 
 # Settings that AdaAD's code uses for all its methods.
-ADAAD = {
+ADAAD: dict[str, Any] = {
     "epochs": 200,
     "drops": (100, 150),
     "weight_decay": 5e-4,
@@ -32,7 +34,7 @@ NO_SECOND_DROP = (
     "again there."
 )
 
-RSLAD = {
+RSLAD: dict[str, Any] = {
     "epochs": 300,
     "drops": (215, 260, 285),
     "weight_decay": 2e-4,
@@ -354,7 +356,7 @@ ALL = [
 ]
 
 
-def get(name, dataset):
+def get(name: str, dataset: str) -> Recipe:
     """Returns a published recipe.
 
     Args:
@@ -383,7 +385,7 @@ def get(name, dataset):
     )
 
 
-def list_recipes(dataset=None):
+def list_recipes(dataset: str | None = None) -> list[tuple[str, str]]:
     """Returns the names and data sets of the published recipes.
 
     Args:
@@ -396,7 +398,7 @@ def list_recipes(dataset=None):
     return [pair for pair in pairs if dataset in (None, pair[1])]
 
 
-def table(dataset=None):
+def table(dataset: str | None = None) -> str:
     """Returns the recipes as a Markdown table.
 
     Args:

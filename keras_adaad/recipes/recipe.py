@@ -1,6 +1,8 @@
 """A training recipe, and the objects that a script builds from it."""
 
 import dataclasses
+from typing import Any
+from typing import Self
 
 import keras
 
@@ -64,12 +66,12 @@ class Recipe:
     name: str
     dataset: str
     method: str
-    constructor: dict
+    constructor: dict[str, Any]
     epochs: int
-    drops: tuple
+    drops: tuple[int, ...]
     weight_decay: float
     source: str
-    igdm: dict | None = None
+    igdm: dict[str, Any] | None = None
     epsilon: float = 8 / 255
     step_size: float = 2 / 255
     steps: int = 10
@@ -83,9 +85,9 @@ class Recipe:
     teacher: str | None = None
     selection: str | None = None
     average_from: int | None = None
-    notes: tuple = ()
+    notes: tuple[str, ...] = ()
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in ("drops", "notes"):
             value = getattr(self, name)
             if not isinstance(value, tuple):
@@ -94,7 +96,9 @@ class Recipe:
                     f"Received: {name}={value!r}"
                 )
 
-    def attack(self, epsilon=None, seed=None):
+    def attack(
+        self, epsilon: float | None = None, seed: int | None = None
+    ) -> PGD:
         """Returns the attack of the recipe.
 
         Args:
@@ -115,7 +119,9 @@ class Recipe:
             seed=seed,
         )
 
-    def arguments(self, epsilon=None, seed=None):
+    def arguments(
+        self, epsilon: float | None = None, seed: int | None = None
+    ) -> dict[str, Any]:
         """Returns the constructor's arguments, except for the networks.
 
         Args:
@@ -129,7 +135,9 @@ class Recipe:
             arguments["regularizers"] = [IGDM(**self.igdm)]
         return arguments
 
-    def optimizer(self, steps_per_epoch, epochs=None):
+    def optimizer(
+        self, steps_per_epoch: int, epochs: int | None = None
+    ) -> CoupledSGD:
         """Returns the optimizer, with its learning rate schedule.
 
         Args:
@@ -154,7 +162,7 @@ class Recipe:
             schedule, momentum=self.momentum, weight_decay=self.weight_decay
         )
 
-    def with_epochs(self, epochs):
+    def with_epochs(self, epochs: int) -> Self:
         """Returns the recipe with another number of epochs.
 
         Everything counted in epochs is scaled and rounded up: the drops, the
@@ -185,7 +193,7 @@ class Recipe:
             average_from=average_from,
         )
 
-    def __str__(self):
+    def __str__(self) -> str:
         attack = (
             f"PGD-{self.steps}, epsilon {pixels(self.epsilon)}, step "
             f"{pixels(self.step_size)}, {self.start} start"
