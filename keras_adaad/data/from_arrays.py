@@ -3,6 +3,9 @@
 import numpy as np
 
 from keras_adaad import checks
+from keras_adaad._typing import ArrayLike
+from keras_adaad._typing import DataSet
+from keras_adaad._typing import PathLike
 from keras_adaad.data.arguments import check_images
 from keras_adaad.data.arguments import check_labels
 from keras_adaad.data.batches import Augmentation
@@ -13,19 +16,19 @@ from keras_adaad.data.pipelines import make_dataset
 
 
 def load_arrays(
-    x,
-    y=None,
-    batch_size=128,
-    training=False,
+    x: ArrayLike,
+    y: ArrayLike | None = None,
+    batch_size: int = 128,
+    training: bool = False,
     *,
-    padding=4,
-    flip=True,
-    seed=0,
-    drop_remainder=False,
-    extra=None,
-    extra_fraction=0.7,
-    pipeline=None,
-):
+    padding: int = 4,
+    flip: bool = True,
+    seed: int = 0,
+    drop_remainder: bool = False,
+    extra: PathLike | None = None,
+    extra_fraction: float = 0.7,
+    pipeline: str | None = None,
+) -> DataSet:
     """Makes a data set for `fit` or `evaluate` from images in memory.
 
     In training the images are shuffled, and the papers' augmentation is
@@ -105,7 +108,7 @@ def load_arrays(
                 f"no `extra`. Received: extra={extra!r}, training={training}"
             )
         images, labels, num_extra = add_extra(images, labels, extra)
-        augmentation = augmentation._replace(
+        augmentation = augmentation._replace(  # type: ignore[union-attr]
             num_extra=num_extra,
             extra_per_batch=extra_per_batch(extra_fraction, batch_size),
         )
@@ -119,7 +122,7 @@ def load_arrays(
     return make_dataset(batches, pipeline)
 
 
-def to_arrays(dataset):
+def to_arrays(dataset: DataSet) -> tuple[np.ndarray, np.ndarray] | np.ndarray:
     """Returns a finite data set as arrays, e.g. for `evaluate_robustness`.
 
     Args:

@@ -2,10 +2,13 @@
 
 import concurrent.futures
 import pathlib
+from typing import Any
 
 import keras
 import numpy as np
 
+from keras_adaad._typing import DataSet
+from keras_adaad._typing import PathLike
 from keras_adaad.data.arguments import check_labels
 from keras_adaad.data.from_arrays import load_arrays
 from keras_adaad.data.splits import parse_split
@@ -15,8 +18,12 @@ SUFFIXES = (".jpeg", ".jpg", ".png", ".bmp", ".gif", ".webp")
 
 
 def load_folder(
-    directory, split="train", batch_size=128, training=False, **options
-):
+    directory: PathLike,
+    split: str = "train",
+    batch_size: int = 128,
+    training: bool = False,
+    **options: Any,
+) -> DataSet:
     """Loads a folder of image files, or of arrays.
 
     Two layouts are supported. `train`, `test` and so on are names of splits:

@@ -1,21 +1,25 @@
 """TensorFlow Datasets, with TensorFlow or without."""
 
+from typing import Any
+
 import numpy as np
 
+from keras_adaad._typing import DataSet
+from keras_adaad._typing import PathLike
 from keras_adaad.data.from_arrays import load_arrays
 from keras_adaad.data.pipelines import has_tensorflow
 
 
 def load_tfds(
-    name,
-    split,
-    batch_size=128,
-    training=False,
+    name: str,
+    split: str,
+    batch_size: int = 128,
+    training: bool = False,
     *,
-    data_dir=None,
-    download=False,
-    **options,
-):
+    data_dir: PathLike | None = None,
+    download: bool = False,
+    **options: Any,
+) -> DataSet:
     """Loads an image classification data set of TensorFlow Datasets.
 
     The images are decoded once and held in memory as uint8 (CIFAR: 180 MB).
@@ -95,7 +99,7 @@ def _features(builder):
     import tensorflow_datasets as tfds
 
     features = dict(builder.info.features.items())
-    names = builder.info.supervised_keys or ()
+    names: tuple[str, ...] = builder.info.supervised_keys or ()
     kinds = [type(features.get(name)) for name in names]
     if kinds != [tfds.features.Image, tfds.features.ClassLabel]:
         raise ValueError(

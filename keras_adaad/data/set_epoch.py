@@ -1,6 +1,10 @@
 """Sets the epoch of a data set, so that a run resumes exactly."""
 
+from typing import Any
+
 import keras
+
+from keras_adaad._typing import DataSet
 
 
 class SetEpoch(keras.callbacks.Callback):
@@ -39,7 +43,7 @@ class SetEpoch(keras.callbacks.Callback):
     ```
     """
 
-    def __init__(self, dataset):
+    def __init__(self, dataset: DataSet) -> None:
         super().__init__()
         if not hasattr(dataset, "set_epoch"):
             raise TypeError(
@@ -49,5 +53,7 @@ class SetEpoch(keras.callbacks.Callback):
             )
         self.dataset = dataset
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(
+        self, epoch: int, logs: dict[str, Any] | None = None
+    ) -> None:
         self.dataset.set_epoch(epoch)

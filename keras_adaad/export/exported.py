@@ -5,6 +5,9 @@ import pathlib
 import numpy as np
 
 from keras_adaad import checks
+from keras_adaad._typing import ArrayLike
+from keras_adaad._typing import Logits
+from keras_adaad._typing import PathLike
 from keras_adaad.checks.data import to_numpy
 from keras_adaad.export.formats import format_of
 from keras_adaad.export.samples import as_dtype
@@ -21,12 +24,12 @@ class ExportedModel:
         function: Function from float32 images to logits that runs the file.
     """
 
-    def __init__(self, path, function):
+    def __init__(self, path: PathLike, function: Logits) -> None:
         self.path = pathlib.Path(path)
         self.name = self.path.name
         self._function = function
 
-    def __call__(self, x):
+    def __call__(self, x: ArrayLike) -> np.ndarray:
         """Returns the logits of images.
 
         Args:
@@ -39,7 +42,7 @@ class ExportedModel:
         return np.asarray(self._function(x), "float32")
 
 
-def load_exported(path, threads=None):
+def load_exported(path: PathLike, threads: int | None = None) -> ExportedModel:
     """Loads a LiteRT or ONNX file, or a SavedModel, on its own runtime.
 
     The file may be any with one input, images, and one output, logits, both
@@ -95,7 +98,7 @@ def _litert(path, threads):
     source = _only(path, "input", interpreter.get_input_details())
     target = _only(path, "output", interpreter.get_output_details())
     expected = source["shape_signature"].tolist()
-    shape = []
+    shape: list[int] = []
 
     def call(x):
         # The interpreter would take images of any size, and be wrong.

@@ -1,6 +1,7 @@
 """Images to calibrate an exported file on, and to compare it on."""
 
 import math
+from typing import Any
 
 import keras
 import numpy as np
@@ -22,7 +23,13 @@ def input_of(student):
     return shape, student.input_dtype
 
 
-def as_input(name, images, input_range, shape, dtype):
+def as_input(
+    name: str,
+    images: Any,
+    input_range: tuple[float, float],
+    shape: Any,
+    dtype: Any,
+) -> np.ndarray:
     """Returns images as an array that a student takes, or raises.
 
     `shape` and `dtype` are those of `input_of`.
@@ -36,7 +43,9 @@ def as_input(name, images, input_range, shape, dtype):
     return images.astype(dtype)
 
 
-def noise(input_range, shape, dtype):
+def noise(
+    input_range: tuple[float, float], shape: Any, dtype: Any
+) -> np.ndarray:
     """Returns uniform noise as images that a student takes."""
     if shape is None:
         raise ValueError(

@@ -21,5 +21,5 @@ def load_saved_model(path):
         return loaded.serve(as_dtype(x, images.dtype.as_numpy_dtype)).numpy()
 
     # Keeps the object, and so its variables, alive.
-    call.loaded = loaded
+    call.loaded = loaded  # type: ignore[attr-defined]
     return call

@@ -10,6 +10,8 @@ import numpy as np
 
 from keras_adaad import backend
 from keras_adaad import checks
+from keras_adaad._typing import ArrayLike
+from keras_adaad._typing import PathLike
 from keras_adaad.checks.data import to_numpy
 from keras_adaad.export.formats import check_destination
 from keras_adaad.export.formats import format_of
@@ -31,8 +33,12 @@ _FLOAT32, _QUANTIZED, _INT8 = 1e-4, 0.02, 0.5
 
 
 def export_student(
-    student, path, calibration_images=None, images=None, input_range=(0.0, 1.0)
-):
+    student: keras.Model,
+    path: PathLike,
+    calibration_images: ArrayLike | None = None,
+    images: ArrayLike | None = None,
+    input_range: tuple[float, float] = (0.0, 1.0),
+) -> pathlib.Path:
     """Exports a student to a file, as LiteRT, ONNX or SavedModel.
 
     | `path` | format | runtime |

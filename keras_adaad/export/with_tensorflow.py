@@ -8,6 +8,7 @@ run as a program, with the path to write as its argument. It reads
 import functools
 import pathlib
 import sys
+from typing import Any
 
 import keras
 import numpy as np
@@ -27,7 +28,7 @@ def write_and_run(student, path, images, calibration_images=None):
     shape, dtype = input_of(student)
     shape = (None, *(images.shape if shape is None else shape)[1:])
     spec = tf.TensorSpec(shape, dtype, name="images")
-    write = {
+    write: dict[str, Any] = {
         "litert": functools.partial(_write_litert, images=calibration_images),
         "onnx": _write_onnx,
         "tf_saved_model": _write_saved_model,

@@ -5,6 +5,7 @@ no table of names is needed: only the layouts of the arrays differ.
 """
 
 import dataclasses
+from typing import Any
 
 import keras
 import numpy as np
@@ -18,8 +19,8 @@ _BUFFERS = {"mean": "mean", "mu": "mean", "std": "std", "sigma": "std"}
 class Conversion:
     """The names of a checkpoint's arrays that were used, and dropped."""
 
-    used: list
-    dropped: list
+    used: list[str]
+    dropped: list[str]
 
     def __str__(self):
         text = f"{len(self.used)} arrays used, {len(self.dropped)} dropped"
@@ -81,7 +82,7 @@ def _places(model):
     columns, in, out) in Keras. Depthwise kernels are (channels, 1, rows,
     columns) and (rows, columns, channels, 1).
     """
-    places = {}
+    places: dict[str, tuple[Any, tuple[int, ...]]] = {}
     for layer in model.layers:
         name = layer.name.replace("__", ".")
         if isinstance(layer, keras.layers.BatchNormalization):

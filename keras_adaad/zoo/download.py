@@ -5,6 +5,7 @@ import http.client
 import os
 import urllib.error
 import urllib.request
+from typing import Any
 
 import keras
 
@@ -116,7 +117,7 @@ def _fetch(url, part):
         error.close()
         if error.code != http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
             raise
-        total = error.headers.get("Content-Range", "").rpartition("/")[2]
+        total: Any = error.headers.get("Content-Range", "").rpartition("/")[2]
         if total == str(have):
             return have
         os.remove(part)  # It belongs to another file.

@@ -2,9 +2,12 @@
 
 import os
 import pathlib
+from typing import Any
 
+import keras
 import numpy as np
 
+from keras_adaad._typing import PathLike
 from keras_adaad.zoo import architecture as architectures
 from keras_adaad.zoo import conversion
 from keras_adaad.zoo import files
@@ -15,13 +18,13 @@ from keras_adaad.zoo.state_dict import state_dict
 
 
 def load_robustbench(
-    name,
-    checkpoint=None,
-    dataset="cifar10",
-    threat_model="Linf",
-    download=False,
-    data_format=None,
-):
+    name: str,
+    checkpoint: PathLike | None = None,
+    dataset: str = "cifar10",
+    threat_model: str = "Linf",
+    download: bool = False,
+    data_format: str | None = None,
+) -> keras.Model:
     """Loads a model of RobustBench as a Keras model.
 
     The model takes images in [0, 1] and returns logits. If the published model
@@ -71,7 +74,12 @@ def load_robustbench(
     return convert(arrays, architecture, arguments)[0]
 
 
-def load_checkpoint(checkpoint, architecture=None, key=None, **arguments):
+def load_checkpoint(
+    checkpoint: PathLike,
+    architecture: str | None = None,
+    key: str | None = None,
+    **arguments: Any,
+) -> keras.Model:
     """Loads a PyTorch checkpoint of one of the field's networks.
 
     For files that are not in the registry, such as your own. Architecture,

@@ -6,6 +6,7 @@ import functools
 import json
 import math
 import pathlib
+from typing import Any
 
 from keras_adaad import checks
 
@@ -13,7 +14,9 @@ DATASETS = ("cifar10", "cifar100")
 THREAT_MODELS = ("Linf", "L2", "corruptions")
 
 
-def entry(name, dataset="cifar10", threat_model="Linf"):
+def entry(
+    name: str, dataset: str = "cifar10", threat_model: str = "Linf"
+) -> dict[str, Any]:
     """Returns the registry entry of a published model.
 
     Args:
@@ -73,7 +76,9 @@ def entry(name, dataset="cifar10", threat_model="Linf"):
     )
 
 
-def list_models(dataset=None, threat_model=None):
+def list_models(
+    dataset: str | None = None, threat_model: str | None = None
+) -> list[dict[str, Any]]:
     """Returns the published models that the zoo can load.
 
     Args:
@@ -110,7 +115,7 @@ def list_models(dataset=None, threat_model=None):
     )
 
 
-class ModelList(list):
+class ModelList(list):  # type: ignore[type-arg]
     """A list of registry entries that prints as a table."""
 
     def __repr__(self):

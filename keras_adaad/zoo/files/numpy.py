@@ -2,6 +2,7 @@
 
 import io
 import zipfile
+from typing import Any
 
 import numpy as np
 
@@ -33,7 +34,7 @@ def _array(content, budget):
         )
     budget.spend_array(shape, dtype.itemsize)
     # NumPy's reader would allocate the shape before it looks for data.
-    array = np.frombuffer(content, dtype, offset=file.tell())
+    array: Any = np.frombuffer(content, dtype, offset=file.tell())
     return array.reshape(shape, order="CF"[fortran_order])
 
 

@@ -7,6 +7,8 @@ of arrays that become arrays once the whole pickle has been read.
 
 import pickle
 import re
+from typing import Any
+from typing import ClassVar
 
 import numpy as np
 
@@ -60,7 +62,7 @@ class _Array(Placeholder):
         if isinstance(self.data, list):
             items = finish(tuple(self.data), budget)
             return items if self.shape else items[0]
-        array = np.frombuffer(self.data, self.dtype.numpy())
+        array: Any = np.frombuffer(self.data, self.dtype.numpy())
         budget.spend_array(self.shape, array.itemsize)
         return array.reshape(self.shape, order="CF"[self.fortran_order])
 
@@ -136,7 +138,12 @@ class _Unpickler(pickle._Unpickler):
     # Based on the standard library's Python implementation. The C version can
     # be kept neither from setting attributes of whatever a pickle names, nor
     # from filling memory with a table of the size a pickle asks for.
-    dispatch = dict(pickle._Unpickler.dispatch)
+    dispatch: ClassVar[dict[int, Any]] = dict(pickle._Unpickler.dispatch)
+    # Not in typeshed.
+    append: Any
+    pop_mark: Any
+    proto: Any
+    stack: list[Any]
 
     def __init__(self, file, budget, names, persistent_load):
         super().__init__(file)
@@ -150,7 +157,7 @@ class _Unpickler(pickle._Unpickler):
     def find_class(self, module, name):
         if self.proto < 3:
             # These protocols use the names of Python 2.
-            old = pickle._compat_pickle
+            old = pickle._compat_pickle  # type: ignore[attr-defined]
             module, name = old.NAME_MAPPING.get(
                 (module, name),
                 (old.IMPORT_MAPPING.get(module, module), name),
@@ -190,7 +197,7 @@ class _Unpickler(pickle._Unpickler):
 
     dispatch[pickle.FROZENSET[0]] = load_frozenset
 
-    def _counting(load):
+    def _counting(load: Any) -> Any:
         def load_and_count(self):
             load(self)
             new = self.stack[-1]

@@ -10,6 +10,7 @@ its storages, and a tensor is a strided view of one.
 import io
 import struct
 import zipfile
+from typing import Any
 
 import numpy as np
 
@@ -100,7 +101,7 @@ def read_zip(path, budget):
 def read_legacy(path, budget):
     """Returns the content of a file of PyTorch before 1.6, or of a pickle."""
     content = mapped.map_file(path)
-    storages = {}
+    storages: dict[Any, Any] = {}
 
     def storage(kind, storage_type, key, location, count, view=None):
         if view is not None:
