@@ -7,7 +7,8 @@
 # make study        every method on Fashion-MNIST, in half an hour on two cores
 # make docs         the documentation site, in site/
 # make zoo-loading  time and memory of loading a WRN-34-20 on each backend
-# make format       what `make lint` asks for
+# make lint         ruff, and mypy on the package
+# make format       what ruff asks for
 
 KERAS_BACKEND ?= tensorflow
 PYTHON ?= python3
@@ -32,6 +33,7 @@ $(BACKENDS:%=test-%): test-%: .venv/installed-dev
 lint: .venv/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/python -m mypy
 
 format: .venv/installed-dev
 	$(BIN)/ruff check --fix .
