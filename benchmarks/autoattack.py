@@ -73,8 +73,10 @@ def run_worker(engine, norm, what):
     """Runs one measurement in a new process, and returns its result."""
     backend = "torch" if engine == "reference" else engine
     process = subprocess.run(
-        [sys.executable, "-m", "benchmarks.autoattack", "--worker"]
-        + [engine, norm, what],
+        [
+            *(sys.executable, "-m", "benchmarks.autoattack"),
+            *("--worker", engine, norm, what),
+        ],
         env={**os.environ, "KERAS_BACKEND": backend},
         stdout=subprocess.PIPE,
         text=True,

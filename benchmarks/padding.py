@@ -92,9 +92,11 @@ def main():
     print(f"{'ms':20}{'layers':>10}{'same':>10}{'twin':>10}{'same':>10}")
     for backend in arguments.backends:
         subprocess.run(
-            [sys.executable, "-m", "benchmarks.padding", "--one"]
-            + ["--batch", str(arguments.batch)]
-            + ["--rounds", str(arguments.rounds)],
+            [
+                *(sys.executable, "-m", "benchmarks.padding", "--one"),
+                *("--batch", str(arguments.batch)),
+                *("--rounds", str(arguments.rounds)),
+            ],
             env={**os.environ, "KERAS_BACKEND": backend},
             check=True,
         )

@@ -49,9 +49,11 @@ def main():
         print(backend, flush=True)
         rows = output.with_suffix(f".{backend}")
         subprocess.run(
-            [sys.executable, "-m", "benchmarks.precision", "--policies"]
-            + [*arguments.policies, "--steps", str(arguments.steps)]
-            + ["--worker", str(rows)],
+            [
+                *(sys.executable, "-m", "benchmarks.precision"),
+                *("--policies", *arguments.policies),
+                *("--steps", str(arguments.steps), "--worker", str(rows)),
+            ],
             env={**os.environ, "KERAS_BACKEND": backend},
             check=True,
         )

@@ -83,8 +83,10 @@ def main():
         for backend in arguments.backends:
             print(f"{backend:12}", end="", flush=True)
             subprocess.run(
-                [sys.executable, "-m", "benchmarks.zoo_loading"]
-                + ["--load", str(path)],
+                [
+                    *(sys.executable, "-m", "benchmarks.zoo_loading"),
+                    *("--load", str(path)),
+                ],
                 env={**os.environ, "KERAS_BACKEND": backend},
                 check=True,
             )

@@ -12,7 +12,7 @@ os.environ.setdefault(
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 from tests import compilation_cache  # noqa: F401, I001
-import torch  # noqa: F401, I001  Before TensorFlow, which clashes with it.
+import torch  # noqa: F401  Before TensorFlow, which clashes with it.
 import keras
 import numpy as np
 import pytest

@@ -58,10 +58,10 @@ def arm(regime, name, method=None, steps=5, radius=1.0, **fields):
     """Returns an arm whose attack takes steps of half its radius."""
     attack = {"steps": steps, "step": 0.5 * radius, "radius": radius}
     method = method or name
-    if method in ("PGDAT", "SmoothedPGDAT", "TRADES", "plain training"):
-        # With pseudo-labels the teacher is needed all the same.
-        if fields.get("images") != "pseudo":
-            fields["teacher"] = None
+    without = method in ("PGDAT", "SmoothedPGDAT", "TRADES", "plain training")
+    # With pseudo-labels the teacher is needed all the same.
+    if without and fields.get("images") != "pseudo":
+        fields["teacher"] = None
     return Arm(name, method, regime, attack=attack, **fields)
 
 

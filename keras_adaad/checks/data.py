@@ -142,9 +142,9 @@ def first_batch(name, x):
         x = _chain(batch, x)
     batch = tuple(batch) if isinstance(batch, list) else batch
     images, y, _ = keras.utils.unpack_x_y_sample_weight(batch)
-    if not isinstance(images, (dict, list, tuple)):
-        if to_numpy(images).dtype == object:
-            return None, x
+    one = not isinstance(images, (dict, list, tuple))
+    if one and to_numpy(images).dtype == object:
+        return None, x
     return (images, y), x
 
 

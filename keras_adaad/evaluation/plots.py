@@ -119,7 +119,7 @@ def _curve(axis, report):
 
 def _unit_range(images, low, high):
     images = (np.asarray(images, "float64") - low) / (high - low)
-    if images.ndim == 3 or images.ndim == 4 and images.shape[-1] in (1, 3):
+    if images.ndim == 3 or (images.ndim == 4 and images.shape[-1] in (1, 3)):
         return images
     raise ValueError(
         "`plot_examples` draws images of shape `(height, width)` or "

@@ -4,6 +4,7 @@ Each check returns a message, or `None` if nothing is wrong. They extend the
 checks of AutoAttack (`checks.py` of the authors' code).
 """
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -181,7 +182,7 @@ def reduced_precision(model):
 
 def black_box(results):
     """Flags images that only Square fooled, after attacks with gradients."""
-    for before, result in zip(results, results[1:], strict=False):
+    for before, result in itertools.pairwise(results):
         if result.parameters["attack"] != "Square" or not result.complete:
             continue
         images = len(result.robust)

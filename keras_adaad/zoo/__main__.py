@@ -122,7 +122,7 @@ def main(argv=None):
 
     arguments = parser.parse_args(argv)
     if arguments.run is convert and not (
-        arguments.checkpoint or arguments.name and arguments.download
+        arguments.checkpoint or (arguments.name and arguments.download)
     ):
         parser.error("convert needs --checkpoint, or --name and --download")
     arguments.run(arguments)

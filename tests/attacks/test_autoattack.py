@@ -577,7 +577,7 @@ def test_rand_version_on_a_random_model(monkeypatch):
 
 
 def test_what_it_refuses():
-    x, y = oracles.smooth_batch()
+    x, _ = oracles.smooth_batch()
     model = oracles.smooth_pair()[0]
     with pytest.raises(ValueError, match="version"):
         AutoAttack(epsilon=0.1, version="custom")

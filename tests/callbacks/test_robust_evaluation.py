@@ -111,7 +111,7 @@ def test_pictures_for_tensorboard(tmp_path):
 def test_no_picture_of_images_where_none_was_fooled(batch, tmp_path):
     from tensorboard.backend.event_processing import event_accumulator
 
-    x, y = batch
+    x, _ = batch
     model = compiled(networks.student_net())
     wrong = (model.predict(x, verbose=0).argmax(-1) + 1) % 10
     options = {"log_dir": tmp_path, "epsilon": 0.1}

@@ -128,7 +128,7 @@ def test_cifar_has_391_steps():
 
 
 def test_options_of_the_augmentation(images):
-    x, y = images
+    x, _ = images
     plain = data.load_arrays(
         x, np.arange(70), 10, training=True, padding=0, flip=False
     )

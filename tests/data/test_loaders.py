@@ -244,7 +244,7 @@ def test_lines_of_annotations(tmp_path):
     "parts", [("[:-10]", "[-10:]"), ("[:30]", "[30:]"), ("[:75%]", "[75%:]")]
 )
 def test_folder_holds_out(tiny_imagenet, parts):
-    folder, x, y = tiny_imagenet
+    folder, _, _ = tiny_imagenet
     own, held_out = (
         data.to_arrays(data.load_folder(folder, f"train{part}"))
         for part in parts

@@ -161,8 +161,7 @@ def run_two(folder, task):
             "cluster": {"worker": addresses},
             "task": {"type": "worker", "index": index},
         }
-        log = open(folder / f"{task}-{index}.log", "w")
-        with log:
+        with open(folder / f"{task}-{index}.log", "w") as log:
             processes.append(
                 subprocess.Popen(
                     [

@@ -54,7 +54,7 @@ def right(model, x, y, batch_size):
 def test_only_what_is_left_goes_on(model, data):
     report = evaluate(model, data)
     before = report.clean
-    assert 0 < (~before).sum()
+    assert (~before).sum() > 0
     for result in report.results:
         assert result.attacked == before.sum()
         assert (result.robust <= before).all()
@@ -290,7 +290,7 @@ def test_a_stopped_attack_keeps_what_it_found(model, data, monkeypatch):
     )
     (result,) = report.results
     assert not result.complete and result.individual is None
-    assert 0 < (report.clean & ~result.robust).sum()
+    assert (report.clean & ~result.robust).sum() > 0
     assert len(steps) == 30
     assert result.robust[40:].sum() == report.clean[40:].sum()
 

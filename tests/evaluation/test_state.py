@@ -186,7 +186,7 @@ def test_of_two_processes_the_later_one_has_the_file(path, caplog):
     first, second = State(path), State(path)
     first.begin("task", logits, 0.0, x)
     first.save([], x + 1, x)
-    results, x_adv = second.begin("task", logits, 0.0, x)
+    _, x_adv = second.begin("task", logits, 0.0, x)
     np.testing.assert_array_equal(x_adv, x + 1)
     kept = path.read_bytes()
     with caplog.at_level(logging.WARNING, "keras_adaad"):

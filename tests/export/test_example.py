@@ -84,7 +84,7 @@ def test_files_compute_what_the_student_does(example, digits):
 
 
 def test_tables_of_the_example(example):
-    printed, folder = example
+    printed, _ = example
     sizes = rows(printed, "Logits lie within")
     for name, (size, milliseconds, *_) in sizes.items():
         assert size > 5.0 and 0.0 < milliseconds < 100.0, name

@@ -113,7 +113,7 @@ def test_saad_is_the_papers(batch, noise, clean_weight):
 
 def test_saad_differentiates_the_moving_target(batch, noise):
     """Fails if someone detaches the correction, or drops it."""
-    models, modules = parity.twins(*ONE_TEACHER)
+    models, _ = parity.twins(*ONE_TEACHER)
     x, y = batch
     x_adv = SAAD(**models).perturb(x, y, noise=noise)
     fixed = SAAD(**models, correction=0.0).perturb(x, y, noise=noise)
