@@ -106,6 +106,7 @@ def _write_onnx(student, path, spec):
 
 
 def main(path):
+    """Exports the `student.keras` beside `path` to `path`."""
     folder = pathlib.Path(path).parent
     student = keras.saving.load_model(
         folder / "student.keras",

@@ -14,6 +14,7 @@ from keras_adaad.zoo.verify import verify
 
 
 def list_(arguments):
+    """Prints the models that are known."""
     print(registry.list_models(arguments.dataset, arguments.threat_model))
 
 
@@ -56,6 +57,7 @@ def _entry(arguments):
 
 
 def run_verify(arguments):
+    """Prints how a model compares with what is published of it."""
     entry = _entry(arguments)
     model = keras.models.load_model(arguments.model)
     result = verify(
@@ -72,6 +74,7 @@ def run_verify(arguments):
 
 
 def main(argv=None):
+    """Runs the command of a command line."""
     parser = argparse.ArgumentParser(
         prog="python -m keras_adaad.zoo", description=__doc__
     )
