@@ -7,6 +7,7 @@
 # make study        every method on Fashion-MNIST, in half an hour on two cores
 # make docs         the documentation site, in site/
 # make zoo-loading  time and memory of loading a WRN-34-20 on each backend
+# make dist         the sdist and the wheel, in dist/
 # make lint         ruff, and mypy on the package
 # make format       what ruff asks for
 
@@ -20,7 +21,7 @@ ifeq ($(filter $(KERAS_BACKEND),$(BACKENDS)),)
 $(error KERAS_BACKEND must be one of $(BACKENDS), not "$(KERAS_BACKEND)")
 endif
 
-.PHONY: quickstart test lint format benchmark benchmarks autoattack study docs zoo-loading $(BACKENDS:%=test-%)
+.PHONY: quickstart test lint format benchmark benchmarks autoattack study docs dist zoo-loading $(BACKENDS:%=test-%)
 
 quickstart: .venv/installed-$(KERAS_BACKEND),examples
 	KERAS_BACKEND=$(KERAS_BACKEND) $(BIN)/python examples/quickstart.py
@@ -54,6 +55,11 @@ study: .venv/installed-dev
 
 docs: .venv/installed-docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict
+
+dist: .venv/installed-dist
+	rm -rf dist
+	$(BIN)/python -m build
+	$(BIN)/python -m twine check --strict dist/*
 
 zoo-loading: .venv/installed-dev
 	$(BIN)/python -m benchmarks.zoo_loading
