@@ -1,14 +1,19 @@
 """The robustness curve: accuracy over epsilon."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 
 from keras_adaad.attacks import PGD
+from keras_adaad.evaluation.stages import Findings
+from keras_adaad.evaluation.task import Task
 
 # Number of images for the curve, and for checks that do not need all images.
 SAMPLE = 200
 
 
-def measure_curve(task, findings):
+def measure_curve(task: Task, findings: Findings) -> dict[str, Any] | None:
     """Measures the curve that the `Task` asks for, if there is time."""
     if task.curve is False or not findings.in_time:
         return None
@@ -21,7 +26,9 @@ def measure_curve(task, findings):
     return accuracy_over_epsilon(task, epsilons, SAMPLE)
 
 
-def accuracy_over_epsilon(task, epsilons, num_images=None):
+def accuracy_over_epsilon(
+    task: Task, epsilons: Sequence[float], num_images: int | None = None
+) -> dict[str, Any]:
     """Measures the accuracy under PGD-20 as epsilon grows.
 
     A point that fools the model in a small ball is also in every larger ball.

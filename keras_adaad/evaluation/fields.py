@@ -3,13 +3,16 @@
 import dataclasses
 import json
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
+from keras_adaad._typing import ArrayLike
 from keras_adaad.evaluation.threat_model import ThreatModel
 
 
-def make_plain(record, except_for):
+def make_plain(record: Any, except_for: Sequence[str]) -> None:
     """Replaces NumPy numbers and tuples by their JSON equivalents."""
     for field in dataclasses.fields(record):
         if field.name not in except_for:
@@ -17,7 +20,7 @@ def make_plain(record, except_for):
             setattr(record, field.name, plain(value))
 
 
-def check(record, **kinds):
+def check(record: Any, **kinds: str) -> None:
     """Raises unless the named fields are of these kinds, keys of `KINDS`."""
     for name, kind in kinds.items():
         value = getattr(record, name)
@@ -28,7 +31,7 @@ def check(record, **kinds):
             )
 
 
-def integers(name, values):
+def integers(name: str, values: ArrayLike) -> np.ndarray:
     """Returns an int64 array, or raises unless the values are integers."""
     array = np.asarray(values)
     if array.dtype.kind not in "iu":
@@ -88,7 +91,7 @@ KINDS = {
 }
 
 
-def plain(value):
+def plain(value: Any) -> Any:
     """Returns a copy of the value after a round trip through JSON."""
     return json.loads(json.dumps(value, default=_plain_leaf))
 

@@ -4,9 +4,11 @@ import json
 import logging
 import os
 import uuid
+from typing import Any
 
 import numpy as np
 
+from keras_adaad._typing import PathLike
 from keras_adaad.attacks.digest import digest
 from keras_adaad.evaluation.attack_result import AttackResult
 from keras_adaad.writing import write_atomically
@@ -21,8 +23,8 @@ class State:
     others go on without saving. If `path` is `None`, nothing is kept.
     """
 
-    def __init__(self, path):
-        self.path = path
+    def __init__(self, path: PathLike | None) -> None:
+        self.path: Any = path
         self._owner = uuid.uuid4().hex
         if path is None:
             return
@@ -38,14 +40,21 @@ class State:
                 f"exists. Received: state_path={str(path)!r}"
             )
 
-    def begin(self, task, logits, tolerance, x):
+    def begin(
+        self,
+        task: list[Any],
+        logits: np.ndarray,
+        tolerance: float,
+        x: np.ndarray,
+    ) -> tuple[list[AttackResult], np.ndarray]:
         """Returns the earlier results and points, and takes over the file.
 
         `task` is the data that identifies an evaluation. The file of another
         one raises an error. The model's `logits` on the images may differ from
         those of the file by `tolerance`, a fraction of the largest logit.
         """
-        results, x_adv = [], x.copy()  # type: ignore[var-annotated]
+        results: list[AttackResult] = []
+        x_adv = x.copy()
         if self.path is None:
             return results, x_adv
         self._task, self._logits = digest(task), logits
@@ -54,7 +63,9 @@ class State:
         self._write(results, x_adv, x)
         return results, x_adv
 
-    def save(self, results, x_adv, x):
+    def save(
+        self, results: list[AttackResult], x_adv: np.ndarray, x: np.ndarray
+    ) -> None:
         """Writes the file atomically, if this process still owns it."""
         if self.path is None:
             return

@@ -2,18 +2,23 @@
 
 import dataclasses
 import json
+from collections.abc import Mapping
+from typing import Any
+from typing import TypeVar
 
 import numpy as np
 
+from keras_adaad._typing import PathLike
 from keras_adaad.evaluation.attack_result import AttackResult
 from keras_adaad.evaluation.fields import plain
 from keras_adaad.evaluation.threat_model import ThreatModel
 from keras_adaad.writing import write_atomically
 
 FORMAT = "keras_adaad.RobustnessReport.1"
+Report = TypeVar("Report")
 
 
-def pack_report(report):
+def pack_report(report: Any) -> dict[str, Any]:
     """Implements `RobustnessReport.to_dict`."""
     values = {
         field.name: getattr(report, field.name)
@@ -33,7 +38,9 @@ def pack_report(report):
     }
 
 
-def unpack_report(values, report_class):
+def unpack_report(
+    values: Mapping[str, Any], report_class: type[Report]
+) -> Report:
     """Implements `RobustnessReport.from_dict`."""
     try:
         values = dict(values)
@@ -59,17 +66,17 @@ def unpack_report(values, report_class):
         ) from error
 
 
-def pack(values, *names):
+def pack(values: Mapping[str, Any], *names: str) -> dict[str, Any]:
     """Returns the dictionary with the named booleans as strings of 0 and 1."""
     return {**values, **{name: _to_bits(values[name]) for name in names}}
 
 
-def unpack(values, *names):
+def unpack(values: Mapping[str, Any], *names: str) -> dict[str, Any]:
     """Undoes `pack`."""
     return {**values, **{name: _from_bits(values[name]) for name in names}}
 
 
-def write(values, path):
+def write(values: Mapping[str, Any], path: PathLike) -> None:
     """Writes a dictionary to a JSON file atomically."""
     text = json.dumps(values, indent=1)
     write_atomically(path, lambda part: part.write_text(text))

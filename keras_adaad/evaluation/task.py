@@ -3,13 +3,16 @@
 import dataclasses
 import random
 import time
+from collections.abc import Callable
 
 import keras
 import numpy as np
 
 from keras_adaad import checks
+from keras_adaad.attacks.attack import Attack
 from keras_adaad.attacks.attack import check_attackable
 from keras_adaad.attacks.attack import check_function_attacks
+from keras_adaad.attacks.search import Outcome
 from keras_adaad.evaluation.attack_result import AttackResult
 from keras_adaad.evaluation.stages import Stage
 from keras_adaad.evaluation.stages import identity
@@ -55,20 +58,26 @@ class Task:
     verbose: int
 
     @property
-    def is_function(self):
+    def is_function(self) -> bool:
         """Whether the model is a function, which has no gradient."""
         return not isinstance(self.model, keras.Model)
 
     @property
-    def clean(self):
+    def clean(self) -> np.ndarray:
         """Booleans: which images are correct without an attack."""
         return self.logits.argmax(-1) == self.y
 
-    def in_time(self):
+    def in_time(self) -> bool:
         """Returns whether the time budget, if any, is not used up."""
         return self.deadline is None or time.monotonic() < self.deadline
 
-    def run(self, attack, rows, seed=None, stop=None):
+    def run(
+        self,
+        attack: Attack,
+        rows: np.ndarray,
+        seed: int | None = None,
+        stop: Callable[[int], bool] | None = None,
+    ) -> Outcome:
         """Runs an attack on the images `rows`; returns its `Outcome`."""
         return attack._run(
             self.classifier,
