@@ -70,6 +70,7 @@ def correct(distiller, x, y):
 
 
 def warn(epsilon, images, clean, adversarial):
+    """Warns of an attack that searches further than the teacher is robust."""
     warnings.warn(
         f"Of {images} training images the teacher classifies {clean} "
         f"correctly, and only {adversarial} after the attack. The attack "
