@@ -55,7 +55,8 @@ class CheckedCalls(TrainingState):
         labels = batch is None or batch[1] is not None
         self._validation_has_labels = labels
         if batch is not None:
-            call.callbacks = [*self._watchers(*batch, call), *call.callbacks]
+            watchers = self._watchers(batch, call.epochs())
+            call.callbacks = [*watchers, *call.callbacks]
         if call.validation is not None:
             self._validation_has_labels = self._check_data(
                 call.validation, compare=False
@@ -174,8 +175,8 @@ class CheckedCalls(TrainingState):
             self._check_networks(x)
         return x, y
 
-    def _watchers(self, x, y, call):
-        """Returns callbacks of `fit` that see its first images and labels."""
+    def _watchers(self, batch, epochs):
+        """Returns callbacks for `fit`, given its first images and labels."""
         return []
 
     def check_loss(self, name: str, loss: float) -> None:

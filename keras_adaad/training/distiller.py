@@ -129,10 +129,11 @@ class Distiller(AdversarialTraining):
         _freeze(self._teachers())
         return super()._first_batch(*args, **kwargs)
 
-    def _watchers(self, x, y, call):
+    def _watchers(self, batch, epochs):
         if not self.teacher_sees_adversarial:
             return []
-        return [TeacherCheck(x, y, call.epochs())]
+        x, y = batch
+        return [TeacherCheck(x, y, epochs)]
 
     def get_config(self) -> dict[str, Any]:
         serialize = keras.saving.serialize_keras_object
