@@ -1,7 +1,7 @@
 """Every private name of Keras and PyTorch that this library uses.
 
 Each entry says why no public name will do, and where that is discussed
-upstream, if it is. All are needed with Keras 3.15.
+upstream, if it is. All are needed with Keras 3.15, except `UndistributedModel`.
 """
 
 import keras
@@ -74,6 +74,26 @@ class SymbolicBuildHook(keras.Model):
     def _maybe_symbolic_build(self, iterator=None, data_batch=None):
         iterator, data_batch = self.before_symbolic_build(iterator, data_batch)
         super()._maybe_symbolic_build(iterator, data_batch)
+
+
+class UndistributedModel(keras.Model):
+    """A PyTorch model whose gradients and metrics Keras does not reduce.
+
+    From Keras 3.16 on, `fit` wraps the model in `DistributedDataParallel` and
+    sums the metrics of every step, as soon as `torch.distributed` is
+    initialized. There is no public way to turn this off. Keras's version takes
+    no arrays, and stops for ever if the processes have different numbers of
+    batches. Keras 3.15 has neither.
+    """
+
+    def _initialize_ddp(self):
+        self.ddp_model = None
+
+    def get_metrics_result(self):
+        # The last class that defines it is the trainer of all backends.
+        classes = keras.Model.__mro__
+        *_, trainer = (c for c in classes if "get_metrics_result" in vars(c))
+        return trainer.get_metrics_result(self)
 
 
 def change_dataset(iterator, change):

@@ -11,6 +11,7 @@ from keras_adaad.backend import keras_private
 from keras_adaad.backend import torch_processes
 
 STATIC_SHAPES = False
+Model = keras_private.UndistributedModel
 
 # Whether `value_and_input_gradient` compiles the function.
 _compiles = contextvars.ContextVar("compiles", default=False)

@@ -1,7 +1,7 @@
 """Processes that train one model together, on PyTorch: `torch.distributed`.
 
-Keras 3.15 does not distribute on PyTorch. If the installed Keras does, this
-module leaves everything to it: `count` returns 1.
+Keras 3.15 does not distribute on PyTorch. Keras 3.16 does, but takes no arrays
+then; see `keras_private.UndistributedModel`.
 """
 
 import atexit
@@ -21,10 +21,7 @@ def start():
     if device == "cuda" and torch.cuda.is_available():
         # Keras puts tensors on "cuda", which then means this device.
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
-    if _keras_distributes():
-        keras.distribution.initialize()
-        keras.distribution.set_distribution(keras.distribution.DataParallel())
-    elif not distributed.is_initialized():
+    if not distributed.is_initialized():
         distributed.init_process_group(_library())
     atexit.register(_leave)
     return distributed.get_rank()
@@ -47,19 +44,11 @@ def _library():
     return "nccl" if device == "cuda" else "gloo"
 
 
-def _keras_distributes():
-    try:
-        keras.distribution.list_devices()
-    except AttributeError:  # Its PyTorch backend has no such module.
-        return False
-    return True
-
-
 def count():
     """Returns how many processes train together."""
     if not (distributed.is_available() and distributed.is_initialized()):
         return 1
-    return 1 if _keras_distributes() else distributed.get_world_size()
+    return distributed.get_world_size()
 
 
 def index():

@@ -38,9 +38,6 @@ def initialize() -> int:
     `train_on_batch` averages too. It takes the process's own part of the
     batch, and the weights must be equal in all processes before.
 
-    If the installed Keras distributes on PyTorch by itself (from 3.16 on), this
-    function sets `keras.distribution.DataParallel`, which does all of this.
-
     Returns:
         The rank of this process, from 0; 0 without `torchrun`.
 

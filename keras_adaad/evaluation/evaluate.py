@@ -192,13 +192,14 @@ def _environment(model):
     name = keras.backend.backend()
     versions = {
         package: importlib.metadata.version(package)
-        for package in ("keras", name, "numpy")
+        for package in (name, "numpy")
     }
     return {
         "backend": name,
         **backend.describe(),
         **_dtype(model),
         "keras_adaad": __version__,
+        "keras": keras.__version__,
         **versions,
         "date": datetime.date.today().isoformat(),
     }
