@@ -33,12 +33,16 @@ from keras_adaad import RobustnessReport
 from keras_adaad.evaluation.statistics import mcnemar
 
 PUBLISHED = pathlib.Path("benchmarks/published")
-# The tables of each page: "STUDY BUDGET WHAT", or "WHAT of REGIME".
+# The tables of each page: "STUDY BUDGET WHAT [REGIME]".
 PAGES = {
-    pathlib.Path("README.md"): ["small accuracies"],
+    pathlib.Path("README.md"): ["fashion_mnist small accuracies"],
     pathlib.Path("docs/study.md"): [
-        *("small accuracies", "small differences"),
-        *("longer accuracies", "longer differences"),
+        "cifar10 small accuracies A",
+        "cifar10 small radii",
+        "fashion_mnist small accuracies",
+        "fashion_mnist small differences",
+        "fashion_mnist longer accuracies",
+        "fashion_mnist longer differences",
     ],
 }
 IMAGES = pathlib.Path("docs/images")
@@ -260,10 +264,14 @@ def publish():
 
 def table(name):
     """Returns a published table by its name."""
-    budget, what = name.split()
-    study = studies.get("fashion_mnist")
-    make = {"accuracies": accuracies, "differences": differences}[what]
-    return make(study, load(study, PUBLISHED / study.name / budget))
+    study_name, budget, what, *regime = name.split()
+    study = studies.get(study_name)
+    make = {
+        "accuracies": accuracies,
+        "differences": differences,
+        "radii": radii,
+    }[what]
+    return make(study, load(study, PUBLISHED / study_name / budget, *regime))
 
 
 def filled(text, name, table):
