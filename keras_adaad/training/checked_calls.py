@@ -52,8 +52,7 @@ class CheckedCalls(TrainingState):
     def fit(self, *args, **kwargs):
         call = FitArguments(super().fit, args, kwargs)
         batch = self._first_batch(call.data)
-        labels = batch is None or batch[1] is not None
-        self._validation_has_labels = labels
+        labels = self._validation_has_labels = _has_labels(batch)
         if batch is not None:
             watchers = self._watchers(batch, call.epochs())
             call.callbacks = [*watchers, *call.callbacks]
@@ -152,8 +151,7 @@ class CheckedCalls(TrainingState):
 
     def _check_data(self, data, compare=True):
         """Checks the data of a call; returns whether it has labels."""
-        batch = self._first_batch(data, compare)
-        return batch is None or batch[1] is not None
+        return _has_labels(self._first_batch(data, compare))
 
     def _first_batch(self, data, compare=True):
         """Checks the data of a call; returns its first images and labels.
@@ -249,3 +247,8 @@ class CheckedCalls(TrainingState):
         for name, shape in shapes.items():
             checks.check_same_classes(shape, student, name)
         self.num_classes = student[-1]
+
+
+def _has_labels(batch):
+    # Batches that are not arrays cannot be looked at.
+    return batch is None or batch[1] is not None

@@ -6,6 +6,8 @@ import keras
 from keras import ops
 
 from keras_adaad import backend
+from keras_adaad.frozen.network import frozen_network
+from keras_adaad.losses import label_indices
 
 # The compiled attack costs seconds, which a short training does not repay.
 EPOCHS = 5
@@ -54,19 +56,18 @@ def is_distributed(model):
 
 def correct(distiller, x, y):
     """Returns how many clean and how many adversarial images are correct."""
-
-    def classes(images):
-        images = ops.convert_to_tensor(images, dtype="float32")
-        logits = distiller.teacher(images, training=False)
-        return ops.convert_to_numpy(ops.argmax(logits, axis=-1))
-
-    clean = classes(x)
-    labels = clean
+    teacher = frozen_network(distiller.teacher)
+    clean, adversarial = (
+        teacher.logits(backend.to_devices(images))
+        for images in (x.astype("float32"), distiller._perturb(x, y))
+    )
+    labels = clean.argmax(axis=-1)
     if y is not None:
-        one_hot = y.shape == (len(x), distiller.num_classes)
-        labels = y.argmax(axis=-1) if one_hot else y.reshape(-1)
-    adversarial = classes(distiller._perturb(x, y))
-    return (clean == labels).sum(), (adversarial == labels).sum()
+        labels = ops.convert_to_numpy(label_indices(y, clean))
+    return [
+        (logits.argmax(axis=-1) == labels).sum()
+        for logits in (clean, adversarial)
+    ]
 
 
 def warn(epsilon, images, clean, adversarial):
