@@ -96,6 +96,29 @@ class UndistributedModel(keras.Model):
         return trainer.get_metrics_result(self)
 
 
+def build_before_tracing(model, labels):
+    """Makes the variables of a model's optimizer and of its compiled metrics.
+
+    Without a `tf.distribute` strategy Keras leaves this to the first step, and
+    TensorFlow traces a step that makes variables twice. There is no public way
+    to build the compiled metrics.
+
+    Args:
+        model: The compiled model, whose networks are built.
+        labels: A `keras.KerasTensor` like the labels, or `None`.
+    """
+    if not model.optimizer.built:
+        model.optimizer.build(model.trainable_variables)
+    metrics = model._compile_metrics
+    if metrics is not None and not metrics.built and labels is not None:
+        metrics.build(labels, keras.KerasTensor((None, model.num_classes)))
+
+
+def data_spec(iterator):
+    """Returns the types of the batches of a `TFEpochIterator`."""
+    return iterator._distributed_dataset.element_spec
+
+
 def change_dataset(iterator, change):
     """Replaces the data set of a `TFEpochIterator` before it is read.
 

@@ -201,7 +201,19 @@ class Model(keras_private.SymbolicBuildHook):
             iterator = None
         elif iterator is not None:
             keras_private.change_dataset(iterator, _without_tuning)
+            self._build_before_tracing(keras_private.data_spec(iterator))
+        else:
+            self._build_before_tracing(data_batch)
         return iterator, data_batch
+
+    def _build_before_tracing(self, data):
+        """Halves the time that the first step takes to trace."""
+        _, y, _ = keras.utils.unpack_x_y_sample_weight(data)
+        if y is not None:
+            y = keras.KerasTensor(
+                y.shape, keras.backend.standardize_dtype(y.dtype)
+            )
+        keras_private.build_before_tracing(self, y)
 
 
 def _without_tuning(dataset):

@@ -4,6 +4,7 @@ import keras
 import pytest
 
 import keras_adaad
+from keras_adaad import backend
 from tests import networks
 
 if keras.config.backend() != "tensorflow":
@@ -52,3 +53,20 @@ def test_data_set_is_tuned_if_it_asks(distiller, batch, tuned, chosen):
     dataset = tf.data.Dataset.from_tensor_slices(batch).batch(16)
     distiller.fit(dataset.with_options(options), shuffle=False, verbose=0)
     assert tuned[-1] is bool(chosen)
+
+
+def test_a_step_is_traced_once(distiller, batch, monkeypatch):
+    """Making the optimizer's variables in it would have it traced again."""
+    step, traces = backend.views_then_step, []
+
+    def counted(*args, **kwargs):
+        traces.append(0)
+        return step(*args, **kwargs)
+
+    monkeypatch.setattr(backend, "views_then_step", counted)
+    distiller.fit(*batch, validation_data=batch, verbose=0)
+    # That of training, and that of validation.
+    assert len(traces) == 2
+    distiller.compile("adam", metrics=["accuracy"])
+    distiller.train_on_batch(*batch)
+    assert len(traces) == 3
