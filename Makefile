@@ -1,6 +1,8 @@
 # make quickstart   a robust student on real images, on one backend
+# make check        before each commit: lint, and what the library computes
 # make test         lint, then the whole suite on each of the three backends
 # make test-jax     the suite on one backend
+# make coverage     lines and branches that the tests run, on each backend
 # make benchmark    images per second against plain PyTorch
 # make benchmarks   that and memory, scaling, ...: benchmarks/README.md
 # make autoattack   verdicts and time against the published AutoAttack
@@ -17,19 +19,50 @@ BACKENDS = tensorflow jax torch
 BENCHMARKS = step_speed memory scaling compile_time precision cheaper
 BIN = .venv/bin
 
+# Test processes at a time, each on one thread (tests/conftest.py).
+WORKERS ?= 2
+# Between runs it keeps what JAX compiled, for a month.
+PROGRAMS = $(CURDIR)/.venv/jax-programs
+PYTEST = JAX_COMPILATION_CACHE_DIR=$(PROGRAMS) $(BIN)/python -m pytest -q \
+	-n $(WORKERS) --dist worksteal
+# Tests of what no backend takes part in run on PyTorch alone.
+SELECTED-tensorflow = -m "not once"
+SELECTED-jax = -m "not once"
+
 ifeq ($(filter $(KERAS_BACKEND),$(BACKENDS)),)
 $(error KERAS_BACKEND must be one of $(BACKENDS), not "$(KERAS_BACKEND)")
 endif
 
-.PHONY: quickstart test lint format benchmark benchmarks autoattack study docs dist zoo-loading $(BACKENDS:%=test-%)
+.PHONY: quickstart check test coverage lint format benchmark benchmarks \
+	autoattack study docs dist zoo-loading \
+	$(BACKENDS:%=test-%) $(BACKENDS:%=coverage-%)
 
 quickstart: .venv/installed-$(KERAS_BACKEND),examples
 	KERAS_BACKEND=$(KERAS_BACKEND) $(BIN)/python examples/quickstart.py
 
+check: lint .venv/installed-dev
+	KERAS_BACKEND=$(KERAS_BACKEND) $(PYTEST) @tests/check.txt
+
 test: lint $(BACKENDS:%=test-%)
 
 $(BACKENDS:%=test-%): test-%: .venv/installed-dev
-	KERAS_BACKEND=$* $(BIN)/python -m pytest -q --durations=5
+	@mkdir -p $(PROGRAMS) && find $(PROGRAMS) -type f -mtime +30 -delete
+	KERAS_BACKEND=$* $(PYTEST) --durations=5 $(SELECTED-$*)
+
+COVERAGE = $(BIN)/python -m coverage
+MEASURED = $(BACKENDS:%=results/coverage/%)
+
+coverage: $(BACKENDS:%=coverage-%)
+	for file in $(MEASURED); do \
+		echo $$file && $(COVERAGE) report --data-file=$$file || exit 1; \
+	done
+	$(COVERAGE) combine --keep --data-file=results/coverage/all $(MEASURED)
+	$(COVERAGE) report --data-file=results/coverage/all --show-missing
+
+$(BACKENDS:%=coverage-%): coverage-%: .venv/installed-dev
+	mkdir -p results/coverage && rm -f results/coverage/$**
+	KERAS_BACKEND=$* COVERAGE_FILE=$(CURDIR)/results/coverage/$* \
+		$(PYTEST) --cov --cov-report=
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check .

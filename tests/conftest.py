@@ -3,19 +3,31 @@
 import os
 
 # Before any framework starts. XLA optimizes little, because compilation takes
-# nearly all the time of the tests.
+# nearly all the time of the tests, and compiles on the thread that asks.
 os.environ.setdefault(
     "XLA_FLAGS",
     "--xla_force_host_platform_device_count=2"
-    " --xla_backend_optimization_level=0",
+    " --xla_backend_optimization_level=0"
+    " --xla_cpu_multi_thread_eigen=false"
+    " --xla_cpu_parallel_codegen_split_count=1",
 )
+# The networks of the tests are small: threads that share one wait for each
+# other longer than they compute. The cores are for several test processes.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
+os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 from tests import compilation_cache  # noqa: F401, I001
 import torch  # noqa: F401  Before TensorFlow, which clashes with it.
+import hypothesis
 import keras
 import numpy as np
 import pytest
+
+# The same examples in every run: what fails on one machine fails on another.
+hypothesis.settings.register_profile("repeatable", derandomize=True)
+hypothesis.settings.load_profile("repeatable")
 
 if keras.config.backend() == "tensorflow":
     import tensorflow as tf
