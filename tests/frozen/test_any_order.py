@@ -224,12 +224,16 @@ class AnyOrder(RuleBasedStateMachine):
         return y
 
 
+# Other sequences on each backend, and the same in every run. What they look for
+# has little to do with the backend, which takes a second to compile a report.
+hypothesis.seed(("tensorflow", "jax", "torch").index(keras.backend.backend()))(
+    AnyOrder
+)
 TestAnyOrder = AnyOrder.TestCase
 TestAnyOrder.settings = hypothesis.settings(
-    max_examples=6,
+    max_examples=3,
     stateful_step_count=8,
     deadline=None,
-    derandomize=True,
     # Shrinking a failure would take minutes.
     phases=[hypothesis.Phase.explicit, hypothesis.Phase.generate],
     suppress_health_check=list(hypothesis.HealthCheck),
