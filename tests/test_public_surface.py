@@ -9,6 +9,8 @@ import pytest
 
 import keras_adaad
 
+pytestmark = pytest.mark.once
+
 PACKAGE = pathlib.Path(keras_adaad.__file__).parent
 
 

@@ -33,6 +33,7 @@ CLASSES = method_classes()
 PAIRS = recipes.list_recipes()
 
 
+@pytest.mark.once
 def test_every_method_has_a_recipe():
     assert set(CLASSES) == {name for name, _ in PAIRS}
     assert len(set(PAIRS)) == len(PAIRS)
@@ -169,6 +170,7 @@ def test_other_epsilon():
     assert attack.seed == 1
 
 
+@pytest.mark.once
 def test_prints():
     text = str(recipes.get("AdaAD", "cifar10"))
     assert "AdaAD(alpha=1.0, reduction='mean')" in text
@@ -187,6 +189,7 @@ def test_prints():
     assert len(recipes.table("tiny_imagenet").splitlines()) == 3
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(("name", "dataset"), PAIRS)
 def test_each_prints_whole_sentences(name, dataset):
     *rows, notes = str(recipes.get(name, dataset)).partition("  source ")

@@ -28,6 +28,7 @@ FASHION = fashion_mnist.STUDY
 CIFAR = cifar10.STUDY
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("path", report.PAGES)
 def test_the_runs_make_the_published_tables(path):
     text = path.read_text()
@@ -37,6 +38,7 @@ def test_the_runs_make_the_published_tables(path):
         assert report.filled(text, name, table) == text
 
 
+@pytest.mark.once
 def test_the_runs_make_the_published_pictures(tmp_path):
     """To the pixel, but for another Matplotlib's letters."""
     from matplotlib import image
@@ -49,6 +51,7 @@ def test_the_runs_make_the_published_pictures(tmp_path):
         assert np.mean(drawn != published) < 0.01
 
 
+@pytest.mark.once
 def test_what_the_published_runs_are():
     """Every method, of one configuration, the rivals with three seeds."""
     runs = results.load(FASHION, report.PUBLISHED / FASHION.name / "small")
@@ -141,6 +144,7 @@ def row_of(printed, name):
     return row
 
 
+@pytest.mark.once
 def test_differences_are_paired():
     """Equal gains on all images are sure; the same mean by chance is not."""
     first = np.array([1.0, 0.0] * 50)
@@ -154,6 +158,7 @@ def test_differences_are_paired():
     assert points.startswith("+0.0") and float(p) == 1.0
 
 
+@pytest.mark.once
 def test_two_runs_are_compared_exactly():
     """Five coins that all fall alike: 2 / 2 ** 5."""
     first = np.arange(100) < 55
@@ -161,6 +166,7 @@ def test_two_runs_are_compared_exactly():
     assert report.difference([first], [second], exact=True)[1] == "0.062"
 
 
+@pytest.mark.once
 def test_interval_is_that_of_a_share():
     low, high = results.interval([np.arange(400) < 100])
     assert (low + high) / 2 == pytest.approx(25.0)
@@ -322,6 +328,7 @@ def test_float32_has_the_weights_of_mixed_precision():
     assert keras.config.dtype_policy().name == "float32"
 
 
+@pytest.mark.once
 def test_processor_flags(tmp_path):
     path = tmp_path / "cpuinfo"
     path.write_text("processor\t: 0\nflags\t\t: fpu amx_bf16 avx2\n")
@@ -332,6 +339,7 @@ def test_processor_flags(tmp_path):
 # What waits for a GPU.
 
 
+@pytest.mark.once
 def test_gpu_script_goes_on(tmp_path, monkeypatch, capsys):
     """A step that failed is left, and done again; one that is done is not."""
     ready = tmp_path / "ready"

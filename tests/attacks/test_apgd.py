@@ -79,12 +79,14 @@ def reference_checkpoints(steps):
     return found
 
 
+@pytest.mark.once
 def test_checkpoints():
     assert [step for step, _ in checkpoints(100)] == CHECKPOINTS
     for steps in range(1, 301):
         assert checkpoints(steps) == reference_checkpoints(steps)
 
 
+@pytest.mark.once
 def test_settings_of_the_steps():
     settings = APGD(epsilon=0.1).settings(oracles.SHAPE, 0)
     assert len(settings) == 100

@@ -14,6 +14,8 @@ from keras_adaad.attacks import AutoAttack
 from keras_adaad.attacks import Square
 from keras_adaad.attacks import TargetedAPGD
 
+pytestmark = pytest.mark.once
+
 KINDS = [FGSM, PGD, CW, APGD, TargetedAPGD, FAB, Square, AutoAttack]
 NUMBERS = {
     *("epsilon", "step_size", "start_scale", "rho", "p_init"),

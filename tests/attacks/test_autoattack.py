@@ -66,6 +66,7 @@ alternating = pytest.mark.parametrize("name, norm", ALTERNATING)
 # The published budgets.
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("version", VERSIONS)
 @every_norm
 def test_budgets_are_the_published_ones(version, norm):
@@ -113,6 +114,7 @@ def test_budgets_are_the_published_ones(version, norm):
             assert theirs.loss == "margin" and not theirs.rescale_schedule
 
 
+@pytest.mark.once
 def test_budgets_in_numbers():
     """As printed in the paper and the README of the published code."""
     standard = AutoAttack(epsilon=0.1).attacks()
@@ -130,6 +132,7 @@ def test_budgets_in_numbers():
     assert [a.eot_steps for a in rand.values()] == [20, 20]
 
 
+@pytest.mark.once
 def test_arguments_reach_every_attack():
     attack = AutoAttack(
         epsilon=0.2, norm="l2", version="plus", input_range=(-1, 1), seed=7
@@ -328,6 +331,7 @@ def test_the_ensemble_agrees_image_by_image(monkeypatch):
 # Few classes.
 
 
+@pytest.mark.once
 def test_as_few_classes_as_there_can_be():
     standard, rand = (
         AutoAttack(epsilon=0.1),

@@ -4,6 +4,8 @@ import pytest
 
 from keras_adaad import attacks
 
+pytestmark = pytest.mark.once
+
 
 @pytest.mark.parametrize("name", ["FGSM", "PGD", "CW", "APGD"])
 def test_those_that_can(name):

@@ -37,6 +37,7 @@ def extent(window):
 # The schedule and the windows.
 
 
+@pytest.mark.once
 def test_schedule_is_the_published_one():
     published = oracles.square(None, "linf", 0.1, 5000)
     for query in range(10000):
@@ -44,6 +45,7 @@ def test_schedule_is_the_published_one():
     assert 0.8 * window_share(4999) == 0.8 / 128
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("shape", [(28, 28, 1), (9, 7, 3)])
 @pytest.mark.parametrize("norm", NORMS)
 def test_windows_of_5000_queries(norm, shape):
@@ -85,6 +87,7 @@ def test_windows_of_5000_queries(norm, shape):
         assert np.abs(deviations).max() < 4.5
 
 
+@pytest.mark.once
 def test_windows_depend_on_the_seed_and_the_query():
     attack = Square(epsilon=0.1, queries=200)
     windows = [
@@ -97,6 +100,7 @@ def test_windows_depend_on_the_seed_and_the_query():
     assert (windows[0][51:100] != windows[0][151:]).any((1, 2, 3)).mean() > 0.9
 
 
+@pytest.mark.once
 def test_signs_of_the_windows():
     settings = all_settings(Square(epsilon=0.1, queries=300), SHAPE)
     signs = np.stack([s["signs"] for s in settings])
@@ -107,6 +111,7 @@ def test_signs_of_the_windows():
     assert (np.bincount(codes, minlength=8) > 300 / 8 / 2).all()
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("side", [1, 2, 3, 4, 5, 7, 8, 15, 25])
 def test_pattern_is_the_published_one(side):
     published = oracles.square(None, "l2", 0.1, 1).eta(side).numpy()
@@ -125,6 +130,7 @@ def test_pattern_is_the_published_one(side):
 # The start.
 
 
+@pytest.mark.once
 def test_linf_start_is_stripes():
     generator = np.random.default_rng(0)
     x = generator.uniform(size=(20, *SHAPE)).astype("float32")
@@ -144,6 +150,7 @@ def test_linf_start_is_stripes():
     np.testing.assert_array_equal(noise, best - x)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("shape", [(28, 28, 1), (10, 10, 3), (8, 8, 1)])
 def test_l2_start_is_a_grid_of_tiles(shape):
     height, width, channels = shape

@@ -113,6 +113,7 @@ def test_code_of_a_page_runs(page, surroundings):
             exec(code, vars(module))
 
 
+@pytest.mark.once
 def test_marks_are_of_the_convention():
     for page in PAGES:
         marked = [block for block in blocks(page) if block.mark]
@@ -129,6 +130,7 @@ def test_marks_are_of_the_convention():
                 assert rest.strip(), block
 
 
+@pytest.mark.once
 def test_each_prelude_is_of_one_page():
     titles = [title(page) for page in WITH_CODE]
     assert len(set(titles)) == len(titles)
@@ -151,6 +153,7 @@ def without_code(path):
     return re.sub(r"```.*?```", "", path.read_text(), flags=re.DOTALL)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     "page",
     [*PAGES, ROOT / "CONTRIBUTING.md", ROOT / "benchmarks/README.md"],

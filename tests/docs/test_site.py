@@ -16,6 +16,8 @@ import pytest
 
 from keras_adaad.evaluation import reliability
 
+pytestmark = pytest.mark.once
+
 ROOT = pathlib.Path(__file__).parents[2]
 API = sorted((ROOT / "docs/api").glob("*.md"))
 

@@ -16,6 +16,8 @@ from keras_adaad.evaluation.comparison import robustness_table
 from keras_adaad.evaluation.report import RobustnessReport
 from keras_adaad.evaluation.threat_model import ThreatModel
 
+pytestmark = pytest.mark.once
+
 GROUP = "AutoAttack (standard)"
 
 

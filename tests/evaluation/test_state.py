@@ -181,6 +181,7 @@ def test_a_damaged_file_is_explained(model, evaluate, path):
         evaluate(model)
 
 
+@pytest.mark.once
 def test_of_two_processes_the_later_one_has_the_file(path, caplog):
     x, logits = np.zeros((2, 1)), np.zeros((2, 2))
     first, second = State(path), State(path)
@@ -201,6 +202,7 @@ def test_of_two_processes_the_later_one_has_the_file(path, caplog):
     assert os.listdir(path.parent) == ["state.npz"]
 
 
+@pytest.mark.once
 def test_a_file_that_was_removed_is_written_again(path):
     x, logits = np.zeros((2, 1)), np.zeros((2, 2))
     state = State(path)
@@ -211,6 +213,7 @@ def test_a_file_that_was_removed_is_written_again(path):
     np.testing.assert_array_equal(x_adv, x + 1)
 
 
+@pytest.mark.once
 def test_two_writers_never_leave_half_a_file(path):
     """Threads have one process number, as containers on a disk may."""
     from concurrent.futures import ThreadPoolExecutor

@@ -10,6 +10,8 @@ from scipy.stats import binomtest
 from keras_adaad.evaluation.statistics import mcnemar
 from keras_adaad.evaluation.statistics import wilson_interval
 
+pytestmark = pytest.mark.once
+
 
 @pytest.mark.parametrize(
     "successes, trials, low, high",

@@ -171,6 +171,7 @@ def adaptive(net, x):
         return logits(net, x)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     "case",
     [
@@ -195,6 +196,7 @@ def test_the_other_padding_is_caught(case, monkeypatch):
     assert difference(found, logits(net, x)) > 10
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("case", PARAMETERS)
 def test_parameter_counts(case):
     for num_classes, expected in zip((10, 100), PARAMETERS[case], strict=True):
@@ -202,6 +204,7 @@ def test_parameter_counts(case):
         assert trainable(model) == expected
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("depth, width", WIDE)
 @pytest.mark.parametrize("build", [models.WideResNet, models.DMWideResNet])
 def test_parameter_counts_of_wide_networks(build, depth, width):

@@ -32,6 +32,7 @@ def run(*arguments):
     command.main([str(argument) for argument in arguments])
 
 
+@pytest.mark.once
 def test_list(capsys):
     run("list", "--dataset", "cifar100", "--threat-model", "Linf")
     printed = capsys.readouterr().out
@@ -81,6 +82,7 @@ def test_wrong_logits_are_not_written(checkpoint, monkeypatch):
     assert not output.exists()
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("architecture", INFERRED)
 def test_parity_check_knows_each_network(architecture):
     """The functions it compares with, against the published classes."""
@@ -94,6 +96,7 @@ def test_parity_check_knows_each_network(architecture):
     )
 
 
+@pytest.mark.once
 def test_parity_check_knows_the_pooling():
     net = published.randomized(published.PooledPreActResNet())
     arrays = {k: v.numpy() for k, v in net.state_dict().items()}
@@ -103,6 +106,7 @@ def test_parity_check_knows_the_pooling():
     np.testing.assert_allclose(found, logits(net, x), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.once
 def test_convert_needs_a_file(capsys):
     with pytest.raises(SystemExit):
         run("convert", "--name", "Standard", "--output", "net.keras")
@@ -116,6 +120,7 @@ def verification(clean, robust, published_clean=80.0, published_robust=50.0):
     )
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     "clean, robust, consistent",
     [

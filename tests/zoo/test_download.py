@@ -14,6 +14,8 @@ from keras_adaad.zoo.download import download
 from keras_adaad.zoo.download import download_entry
 from keras_adaad.zoo.download import download_from_drive
 
+pytestmark = pytest.mark.once
+
 CONTENT = bytes(range(256)) * 10_000
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
 HALF = len(CONTENT) // 2

@@ -20,6 +20,8 @@ import torch
 from keras_adaad.zoo import files
 from keras_adaad.zoo.files import pytorch
 
+pytestmark = pytest.mark.once
+
 FORMATS = {"zip": True, "legacy": False}
 
 

@@ -14,6 +14,8 @@ import torch
 from keras_adaad.zoo import architecture
 from keras_adaad.zoo import files
 
+pytestmark = pytest.mark.once
+
 
 def nested(pair, opcodes, depth=60):
     """A pickle of one pair, of which each holds the one before twice."""

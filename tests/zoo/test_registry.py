@@ -14,6 +14,8 @@ import torch
 from keras_adaad import models
 from keras_adaad.zoo import registry
 
+pytestmark = pytest.mark.once
+
 NUM_CLASSES = {"cifar10": 10, "cifar100": 100}
 THREAT_MODELS = ("Linf", "L2", "corruptions")
 LICENSES = {"MIT", "Apache-2.0", "BSD-3-Clause", "CC-BY-NC-SA-4.0"}

@@ -5,6 +5,8 @@ import pytest
 
 from keras_adaad.zoo.state_dict import state_dict
 
+pytestmark = pytest.mark.once
+
 WEIGHTS = {
     "conv1.weight": np.ones((4, 3, 3, 3), "float32"),
     "bn1.weight": np.ones(4, "float32"),
