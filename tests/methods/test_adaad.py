@@ -140,7 +140,9 @@ def relative_error(value, target):
 def test_loss_needs_no_labels(digits):
     x = digits[0][:64]
     distiller = keras_adaad.AdaAD(
-        networks.teacher_net(), networks.student_net()
+        networks.teacher_net(),
+        networks.student_net(),
+        keras_adaad.attacks.PGD(epsilon=0.1, steps=1),
     )
     distiller.compile("sgd", metrics=["accuracy"])
     history = distiller.fit(x, batch_size=32, verbose=0).history

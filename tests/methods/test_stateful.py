@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 
+from keras_adaad.attacks import PGD
 from keras_adaad.methods import AdaAD
 from keras_adaad.methods.bmtard import BMTARD
 from keras_adaad.methods.dgad import DGAD
@@ -142,6 +143,8 @@ def test_igdm_is_the_papers(batch, noise, order):
 
 def methods(models):
     clean_teacher = models.pop("clean_teacher")
+    # Few steps: JAX unrolls and compiles each.
+    models["attack"] = PGD(epsilon=0.1, steps=2, seed=0)
     return {
         "mtard": lambda: MTARD(**models, clean_teacher=clean_teacher),
         "bmtard": lambda: BMTARD(
