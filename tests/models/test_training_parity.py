@@ -66,7 +66,8 @@ def test_a_step_of_resnet18(float64):
             should = (should + 0.1 * old) * (count - 1) / count - 0.1 * old
         size = np.linalg.norm(should)
         assert size > 0, name
-        assert np.linalg.norm(moved - should) < 1e-5 * size, name
+        # Keras 3.16 adds float64 tensors in float32 on PyTorch.
+        assert np.linalg.norm(moved - should) < 5e-4 * size, name
 
 
 def map_size(name):
