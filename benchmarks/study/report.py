@@ -38,6 +38,7 @@ PAGES = {
     pathlib.Path("README.md"): ["fashion_mnist small accuracies"],
     pathlib.Path("docs/study.md"): [
         "cifar10 small accuracies A",
+        "cifar10 small differences A",
         "cifar10 small radii",
         "fashion_mnist small accuracies",
         "fashion_mnist small differences",
