@@ -15,6 +15,12 @@ from keras_adaad.writing import write_atomically
 
 LOGGER = logging.getLogger("keras_adaad")
 
+# The first version with the results of this one. It identifies an evaluation,
+# for the digest does not cover the code of the package. A change that moves the
+# results of an attack sets it to the coming version, which then refuses the
+# files of earlier ones.
+RESULTS_SINCE = "0.1.0"
+
 
 class State:
     """Keeps the results so far in a file, so that a killed evaluation resumes.
@@ -119,9 +125,9 @@ class State:
         ):
             raise ValueError(
                 "Argument `state_path` belongs to another evaluation: the "
-                "model, its weights or its logits, the data, the attacks, the "
-                "seed or the version of keras_adaad differ. Delete the file, "
-                "or choose another path. "
+                "model, its weights or its logits, the data, the attacks or "
+                "the seed differ, or the file is of a version of keras_adaad "
+                "with other results. Delete the file, or choose another path. "
                 f"Received: state_path={str(self.path)!r}"
             )
         return results, x_adv

@@ -17,11 +17,11 @@ from keras_adaad.evaluation.attack_result import AttackResult
 from keras_adaad.evaluation.stages import Stage
 from keras_adaad.evaluation.stages import identity
 from keras_adaad.evaluation.stages import plan
+from keras_adaad.evaluation.state import RESULTS_SINCE
 from keras_adaad.evaluation.state import State
 from keras_adaad.evaluation.threat_model import ThreatModel
 from keras_adaad.frozen import function
 from keras_adaad.frozen.network import tolerance
-from keras_adaad.version import __version__
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
@@ -146,7 +146,7 @@ def prepare(
             x,
             y,
             identity(stages),
-            (seed, individual, keras.backend.backend(), __version__),
+            (seed, individual, keras.backend.backend(), RESULTS_SINCE),
         ],
         logits,
         1e-4 if is_function else tolerance(model),

@@ -95,6 +95,13 @@ def test_it_knows_weights_data_and_attacks(model, batch, evaluate):
     refused(evaluate, model)
 
 
+def test_it_knows_the_results_of_the_package(model, evaluate, monkeypatch):
+    """The version counts only if the results changed."""
+    evaluate(model)
+    monkeypatch.setattr(keras_adaad.evaluation.task, "RESULTS_SINCE", "0.9.0")
+    refused(evaluate, model)
+
+
 class Hidden(keras.Model):
     """A model with state that is neither a weight nor in its config."""
 
