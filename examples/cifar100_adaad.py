@@ -10,6 +10,7 @@ The CIFAR-100 run of AdaAD
 For it the LISArD authors list a ResNet-18 with 62.19 % on clean images and
 26.74 % under AutoAttack at 8/255:
 
+    pip install -e ".[data,examples,tensorflow]"
     python examples/cifar100_adaad.py --download
 
 `--help` lists the flags. The same command resumes a killed run. Set

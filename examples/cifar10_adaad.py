@@ -10,6 +10,7 @@ The published run of AdaAD
 The paper reports a ResNet-18 with an accuracy of 85.58 % on clean images and of
 51.37 % under AutoAttack at 8/255:
 
+    pip install -e ".[data,examples,tensorflow]"
     python examples/cifar10_adaad.py --download
 
 `--help` lists the flags. The same command resumes a killed run. For a quick

@@ -10,6 +10,7 @@ attack, the views of the images that the student sees, and the loss on them. The
 library does everything else (the attack itself, optimizers, mixed precision,
 metrics, checkpoints, the three backends).
 
+    pip install -e ".[examples,tensorflow]"
     python examples/custom_method.py [--epochs N]
 
 Set `KERAS_BACKEND` to "tensorflow", "jax" or "torch"; the code is the same. The

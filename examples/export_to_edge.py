@@ -204,6 +204,14 @@ def print_accuracies(results, epsilon, queries):
         )
 
 
+"""
+## The run
+
+The float model is measured together with its files. The images of PGD-20 are
+made on it once, and transferred to all.
+"""
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--student", type=pathlib.Path)

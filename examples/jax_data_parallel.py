@@ -9,6 +9,7 @@ With `keras.distribution` every batch is divided between the devices, and each
 has its own copy of the networks. To JAX it is still one batch: the updates, the
 BatchNorm statistics, the random starts and the logs are those of one device.
 
+    pip install -e ".[examples,jax]"
     python examples/jax_data_parallel.py [--epochs N]
 
 The example uses all GPUs or TPUs. On a machine without, it makes two devices of

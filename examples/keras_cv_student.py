@@ -219,6 +219,13 @@ def save_and_reload(student, classifier, images, folder):
         print(f"{folder / name}.keras: predicts the same after loading.")
 
 
+"""
+## The run
+
+The same attack, ten steps of PGD, trains the teacher and distils it.
+"""
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--output", default="results/cv", type=pathlib.Path)

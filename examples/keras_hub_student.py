@@ -227,6 +227,13 @@ def save_and_reload(student, task, images, folder):
     print(f"{folder / 'preset'}: predicts the same after loading.")
 
 
+"""
+## The run
+
+The same attack, ten steps of PGD, trains the teacher and distils it.
+"""
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--output", default="results/hub", type=pathlib.Path)

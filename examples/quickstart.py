@@ -10,6 +10,7 @@ training. The same small *student* is then trained in three ways: plainly,
 by plain distillation (Keras's own `keras.distillation`), and with AdaAD. A
 table shows how accurate each is under attack, and a picture shows why.
 
+    pip install -e ".[examples,tensorflow]"
     python examples/quickstart.py [--output FOLDER] [--epochs N]
 
 Set `KERAS_BACKEND` to "tensorflow", "jax" or "torch"; the code is the same.
@@ -237,6 +238,14 @@ def draw_examples(figure, name, student, x, y):
             if title != "perturbation":
                 color = "tab:green" if predicted[i] == y[i] else "tab:red"
                 axes.set_title(predicted[i], color=color, fontsize=10)
+
+
+"""
+## The run
+
+The teacher comes first, and each student after it. The picture and the AdaAD
+student are saved in the folder `--output`.
+"""
 
 
 def main():

@@ -1,7 +1,7 @@
 """
 Title: Several devices, several machines, on TensorFlow
 Description: Distil a robust teacher under a `tf.distribute` strategy.
-Accelerator: GPU
+Accelerator: None or GPU
 
 ## Introduction
 
@@ -10,6 +10,7 @@ Each replica attacks its own images, and all take the same optimizer step. Two
 things change in the code. Models are created and compiled in the strategy's
 scope, and trained outside of it. Every batch must have images for all replicas.
 
+    pip install -e ".[examples,tensorflow]"
     python examples/tensorflow_mirrored.py [--epochs N] [--backup FOLDER]
 
 The example runs on all GPUs of the machine, or on two halves of the CPU. For
@@ -99,6 +100,14 @@ def fit(model, data, epochs, backup):
     )
 
 
+"""
+## The result
+
+`perturb` and `evaluate_robustness` run on one device. They return the same
+inside and outside of the strategy's scope, in every process.
+"""
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--epochs", default=30, type=int)
@@ -124,12 +133,6 @@ def main():
         compile_for(distiller, data, arguments.epochs)
     fit(distiller, data, arguments.epochs, arguments.backup)
 
-    """
-    ## The result
-
-    `perturb` and `evaluate_robustness` run on one device. They return the same
-    inside and outside of the scope, in every process.
-    """
     for network in (teacher, student):
         quickstart.print_accuracy(network.name, network, data)
 

@@ -8,6 +8,7 @@ Accelerator: GPU
 Tiny-ImageNet has 100,000 training images of 200 classes. Download and unpack it
 from http://cs231n.stanford.edu/tiny-imagenet-200.zip, then:
 
+    pip install -e ".[data,examples,tensorflow]"
     python examples/tiny_imagenet_adaad.py \
         --data-dir tiny-imagenet-200 --teacher teacher.keras
 

@@ -1,7 +1,7 @@
 """
 Title: Several processes on PyTorch
 Description: Train a robust student with torchrun, on CPUs or GPUs.
-Accelerator: None
+Accelerator: None or GPU
 
 ## Introduction
 
@@ -9,6 +9,7 @@ Accelerator: None
 images. Gradients are averaged, so all have the same student after every step.
 On a laptop, with two processes on the CPU:
 
+    pip install -e ".[examples,torch]"
     torchrun --nproc-per-node 2 examples/torch_ddp.py [--epochs N]
 
 On GPUs use the same line, with their number; `KERAS_TORCH_DEVICE=cpu` does not
