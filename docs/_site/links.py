@@ -2,7 +2,8 @@
 
 A page links to `../../examples/quickstart.py`, as GitHub wants it, and MkDocs
 knows only what is in `docs/`. So each file that is linked to becomes a page of
-the site, and the links to it are changed while the site is built.
+the site, and the links to it are changed while the site is built. An example
+has a page already, made by `examples.py`.
 """
 
 import pathlib
@@ -10,6 +11,7 @@ import posixpath
 import re
 
 from mkdocs.structure.files import File
+from mkdocs.structure.files import InclusionLevel
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
@@ -19,7 +21,8 @@ NAME = re.compile(r"(<a [^>]*>)?<code>(keras_adaad(?:\.\w+)+)</code>")
 
 def on_files(files, config):
     """Adds a page for every file outside of `docs/` that a page links to."""
-    left = [pathlib.Path(f.abs_src_path) for f in files.documentation_pages()]
+    pages = files.documentation_pages()
+    left = [pathlib.Path(f.abs_src_path) for f in pages if f.abs_src_path]
     seen = set(left)
     while left:
         source = left.pop()
@@ -37,7 +40,7 @@ def on_files(files, config):
 
 def on_page_markdown(markdown, page, config, files):
     """Points the links at those pages."""
-    if page.file.abs_src_path is None:  # A page of code.
+    if page.file.abs_src_path is None:  # A page made of code.
         return markdown
     source = pathlib.Path(page.file.abs_src_path)
     folder = posixpath.dirname(page.file.src_uri) or "."
@@ -78,9 +81,9 @@ def page_of(path):
     place = path.relative_to(base)
     if place.name == "README.md":
         return place.with_name("index.md").as_posix()
-    if place.suffix in (".md", ".png"):
+    if place.suffix == ".png":
         return place.as_posix()
-    return f"{place.as_posix()}.md"
+    return place.with_suffix(".md").as_posix()
 
 
 def make_page(path, config):
@@ -91,4 +94,9 @@ def make_page(path, config):
     language = {".py": "python"}.get(path.suffix, "text")
     place = path.relative_to(ROOT).as_posix()
     content = f"# {place}\n\n````{language}\n{code}````\n"
-    return File.generated(config, page_of(path), content=content)
+    return File.generated(
+        config,
+        page_of(path),
+        content=content,
+        inclusion=InclusionLevel.NOT_IN_NAV,
+    )

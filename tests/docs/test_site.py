@@ -4,6 +4,7 @@ import contextlib
 import importlib
 import importlib.util
 import inspect
+import json
 import os
 import pathlib
 import re
@@ -90,6 +91,14 @@ def test_site_builds(tmp_path):
     # Every section of a docstring is one, and not a paragraph.
     for section in ("Args", "Returns", "Raises"):
         assert not re.search(rf"<p>{section}:", api)
+    # A link to an example leads to its page, and from there to its notebook.
+    guide = pages["guides/first-student/index.html"]
+    assert 'href="../../examples/quickstart/">quickstart</a>' in guide
+    quickstart = pages["examples/quickstart/index.html"]
+    assert 'src="../../images/quickstart.png"' in quickstart
+    assert 'href="../quickstart.ipynb"' in quickstart
+    notebook = (tmp_path / "site/examples/quickstart.ipynb").read_text()
+    assert json.loads(notebook)["nbformat"] == 4
     # Nothing is fetched to read the site.
     for text in pages.values():
         fetched = r'<(?:img|link|script)[^>]+(?:href|src)="(?:https?:)?//'
