@@ -91,6 +91,7 @@ def test_site_builds(tmp_path):
     # Every section of a docstring is one, and not a paragraph.
     for section in ("Args", "Returns", "Raises"):
         assert not re.search(rf"<p>{section}:", api)
+    assert '<span class="nb">float</span>' in api  # A type in a signature.
     # A link to an example leads to its page, and from there to its notebook.
     guide = pages["guides/first-student/index.html"]
     assert 'href="../../examples/quickstart/">quickstart</a>' in guide
