@@ -2,6 +2,7 @@
 
 from keras_adaad.evaluation.attack_result import AttackResult as AttackResult
 from keras_adaad.evaluation.comparison import Comparison as Comparison
+from keras_adaad.evaluation.comparison import Comparisons as Comparisons
 from keras_adaad.evaluation.comparison import PairedAccuracy as PairedAccuracy
 from keras_adaad.evaluation.comparison import (
     robustness_table as robustness_table,

@@ -9,6 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from keras_adaad._typing import PathLike
+from keras_adaad.evaluation.pages import comparison_page
 from keras_adaad.evaluation.statistics import mcnemar
 from keras_adaad.evaluation.text import wrap
 
@@ -39,6 +41,7 @@ class Comparison:
         clean: `PairedAccuracy` on the clean images.
         robust: `PairedAccuracy` in the worst case over all attacks.
         same_attacks: Whether the same attacks ran on both, and all finished.
+        reports: The pair of `RobustnessReport`s, for `save_html`.
     """
 
     task: str
@@ -47,6 +50,38 @@ class Comparison:
     clean: PairedAccuracy
     robust: PairedAccuracy
     same_attacks: bool
+    reports: tuple[Any, ...] = dataclasses.field(
+        default=(), repr=False, compare=False
+    )
+
+    def save_html(self, path: PathLike) -> None:
+        """Writes the comparison as a page: one file that needs no network.
+
+        Needs Jinja2.
+
+        Args:
+            path: Where to write, e.g. `"comparison.html"`.
+
+        Raises:
+            ImportError: If Jinja2 is not installed.
+            ValueError: If the comparison has no reports.
+        """
+        if not self.reports:
+            raise ValueError(
+                "Argument `reports` of a comparison must be its two reports, "
+                "to be written as a page. `RobustnessReport.compare` sets "
+                f"them. Received: reports={self.reports!r}"
+            )
+        comparison_page.save(self._named(), [self], path)
+
+    def _repr_html_(self) -> str | None:
+        return comparison_page.short([self])
+
+    def _named(self):
+        names = [self.first, self.second]
+        if self.first == self.second:
+            names = [f"{name} ({i + 1})" for i, name in enumerate(names)]
+        return dict(zip(names, self.reports, strict=True))
 
     def __str__(self) -> str:
         row = "{:<12}{:>10}{:>10}{:>10}{:>14}{:>14}{:>10}".format
@@ -76,13 +111,86 @@ class Comparison:
         return "\n".join(lines)
 
 
+class Comparisons:
+    """Compares the first of several models with each of the others.
+
+    `print` shows every comparison.
+
+    Args:
+        reports: Dictionary from the name of a model to its
+            `RobustnessReport`, of at least two models.
+
+    Raises:
+        TypeError: If `reports` is not a dictionary.
+        ValueError: If there are fewer than two reports, or if they differ in
+            the images or the threat model.
+
+    Example:
+
+    ```python
+    comparisons = keras_adaad.evaluation.Comparisons(
+        {"AdaAD": adaad, "RSLAD": rslad, "teacher": teacher}
+    )
+    print(comparisons)
+    comparisons.save_html("comparison.html")
+    ```
+    """
+
+    def __init__(self, reports: Mapping[str, Any]) -> None:
+        if not isinstance(reports, Mapping):
+            raise TypeError(
+                "Argument `reports` must be a dictionary from names of models "
+                f"to reports. Received: reports={reports!r} "
+                f"(of type {type(reports).__name__})"
+            )
+        if len(reports) < 2:
+            raise ValueError(
+                "Argument `reports` must have at least two reports. "
+                f"Received: reports of {list(reports)}"
+            )
+        self.reports = dict(reports)
+        (name, first), *others = self.reports.items()
+        self.pairs = [
+            _compare(f"reports[{other!r}]", (name, first), (other, report))
+            for other, report in others
+        ]
+
+    def save_html(self, path: PathLike) -> None:
+        """Writes the comparisons as a page: one file that needs no network.
+
+        Needs Jinja2.
+
+        Args:
+            path: Where to write, e.g. `"comparison.html"`.
+
+        Raises:
+            ImportError: If Jinja2 is not installed.
+        """
+        comparison_page.save(self.reports, self.pairs, path)
+
+    def _repr_html_(self) -> str | None:
+        return comparison_page.short(self.pairs)
+
+    def __str__(self) -> str:
+        return "\n\n".join(map(str, self.pairs))
+
+
 def compare(first, second):
     """Implements `RobustnessReport.compare`."""
-    _check_same_task("other", first, second)
+    return _compare(
+        "other", (first.model_name, first), (second.model_name, second)
+    )
+
+
+def _compare(argument, first, second):
+    """Compares two pairs of a name and a report."""
+    (first_name, first), (second_name, second) = first, second
+    _check_same_task(argument, first, second)
     return Comparison(
         task=_task(first),
-        first=first.model_name,
-        second=second.model_name,
+        first=first_name,
+        second=second_name,
+        reports=(first, second),
         clean=_paired(first.clean, second.clean),
         robust=_paired(first.robust, second.robust),
         same_attacks=first.complete and _attacks(first) == _attacks(second),

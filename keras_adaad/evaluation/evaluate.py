@@ -7,7 +7,6 @@ import time
 from collections.abc import Sequence
 
 import keras
-import numpy as np
 
 from keras_adaad import backend
 from keras_adaad._typing import ArrayLike
@@ -15,10 +14,12 @@ from keras_adaad._typing import Logits
 from keras_adaad._typing import PathLike
 from keras_adaad.attacks import Attack
 from keras_adaad.evaluation.curve import measure_curve
+from keras_adaad.evaluation.examples import measure_paths
 from keras_adaad.evaluation.reliability import after_attacks
 from keras_adaad.evaluation.reliability import before_attacks
 from keras_adaad.evaluation.report import RobustnessReport
 from keras_adaad.evaluation.stages import run_stages
+from keras_adaad.evaluation.statistics import softmax
 from keras_adaad.evaluation.task import prepare
 from keras_adaad.evaluation.threat_model import ThreatModel
 from keras_adaad.version import __version__
@@ -158,6 +159,7 @@ def _report(task, findings, curve, flags):
     for name, message in flags.items():
         LOGGER.warning("%s: %s", name, message)
     delta = findings.x_adv - task.x
+    paths = measure_paths(task, findings)
     return RobustnessReport(
         model_name=_name(task.model),
         labels=task.y,
@@ -177,8 +179,9 @@ def _report(task, findings, curve, flags):
         images={
             "clean": task.x,
             "adversarial": findings.x_adv,
-            "clean_probabilities": _softmax(task.logits),
-            "adversarial_probabilities": _softmax(findings.logits),
+            "clean_probabilities": softmax(task.logits),
+            "adversarial_probabilities": softmax(findings.logits),
+            **paths,
         },
     )
 
@@ -209,8 +212,3 @@ def _dtype(model):
     if isinstance(model, keras.Model):
         return {"dtype": model.dtype_policy.name}
     return {}
-
-
-def _softmax(logits):
-    shifted = np.exp(logits - logits.max(-1, keepdims=True))
-    return shifted / shifted.sum(-1, keepdims=True)

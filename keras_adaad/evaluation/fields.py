@@ -42,6 +42,44 @@ def integers(name: str, values: ArrayLike) -> np.ndarray:
     return array.astype("int64")
 
 
+def check_shapes(report: Any) -> None:
+    """Raises unless a report has one value per image, of at least one."""
+    clean = report.clean
+    arrays = {name: getattr(report, name) for name in ("labels", "indices")}
+    for i, result in enumerate(report.results):
+        arrays[f"results[{i}].robust"] = result.robust
+        if result.individual is not None:
+            arrays[f"results[{i}].individual"] = result.individual
+    if clean.ndim != 1 or len(clean) == 0:
+        raise ValueError(
+            "Argument `clean` must have one value per image, of at least "
+            f"one image. Received: shape {clean.shape}"
+        )
+    for name, array in arrays.items():
+        if array.shape != clean.shape:
+            raise ValueError(
+                f"Argument `{name}` must have one value per image, shape "
+                f"{clean.shape}. Received: shape {array.shape}"
+            )
+
+
+def check_classes(report: Any) -> None:
+    """Raises unless the labels of a report and its names are of its classes."""
+    labels, num_classes = report.labels, report.num_classes
+    if labels.min() < 0 or labels.max() >= num_classes:
+        raise ValueError(
+            "Argument `labels` must be class indices in "
+            f"[0, {num_classes - 1}]. Received: labels in "
+            f"[{labels.min()}, {labels.max()}]"
+        )
+    names = report.class_names
+    if names is not None and len(names) != num_classes:
+        raise ValueError(
+            "Argument `class_names` must have a name for each of the "
+            f"{num_classes} classes. Received: {len(names)} names"
+        )
+
+
 def _is_number(value):
     whole = isinstance(value, int) and not isinstance(value, bool)
     return whole or (isinstance(value, float) and math.isfinite(value))

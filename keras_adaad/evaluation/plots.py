@@ -5,6 +5,9 @@ import textwrap
 import numpy as np
 
 from keras_adaad import checks
+from keras_adaad.evaluation.examples import fooled_examples
+from keras_adaad.evaluation.examples import magnification
+from keras_adaad.evaluation.examples import unit_range
 from keras_adaad.evaluation.statistics import wilson_interval
 
 
@@ -38,11 +41,10 @@ def plot_examples(report, path=None, num_images=6):
             f"larger `epsilon`. Received: epsilon={report.threat_model.epsilon}"
         )
     low, high = report.threat_model.input_range
-    clean = _unit_range(report.images["clean"][chosen], low, high)
-    adversarial = _unit_range(report.images["adversarial"][chosen], low, high)
+    clean = unit_range(report.images["clean"][chosen], low, high)
+    adversarial = unit_range(report.images["adversarial"][chosen], low, high)
     delta = adversarial - clean
-    # One factor for all images, so that their sizes can be compared.
-    factor = max(1, int(0.5 / max(np.abs(delta).max(), 1e-3) + 1e-6))
+    factor = magnification(delta)
     rows = {
         "clean": clean,
         "adversarial": adversarial,
@@ -69,15 +71,6 @@ def plot_examples(report, path=None, num_images=6):
         )
     )
     return _saved(figure, path)
-
-
-def fooled_examples(report, num_images):
-    """Returns positions of fooled images, the first of each class first."""
-    fooled = np.flatnonzero(report.clean & ~report.robust)
-    fooled = fooled[np.argsort(report.indices[fooled], kind="stable")]
-    labels = report.labels[fooled]
-    turn = [(labels[:i] == label).sum() for i, label in enumerate(labels)]
-    return fooled[np.lexsort((labels, turn))][:num_images]
 
 
 def _bars(axis, report):
@@ -115,17 +108,6 @@ def _curve(axis, report):
     axis.set(xlim=(0, None), xlabel=f"epsilon ({report.threat_model.norm})")
     axis.set(ylim=(0, 100), ylabel="accuracy (%)")
     axis.set_title(f"{curve['attack']}, {n} images", size=10)
-
-
-def _unit_range(images, low, high):
-    images = (np.asarray(images, "float64") - low) / (high - low)
-    if images.ndim == 3 or (images.ndim == 4 and images.shape[-1] in (1, 3)):
-        return images
-    raise ValueError(
-        "`plot_examples` draws images of shape `(height, width)` or "
-        "`(height, width, channels)` with 1 or 3 channels, last. "
-        f"Received: images of shape {images.shape[1:]}"
-    )
 
 
 def _figure(**kwargs):

@@ -15,6 +15,7 @@ from keras_adaad.evaluation import plots
 from keras_adaad.evaluation import storage
 from keras_adaad.evaluation import text
 from keras_adaad.evaluation.attack_result import AttackResult
+from keras_adaad.evaluation.pages import report_page
 from keras_adaad.evaluation.statistics import wilson_interval
 from keras_adaad.evaluation.threat_model import ThreatModel
 
@@ -47,7 +48,10 @@ class RobustnessReport:
             "accuracy": list of fractions, "num_images": int}`, or `None`.
         class_names: List of names, or `None` to number the classes.
         images: Arrays `"clean"`, `"adversarial"`, `"clean_probabilities"` and
-            `"adversarial_probabilities"`, or `None`. They are not saved.
+            `"adversarial_probabilities"`, or `None`. `"path_positions"` has
+            the positions of a few fooled images, and `"path_probabilities"`
+            the model's probabilities at 11 points from the clean image to the
+            adversarial one, both included. Images are not saved by `save`.
 
     Raises:
         ValueError: If there is no image, an array has the wrong length, or a
@@ -100,40 +104,8 @@ class RobustnessReport:
         self.labels = fields.integers("labels", self.labels)
         self.indices = fields.integers("indices", self.indices)
         self.clean = np.asarray(self.clean, bool)
-        self._check_shapes()
-        self._check_classes()
-
-    def _check_shapes(self):
-        arrays = {name: getattr(self, name) for name in ("labels", "indices")}
-        for i, result in enumerate(self.results):
-            arrays[f"results[{i}].robust"] = result.robust
-            if result.individual is not None:
-                arrays[f"results[{i}].individual"] = result.individual
-        if self.clean.ndim != 1 or len(self.clean) == 0:
-            raise ValueError(
-                "Argument `clean` must have one value per image, of at least "
-                f"one image. Received: shape {self.clean.shape}"
-            )
-        for name, array in arrays.items():
-            if array.shape != self.clean.shape:
-                raise ValueError(
-                    f"Argument `{name}` must have one value per image, shape "
-                    f"{self.clean.shape}. Received: shape {array.shape}"
-                )
-
-    def _check_classes(self):
-        if self.labels.min() < 0 or self.labels.max() >= self.num_classes:
-            raise ValueError(
-                "Argument `labels` must be class indices in "
-                f"[0, {self.num_classes - 1}]. Received: labels in "
-                f"[{self.labels.min()}, {self.labels.max()}]"
-            )
-        names = self.class_names
-        if names is not None and len(names) != self.num_classes:
-            raise ValueError(
-                "Argument `class_names` must have a name for each of the "
-                f"{self.num_classes} classes. Received: {len(names)} names"
-            )
+        fields.check_shapes(self)
+        fields.check_classes(self)
 
     @property
     def robust(self) -> np.ndarray:
@@ -279,6 +251,31 @@ class RobustnessReport:
                 "Argument `path` must be a file that `RobustnessReport.save` "
                 f"wrote. Save the report again. Received: path={path!r}"
             ) from error
+
+    def save_html(self, path: PathLike) -> None:
+        """Writes the report as a page: one file that needs no network.
+
+        It has the accuracies with their intervals, the flags, the accuracy
+        over epsilon and of each class, all settings and versions, and
+        examples of fooled images. A report that `load` read has no images.
+        Needs Jinja2.
+
+        Args:
+            path: Where to write, e.g. `"student.html"`.
+
+        Raises:
+            ImportError: If Jinja2 is not installed.
+
+        Example:
+
+        ```python
+        report.save_html("student.html")
+        ```
+        """
+        report_page.save(self, path)
+
+    def _repr_html_(self) -> str | None:
+        return report_page.short(self)
 
     def compare(self, other: Self) -> comparison.Comparison:
         """Compares two models on the same images, image by image.

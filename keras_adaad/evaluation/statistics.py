@@ -57,6 +57,12 @@ def wilson_interval(
     return low, high
 
 
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Returns the probabilities of logits, over the last axis."""
+    shifted = np.exp(logits - logits.max(-1, keepdims=True))
+    return shifted / shifted.sum(-1, keepdims=True)
+
+
 class McNemar(NamedTuple):
     """The result of `mcnemar`."""
 

@@ -1,0 +1,1 @@
+"""Reports and comparisons as HTML. Jinja2 is optional."""
