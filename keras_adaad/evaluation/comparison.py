@@ -140,8 +140,8 @@ class Comparisons:
         if not isinstance(reports, Mapping):
             raise TypeError(
                 "Argument `reports` must be a dictionary from names of models "
-                f"to reports. Received: reports={reports!r} "
-                f"(of type {type(reports).__name__})"
+                "to reports. "
+                f"Received: reports of type {type(reports).__name__}"
             )
         if len(reports) < 2:
             raise ValueError(

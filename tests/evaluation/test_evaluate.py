@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+import scipy.special
 from hypothesis import given
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -82,6 +83,45 @@ def test_verdicts_are_those_of_the_images(model, data):
     for kind in ("clean", "adversarial"):
         probabilities = report.images[f"{kind}_probabilities"]
         np.testing.assert_allclose(probabilities.sum(-1), 1.0, rtol=1e-5)
+
+
+def test_paths_lead_from_clean_to_adversarial(model, data, tmp_path):
+    """The confidences of the page are the model's at these points."""
+    report = evaluate(model, data, ["fgsm", "pgd-10"])
+    images, positions = report.images, report.images["path_positions"]
+    assert 5 < len(positions) <= 24
+    assert (report.clean & ~report.robust)[positions].all()
+    paths = images["path_probabilities"]
+    assert paths.shape == (len(positions), 11, 10)
+    clean, x_adv = (images[k][positions] for k in ("clean", "adversarial"))
+    for i in range(11):
+        points = (clean + i / 10 * (x_adv - clean)).astype("float32")
+        expected = scipy.special.softmax(model.predict(points, verbose=0), -1)
+        np.testing.assert_allclose(paths[:, i], expected, rtol=1e-3, atol=1e-5)
+    report.save_html(tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text()
+    assert page.count('type="radio"') == len(positions)
+
+
+def test_without_time_or_a_fooled_image_there_is_no_path(model, data):
+    for options in ({"epsilon": 0.0}, {"time_budget": 0.0}):
+        report = evaluate(model, data, ["fgsm"], **options)
+        assert "path_positions" not in report.images
+
+
+def test_a_path_through_nan_is_left_out():
+    """Between two images may lie a point where a function has no answer."""
+
+    def function(x):
+        x = x.reshape(-1, 1)
+        between = (x > 0.4) & (x < 0.6)
+        logits = np.concatenate([x - 0.5, 0.5 - x], -1)
+        return np.where(between, np.nan, logits)
+
+    x = np.array([0.9, 0.1], "float32").reshape(2, 1, 1, 1)
+    report = evaluate(function, (x, [0, 1]), ["square"], 0.8)
+    assert report.robust_accuracy == 0.0
+    assert "path_positions" not in report.images
 
 
 def test_individual_is_each_attack_alone(model, data):

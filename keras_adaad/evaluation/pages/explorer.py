@@ -3,6 +3,7 @@
 import base64
 import struct
 import zlib
+from typing import Any
 
 import numpy as np
 
@@ -29,7 +30,7 @@ def explore(reports):
         {"name": name, **_explore(report, BUDGET // len(reports))}
         for name, report in reports.items()
     ]
-    examples = []
+    examples: list[dict[str, Any]] = []
     for model in models:
         for example in model["examples"]:
             example["number"] = len(examples)
@@ -64,7 +65,7 @@ def _explore(report, budget):
         pictures = _Pictures(report)
     except ValueError as error:
         return _nothing(str(error))
-    examples = []
+    examples: list[dict[str, Any]] = []
     for position, probabilities in _paths(report):
         if not np.isfinite(probabilities).all():
             continue

@@ -5,12 +5,12 @@
   const examples = JSON.parse(find("examples").textContent);
   const slider = find("size");
   const radios = [...document.querySelectorAll("input[name=example]")];
+  const svg = document.querySelector("svg").namespaceURI;
   let example;
 
   const make = (name, attributes, children = []) => {
-    const svg = ["svg", "rect"].includes(name);
-    const element = svg
-      ? document.createElementNS("http://www.w3.org/2000/svg", name)
+    const element = ["svg", "rect"].includes(name)
+      ? document.createElementNS(svg, name)
       : document.createElement(name);
     for (const [key, value] of Object.entries(attributes)) {
       element.setAttribute(key, value);
@@ -111,6 +111,7 @@
 
   slider.addEventListener("input", showPoint);
   for (const radio of radios) radio.addEventListener("change", showExample);
+  find("no-script").hidden = true;
   find("viewer").hidden = false;
   showExample();
 })();
