@@ -120,7 +120,7 @@ def evaluate_robustness(
     )
     print(report)
     report.save("robustness.json")
-    report.plot("robustness.png")
+    report.save_html("robustness.html")
     ```
 
     Reference:

@@ -53,29 +53,30 @@ def launched():
 
 
 def take_pictures(path, folder):
-    """Writes three screenshots of a page, with few colors to be small."""
+    """Writes three screenshots of a page, with 256 colors to be small."""
     from PIL import Image
 
     path, folder = pathlib.Path(path).resolve(), pathlib.Path(folder)
+    # The size, the color scheme, and what is at the top of the picture.
     views = {
-        "wide": ((1280, 1240), "light", "body"),
-        "phone": ((390, 1000), "light", "body"),
-        "dark": ((1280, 840), "dark", "#viewer"),
+        "wide": (1280, 1240, "light", "body"),
+        "phone": (390, 1080, "light", "fieldset"),
+        "dark": (1280, 880, "dark", "fieldset"),
     }
     with launched() as browser:
         if browser is None:
             sys.exit(MISSING)
-        for name, ((width, height), scheme, place) in views.items():
+        for name, (width, height, scheme, top) in views.items():
             page = browser.new_page(
                 viewport={"width": width, "height": height},
                 color_scheme=scheme,
             )
             page.goto(path.as_uri())
-            page.eval_on_selector(place, "part => part.scrollIntoView(false)")
-            if place == "body":
-                page.evaluate("scrollTo(0, 0)")
-            picture = Image.open(io.BytesIO(page.screenshot()))
-            picture = picture.convert("RGB").quantize(64)
+            y = max(0, page.locator(top).first.bounding_box()["y"] - 16)
+            clip = {"x": 0, "y": y, "width": width, "height": height}
+            content = page.screenshot(full_page=True, clip=clip)
+            picture = Image.open(io.BytesIO(content))
+            picture = picture.convert("RGB").quantize(256)
             picture.save(folder / f"{path.stem}_{name}.png", optimize=True)
 
 

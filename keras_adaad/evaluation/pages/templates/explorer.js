@@ -66,7 +66,7 @@
     }
     find("confidences").replaceChildren(...rows);
 
-    const percent = (k) => `${confidences[k].toFixed(1)} %`;
+    const percent = (k) => `${confidences[k].toFixed(1)}\u00a0%`;
     const right = place === 0;
     const says = right
       ? `${label}, which is right (${percent(0)}).`
@@ -95,7 +95,7 @@
     find("adversarial").alt = "the same image with the perturbation";
     find("perturbation").alt = `the perturbation, magnified ${example.factor} times`;
     find("perturbation-caption").textContent =
-      `perturbation × ${example.factor}`;
+      `perturbation ×${example.factor}`;
     find("story").textContent =
       [`${model} ${example.verdict}`, ...example.others].join("; ") + ".";
     slider.max = example.shares.length - 1;
