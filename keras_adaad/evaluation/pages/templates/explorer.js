@@ -72,8 +72,7 @@
       ? `${label}, which is right (${percent(0)}).`
       : `${predicted}${place < 0 ? "" : ` (${percent(place)})`}. ` +
         `The true class ${label} has ${percent(0)}.`;
-    find("verdict").textContent =
-      `${model} answers ${says}`;
+    find("verdict").textContent = `${model} answers ${says}`;
     find("verdict").className = right ? "verdict" : "verdict wrong-answer";
     for (const end of ["x1", "x2"]) {
       find("path-cursor").setAttribute(end, 100 * shares[i]);
@@ -96,8 +95,9 @@
     find("perturbation").alt = `the perturbation, magnified ${example.factor} times`;
     find("perturbation-caption").textContent =
       `perturbation ×${example.factor}`;
+    const verdicts = [`${model} ${example.verdict}`, ...example.others];
     find("story").textContent =
-      [`${model} ${example.verdict}`, ...example.others].join("; ") + ".";
+      `Image ${example.index}: ${verdicts.join("; ")}.`;
     slider.max = example.shares.length - 1;
     slider.value = slider.max;
     const other = places.at(-1);
