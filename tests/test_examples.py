@@ -42,6 +42,7 @@ def test_quickstart(tmp_path):
     assert student.output_shape == (None, 10)
 
 
+@pytest.mark.once
 def test_custom_method():
     output = run("examples/custom_method.py", "--epochs", 5)
     (row,) = (r for r in output.splitlines() if r.startswith("student "))
@@ -90,6 +91,7 @@ def test_tensorflow_mirrored():
     assert clean > 70 and clean >= pgd
 
 
+@pytest.mark.once
 def test_step_speed(tmp_path):
     backend = keras.config.backend()
     output = tmp_path / "speed.json"

@@ -82,6 +82,7 @@ def write_files(folder):
     return images, digits.target
 
 
+@pytest.mark.once
 def test_fashion_mnist(tmp_path):
     """Teacher, method, tables and pictures; what is done is not done again."""
     images, labels = write_files(tmp_path)
@@ -193,6 +194,7 @@ def images_file(tmp_path):
     return path
 
 
+@pytest.mark.once
 def test_cifar10(images_file, tmp_path, capsys):
     """Teachers first: one from images without labels, one of A in D."""
     schedule.run_all(
@@ -218,6 +220,7 @@ class Killed(Exception):
     pass
 
 
+@pytest.mark.once
 def test_a_killed_run_goes_on_exactly(images_file, tmp_path, monkeypatch):
     """With a moving average, whose state is the optimizer's.
 
@@ -262,6 +265,7 @@ def test_a_killed_run_goes_on_exactly(images_file, tmp_path, monkeypatch):
         np.testing.assert_allclose(resumed, expected, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.once
 def test_pseudo_labels_stand_where_there_are_no_others(images_file):
     budget = CIFAR.budgets["tiny"]
     data = CIFAR.load_data(budget, images_file)
@@ -275,6 +279,7 @@ def test_pseudo_labels_stand_where_there_are_no_others(images_file):
     np.testing.assert_array_equal(found[~known], answers[~known])
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("arm", CIFAR.arms, ids=lambda arm: arm.file_name(0))
 def test_every_arm_makes_a_trainer(arm):
     budget = CIFAR.budgets["tiny"]
@@ -288,9 +293,7 @@ def test_every_arm_makes_a_trainer(arm):
         assert config["step_size"] == pytest.approx(epsilon / 2)
 
 
-@pytest.mark.skipif(
-    keras.config.backend() != "torch", reason="compiling each takes a minute"
-)
+@pytest.mark.once
 @pytest.mark.parametrize("arm", CIFAR.arms, ids=lambda arm: arm.file_name(0))
 def test_every_arm_takes_a_step(arm, images_file):
     budget = CIFAR.budgets["tiny"]
@@ -309,6 +312,7 @@ def test_every_arm_takes_a_step(arm, images_file):
     assert not np.array_equal(network.get_weights()[0], before)
 
 
+@pytest.mark.once
 def test_the_steps_drop_at_60_and_85_percent():
     arm = CIFAR.arm("AdaAD", "A")
     rate = training.make_optimizer(arm, 1000)._learning_rate

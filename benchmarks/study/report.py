@@ -35,7 +35,7 @@ from keras_adaad.evaluation.statistics import mcnemar
 PUBLISHED = pathlib.Path("benchmarks/published")
 # The tables of each page: "STUDY BUDGET WHAT [REGIME]".
 PAGES = {
-    pathlib.Path("README.md"): ["fashion_mnist small accuracies"],
+    pathlib.Path("README.md"): ["cifar10 small accuracies A"],
     pathlib.Path("docs/study.md"): [
         "cifar10 small accuracies A",
         "cifar10 small differences A",
