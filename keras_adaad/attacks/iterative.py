@@ -23,11 +23,13 @@ from keras_adaad.losses import cross_entropy_from_logits
 from keras_adaad.losses import dlr_from_logits
 from keras_adaad.losses import label_indices
 from keras_adaad.losses import margin_from_logits
+from keras_adaad.losses import probability_margin_from_logits
 
 LOSSES: dict[str, Loss] = {
     "cross_entropy": cross_entropy_from_logits,
     "dlr": dlr_from_logits,
     "margin": margin_from_logits,
+    "pma": probability_margin_from_logits,
 }
 
 
@@ -60,8 +62,8 @@ class IterativeAttack(Attack):
             first point that fools the model is kept or, failing that, the
             point with the highest loss. Defaults to `1`.
         loss: Loss that `attack(model, x, y)` maximises: `"cross_entropy"`,
-            `"margin"`, `"dlr"`, or a function `loss(labels, logits)` that
-            returns one value per sample.
+            `"margin"`, `"dlr"`, `"pma"`, or a function `loss(labels, logits)`
+            that returns one value per sample.
         epsilon, norm, input_range, seed: See `keras_adaad.attacks.Attack`.
     """
 

@@ -14,6 +14,9 @@ from keras_adaad.losses.kl_divergence import (
 from keras_adaad.losses.margin import dlr_from_logits as dlr_from_logits
 from keras_adaad.losses.margin import margin_from_logits as margin_from_logits
 from keras_adaad.losses.margin import (
+    probability_margin_from_logits as probability_margin_from_logits,
+)
+from keras_adaad.losses.margin import (
     targeted_dlr_from_logits as targeted_dlr_from_logits,
 )
 from keras_adaad.losses.margin import (

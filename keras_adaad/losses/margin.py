@@ -1,4 +1,4 @@
-"""Margins of logits: attack objectives that do not saturate."""
+"""Margins of logits and of probabilities: objectives of attacks."""
 
 from keras import ops
 
@@ -24,6 +24,26 @@ def margin_from_logits(labels: Tensor, logits: Tensor) -> Tensor:
     is_label = label_mask(labels, logits)
     others = ops.where(is_label, -float("inf"), logits)
     return ops.max(others, axis=-1) - _pick(is_label, logits)
+
+
+def probability_margin_from_logits(labels: Tensor, logits: Tensor) -> Tensor:
+    """Computes `max_{i != y} p_i - p_y` per sample, `p = softmax(logits)`.
+
+    This is the loss of the probability margin attack, PMA (Xie et al.,
+    [2024](https://arxiv.org/abs/2411.15210)).
+
+    Args:
+        labels: Class indices or one-hot labels, as in `margin_from_logits`.
+        logits: Logits of shape `(batch_size, num_classes)`.
+
+    Returns:
+        A tensor of shape `(batch_size,)`, from -1 to 1, and positive where
+        misclassified.
+    """
+    others = ops.where(label_mask(labels, logits), 0.0, ops.softmax(logits))
+    # 1 - p_y is the sum of the others. Where p_y is nearly 1, float32 would
+    # lose the gradient of p_y.
+    return ops.max(others, axis=-1) + ops.sum(others, axis=-1) - 1.0
 
 
 def dlr_from_logits(labels: Tensor, logits: Tensor) -> Tensor:

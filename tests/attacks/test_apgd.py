@@ -16,7 +16,7 @@ from keras_adaad.attacks.randomness import HostRNG
 from keras_adaad.frozen.classifier import Classifier
 from tests.oracles import attacks as oracles
 
-LOSSES = ("cross_entropy", "dlr", "targeted")
+LOSSES = ("cross_entropy", "dlr", "pma", "targeted")
 CASES = list(itertools.product(LOSSES, oracles.NORMS))
 CHECKPOINTS = [22, 41, 57, 70, 80, 87, 93, 99]
 

@@ -10,6 +10,7 @@ from keras import ops
 from keras_adaad import backend
 from keras_adaad.losses import dlr_from_logits
 from keras_adaad.losses import margin_from_logits
+from keras_adaad.losses import probability_margin_from_logits
 from keras_adaad.losses import targeted_dlr_from_logits
 from keras_adaad.losses import targeted_margin_from_logits
 
@@ -22,6 +23,11 @@ def margin(y, z):
     others = z.copy()
     others[ROWS, y] = -np.inf
     return others.max(1) - z[ROWS, y]
+
+
+def probability_margin(y, z):
+    p = np.exp(z.astype("float64") - z.max(1, keepdims=True))
+    return margin(y, p / p.sum(1, keepdims=True))
 
 
 def dlr(y, z):
@@ -59,6 +65,10 @@ def test_losses_are_their_formulas(seed):
     z, y, t = draw(seed)
     for found, expected in [
         (compute(margin_from_logits, y, z), margin(y, z)),
+        (
+            compute(probability_margin_from_logits, y, z),
+            probability_margin(y, z),
+        ),
         (compute(dlr_from_logits, y, z), dlr(y, z)),
         (compute(targeted_dlr_from_logits, y, t, z), targeted_dlr(y, t, z)),
         (
@@ -76,7 +86,11 @@ def test_sign_says_who_is_misclassified(seed):
     z, y, _ = draw(seed)
     right = z.argmax(1) == y
     assert right[:3].all()
-    for loss in (margin_from_logits, dlr_from_logits):
+    for loss in (
+        margin_from_logits,
+        probability_margin_from_logits,
+        dlr_from_logits,
+    ):
         np.testing.assert_array_equal(compute(loss, y, z) < 0.0, right)
 
 
@@ -121,8 +135,8 @@ def test_bounds_of_the_ratio():
 
 @pytest.mark.parametrize(
     "loss",
-    [margin_from_logits, dlr_from_logits],
-    ids=["margin", "dlr"],
+    [margin_from_logits, probability_margin_from_logits, dlr_from_logits],
+    ids=["margin", "pma", "dlr"],
 )
 def test_labels_of_either_form(loss):
     z, y, _ = draw(1)
@@ -136,6 +150,7 @@ def test_labels_of_either_form(loss):
 def test_as_few_classes_as_there_can_be():
     for num_classes, loss, oracle in [
         (2, margin_from_logits, margin),
+        (2, probability_margin_from_logits, probability_margin),
         (3, dlr_from_logits, dlr),
     ]:
         z, y, _ = draw(2, num_classes)
@@ -158,8 +173,13 @@ def test_a_class_that_is_impossible_stays_out():
 
 @pytest.mark.parametrize(
     "loss",
-    [margin_from_logits, dlr_from_logits, targeted_dlr_from_logits],
-    ids=["margin", "dlr", "targeted dlr"],
+    [
+        margin_from_logits,
+        probability_margin_from_logits,
+        dlr_from_logits,
+        targeted_dlr_from_logits,
+    ],
+    ids=["margin", "pma", "dlr", "targeted dlr"],
 )
 def test_gradient_is_that_of_finite_differences(loss):
     z, y, t = draw(4)
@@ -172,6 +192,7 @@ def test_gradient_is_that_of_finite_differences(loss):
     gradient = ops.convert_to_numpy(gradient)
     oracle = {
         margin_from_logits: margin,
+        probability_margin_from_logits: probability_margin,
         dlr_from_logits: dlr,
         targeted_dlr_from_logits: targeted_dlr,
     }[loss]
@@ -186,7 +207,27 @@ def test_equal_logits_give_no_nan():
     z, y = np.zeros((6, 10), "float32"), np.zeros(6, "int32")
     for loss, labels in [
         (margin_from_logits, [y]),
+        (probability_margin_from_logits, [y]),
         (dlr_from_logits, [y]),
         (targeted_dlr_from_logits, [y, y + 1]),
     ]:
-        np.testing.assert_array_equal(compute(loss, *labels, z), 0.0)
+        np.testing.assert_allclose(compute(loss, *labels, z), 0.0, atol=1e-6)
+
+
+def test_probability_margin_keeps_its_gradient_where_the_model_is_sure():
+    """In float32, 1 - p_y is 0 here, and the gradient of p_y would be lost."""
+    z = np.array([[30.0, 1.0, 0.0, -1.0]], "float32")
+    y = ops.convert_to_tensor([0])
+    _, _, gradient = backend.value_and_input_gradient(
+        lambda z: (probability_margin_from_logits(y, z), ()),
+        ops.convert_to_tensor(z),
+    )
+    p = np.exp(z[0].astype("float64") - 30.0)
+    p[0] = 1.0
+    others = p[1:].sum()
+    # From L = p_1 - p_0, with p_1 the largest of the others.
+    expected = p * np.array([0.0, 2.0, 1.0, 1.0])
+    expected[0] = -(p[1] + others)
+    np.testing.assert_allclose(
+        ops.convert_to_numpy(gradient)[0], expected, rtol=1e-4
+    )
