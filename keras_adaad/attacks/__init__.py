@@ -7,6 +7,7 @@ from keras_adaad.attacks.autoattack import AutoAttack as AutoAttack
 from keras_adaad.attacks.cw import CW as CW
 from keras_adaad.attacks.fab import FAB as FAB
 from keras_adaad.attacks.fgsm import FGSM as FGSM
+from keras_adaad.attacks.fmn import FMN as FMN
 from keras_adaad.attacks.iterative import IterativeAttack as IterativeAttack
 from keras_adaad.attacks.objective import ObjectiveAttack as ObjectiveAttack
 from keras_adaad.attacks.pgd import PGD as PGD

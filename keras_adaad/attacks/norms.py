@@ -12,6 +12,12 @@ class Linf:
         """Returns the norm of each image, with trailing axes of size 1."""
         return ops.max(ops.abs(delta), axis=_image_axes(delta), keepdims=True)
 
+    def dual_size(self, gradient):
+        """Returns the largest rise of a step of norm 1 along each gradient."""
+        return ops.sum(
+            ops.abs(gradient), axis=_image_axes(gradient), keepdims=True
+        )
+
     def direction(self, gradient):
         """Returns the steepest ascent step of norm 1."""
         return ops.sign(gradient)
@@ -37,6 +43,9 @@ class L2:
             ops.square(delta), axis=_image_axes(delta), keepdims=True
         )
         return ops.sqrt(squares)
+
+    def dual_size(self, gradient):
+        return self.size(gradient)
 
     def direction(self, gradient):
         return _normalized(gradient, self)

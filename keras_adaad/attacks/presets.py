@@ -11,6 +11,7 @@ from keras_adaad.attacks.autoattack import AutoAttack
 from keras_adaad.attacks.cw import CW
 from keras_adaad.attacks.fab import FAB
 from keras_adaad.attacks.fgsm import FGSM
+from keras_adaad.attacks.fmn import FMN
 from keras_adaad.attacks.pgd import PGD
 from keras_adaad.attacks.square import Square
 
@@ -21,12 +22,12 @@ def _pgd_trades(epsilon, **arguments):
     return PGD(epsilon=epsilon, step_size=step_size, steps=20, **arguments)
 
 
-def _fgsm(seed=None, **arguments):
-    return FGSM(**arguments)
+def _without_seed(kind, seed=None, **arguments):
+    return kind(**arguments)
 
 
 PRESETS: dict[str, Callable[..., Attack]] = {
-    "fgsm": _fgsm,
+    "fgsm": functools.partial(_without_seed, FGSM),
     "pgd-10": functools.partial(PGD, steps=10),
     "pgd-20-sat": functools.partial(PGD, steps=20),
     "pgd-20-trades": _pgd_trades,
@@ -37,6 +38,7 @@ PRESETS: dict[str, Callable[..., Attack]] = {
     "apgd-t": TargetedAPGD,
     "fab": functools.partial(FAB, targets=None),
     "fab-t": FAB,
+    "fmn": functools.partial(_without_seed, FMN),
     "square": Square,
     "autoattack": AutoAttack,
     "autoattack-plus": functools.partial(AutoAttack, version="plus"),
@@ -65,6 +67,7 @@ def get(
     | `"cw-50x10"` | 50 steps, 10 restarts |
     | `"apgd-ce"`, `"apgd-dlr"`, `"apgd-t"` | Auto-PGD, 100 steps |
     | `"fab"`, `"fab-t"` | FAB, untargeted or with 9 targets, 100 steps |
+    | `"fmn"` | FMN, 100 steps |
     | `"square"` | Square, 5000 queries |
     | `"autoattack"`, `"autoattack-plus"`, `"autoattack-rand"` | AutoAttack |
 

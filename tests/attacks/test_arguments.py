@@ -9,6 +9,7 @@ from keras_adaad.attacks import APGD
 from keras_adaad.attacks import CW
 from keras_adaad.attacks import FAB
 from keras_adaad.attacks import FGSM
+from keras_adaad.attacks import FMN
 from keras_adaad.attacks import PGD
 from keras_adaad.attacks import AutoAttack
 from keras_adaad.attacks import Square
@@ -16,10 +17,10 @@ from keras_adaad.attacks import TargetedAPGD
 
 pytestmark = pytest.mark.once
 
-KINDS = [FGSM, PGD, CW, APGD, TargetedAPGD, FAB, Square, AutoAttack]
+KINDS = [FGSM, PGD, CW, APGD, TargetedAPGD, FAB, FMN, Square, AutoAttack]
 NUMBERS = {
     *("epsilon", "step_size", "start_scale", "rho", "p_init"),
-    *("alpha_max", "eta", "beta"),
+    *("alpha_max", "eta", "beta", "gamma"),
 }
 INTEGERS = {"steps", "restarts", "eot_steps", "targets", "queries"}
 OTHERS = {
@@ -51,6 +52,14 @@ def test_steps_of_no_length(kind):
         kind(epsilon=0.1, step_size=0.0)
     assert kind(epsilon=0.0).step_size == 0.0
     assert kind(epsilon=0.0, step_size=0.0).step_size == 0.0
+
+
+def test_fmn_moves_at_all():
+    with pytest.raises(ValueError, match="step_size"):
+        FMN(epsilon=0.1, step_size=0.0)
+    for gamma in (0.0, 1.1):
+        with pytest.raises(ValueError, match="gamma"):
+            FMN(epsilon=0.1, gamma=gamma)
 
 
 def test_fab_reaches_the_boundary():

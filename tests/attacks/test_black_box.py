@@ -78,7 +78,7 @@ def test_what_the_function_returns_and_does_with_its_images():
         assert oracles.share_close(found, expected) > 0.9
 
 
-@pytest.mark.parametrize("name", ["fgsm", "pgd", "cw", "apgd-t", "fab"])
+@pytest.mark.parametrize("name", ["fgsm", "pgd", "cw", "apgd-t", "fab", "fmn"])
 def test_attacks_that_follow_the_gradient_say_so(name):
     x, y = oracles.smooth_batch()
     attack = attacks.get(name, epsilon=0.1)

@@ -55,7 +55,17 @@ def test_direction_has_norm_one_and_ascends(norm):
         NORMS[norm].direction(ops.convert_to_tensor(gradient, "float32"))
     )
     np.testing.assert_allclose(size(direction, norm), 1.0, rtol=1e-5)
-    assert ((direction * gradient).sum((1, 2, 3)) > 0).all()
+    rise = (direction * gradient).sum((1, 2, 3))
+    assert (rise > 0).all()
+    # No step of norm 1 rises more than the dual norm.
+    dual = NORMS[norm].dual_size(ops.convert_to_tensor(gradient, "float32"))
+    assert dual.shape == (4, 1, 1, 1)
+    np.testing.assert_allclose(
+        ops.convert_to_numpy(dual).reshape(-1), rise, rtol=1e-5
+    )
+    other = {"linf": 1, "l2": 2}[norm]
+    expected = np.linalg.norm(gradient.reshape(4, -1), other, axis=1)
+    np.testing.assert_allclose(rise, expected, rtol=1e-5)
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])

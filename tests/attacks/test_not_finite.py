@@ -53,10 +53,11 @@ def short(name):
         "cw": lambda: attacks.CW(steps=4, **arguments),
         "apgd": lambda: attacks.APGD(steps=4, **arguments),
         "fab": lambda: attacks.FAB(steps=4, targets=2, **arguments),
+        "fmn": lambda: attacks.FMN(epsilon=EPSILON, steps=4),
     }[name]()
 
 
-@pytest.mark.parametrize("name", ["fgsm", "pgd", "cw", "apgd", "fab"])
+@pytest.mark.parametrize("name", ["fgsm", "pgd", "cw", "apgd", "fab", "fmn"])
 def test_a_search_that_met_nan_is_flagged(name):
     report = evaluate(with_term(nan_where_bright), [name])
     (result,) = report.results

@@ -12,7 +12,7 @@ def test_those_that_can(name):
     assert issubclass(getattr(attacks, name), attacks.ObjectiveAttack)
 
 
-@pytest.mark.parametrize("name", ["TargetedAPGD", "FAB", "Square"])
+@pytest.mark.parametrize("name", ["TargetedAPGD", "FAB", "FMN", "Square"])
 def test_those_that_need_a_classifier(name):
     assert issubclass(getattr(attacks, name), attacks.IterativeAttack)
     assert not hasattr(getattr(attacks, name), "maximize")
