@@ -10,6 +10,7 @@
 # make docs         the documentation site, in site/
 # make zoo-loading  time and memory of loading a WRN-34-20 on each backend
 # make dist         the sdist and the wheel, in dist/
+# make dist-check   the wheel in empty environments, one for each backend
 # make lint         ruff, and mypy on the package
 # make format       what ruff asks for
 
@@ -34,7 +35,7 @@ $(error KERAS_BACKEND must be one of $(BACKENDS), not "$(KERAS_BACKEND)")
 endif
 
 .PHONY: quickstart check test coverage lint format benchmark benchmarks \
-	autoattack study docs dist zoo-loading \
+	autoattack study docs dist dist-check zoo-loading \
 	$(BACKENDS:%=test-%) $(BACKENDS:%=coverage-%)
 
 quickstart: .venv/installed-$(KERAS_BACKEND),examples
@@ -93,6 +94,11 @@ dist: .venv/installed-dist
 	rm -rf dist
 	$(BIN)/python -m build
 	$(BIN)/python -m twine check --strict dist/*
+
+dist-check: dist
+	for backend in $(BACKENDS); do \
+		$(BIN)/python -m benchmarks.wheel $$backend || exit 1; \
+	done
 
 zoo-loading: .venv/installed-dev
 	$(BIN)/python -m benchmarks.zoo_loading
