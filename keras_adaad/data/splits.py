@@ -4,7 +4,7 @@ import re
 
 import numpy as np
 
-PATTERN = re.compile(r"(\w+)(?:\[(-?\d+%?)?:(-?\d+%?)?\])?")
+PATTERN = re.compile(r"([^\[\]]+)(?:\[(-?\d+%?)?:(-?\d+%?)?\])?")
 
 
 def parse_split(split):

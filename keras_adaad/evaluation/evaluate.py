@@ -102,7 +102,8 @@ def evaluate_robustness(
         time_budget: Seconds after which the attacks end, for a quick look.
             The report says so. Defaults to `None`.
         class_names: List of class names for the report.
-        verbose: `1` for progress bars, `0` for silence. Defaults to `1`.
+        verbose: `1` for progress bars, `2` for two lines per attack, as a log
+            file needs, `0` for silence. Defaults to `1`.
 
     Returns:
         A `RobustnessReport`.

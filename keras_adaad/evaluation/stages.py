@@ -132,7 +132,7 @@ def run_stage(task, stage, robust):
 
 
 class _Bar:
-    """A progress bar that also watches the time."""
+    """A progress bar, or lines, that also watches the time."""
 
     def __init__(self, task, stage, images, seed):
         attack = stage.attack
@@ -144,7 +144,9 @@ class _Bar:
         self.moved = self.done = 0
         self.bar = None
         if task.verbose:
-            print(f"{stage.name}: {images} images")
+            # A pipe would keep it back until the end.
+            print(f"{stage.name}: {images} images", flush=True)
+        if task.verbose == 1:
             self.bar = keras.utils.Progbar(images, unit_name="image")
 
     def advance(self, images):
@@ -160,6 +162,9 @@ class _Bar:
         if self.bar is not None:
             values = [("robust_accuracy", robust_accuracy)]
             self.bar.update(self.target, values, finalize=True)
+        elif self.task.verbose:
+            accuracy = 100 * robust_accuracy
+            print(f"robust accuracy {accuracy:.2f} %", flush=True)
 
 
 def _resolve(attack, threat_model):
