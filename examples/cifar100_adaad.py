@@ -65,8 +65,6 @@ only by the batch size: `reduction="batchmean"`. Its teacher is RobustBench's
 
 experiment = distillation.Experiment(
     recipes.get("AdaAD", "cifar100"),
-    image_shape=(32, 32, 3),
-    num_classes=100,
     load=load,
 )
 

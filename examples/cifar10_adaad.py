@@ -79,8 +79,6 @@ itself is in `distillation.py`, beside this file.
 
 experiment = distillation.Experiment(
     recipes.get("AdaAD", "cifar10"),
-    image_shape=(32, 32, 3),
-    num_classes=10,
     load=load,
 )
 

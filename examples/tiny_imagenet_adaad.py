@@ -94,8 +94,6 @@ recipe = dataclasses.replace(
 )
 experiment = distillation.Experiment(
     recipe,
-    image_shape=(64, 64, 3),
-    num_classes=200,
     load=load,
     test="val",
 )

@@ -45,11 +45,14 @@ FLOORS = (
     "recipes",
     "export",
     "zoo",
+    "command_line",
     "__init__",
 )
-# Not for the backend: a data pipeline, the parity check with PyTorch, and the
-# files that TensorFlow writes and reads whatever Keras runs on.
+# Not for the backend: a strategy for `--devices`, a data pipeline, the parity
+# check with PyTorch, and the files that TensorFlow writes and reads whatever
+# Keras runs on.
 ELSEWHERE = {
+    "command_line/devices.py",
     "data/tf_data.py",
     "export/saved_model.py",
     "export/with_tensorflow.py",

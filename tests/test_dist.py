@@ -35,7 +35,8 @@ def wheel(tmp_path_factory):
             folder / "source" / name,
             ignore=shutil.ignore_patterns("__pycache__", "published"),
         )
-    for name in ("LICENSE", "README.md", "pyproject.toml"):
+    top = ("LICENSE", "README.md", "keras_adaad_cli.py", "pyproject.toml")
+    for name in top:
         shutil.copy(ROOT / name, folder / "source")
     result = subprocess.run(
         [
@@ -74,7 +75,11 @@ def test_the_wheel_has_the_whole_package(names):
 
 
 def test_the_wheel_has_nothing_else(names):
-    own = {"keras_adaad", f"keras_adaad-{keras_adaad.__version__}.dist-info"}
+    own = {
+        "keras_adaad",
+        "keras_adaad_cli.py",
+        f"keras_adaad-{keras_adaad.__version__}.dist-info",
+    }
     assert {name.split("/")[0] for name in names} == own
 
 
@@ -92,4 +97,12 @@ def test_the_metadata_is_that_of_pyproject(wheel, names):
     assert sorted(metadata.get_all("Provides-Extra")) == sorted(extras)
     # The core depends on no framework.
     needs = [r for r in metadata.get_all("Requires-Dist") if "extra" not in r]
-    assert {re.match(r"[\w-]+", r)[0] for r in needs} == {"keras", "numpy"}
+    core = {"click", "keras", "numpy"}
+    assert {re.match(r"[\w-]+", r)[0] for r in needs} == core
+
+
+def test_the_wheel_installs_the_command(wheel, names):
+    (name,) = (n for n in names if n.endswith("/entry_points.txt"))
+    with zipfile.ZipFile(wheel) as archive:
+        text = archive.read(name).decode()
+    assert "[console_scripts]\nkeras-adaad = keras_adaad_cli:main\n" in text

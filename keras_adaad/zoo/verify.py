@@ -71,6 +71,7 @@ def verify(
     attack="pgd-20-sat",
     batch_size=50,
     data_dir=None,
+    verbose=1,
 ):
     """Measures a converted model on the first images of a TFDS test split.
 
@@ -97,6 +98,7 @@ def verify(
             batch_size=batch_size,
             reliability_checks=False,
             curve=False,
+            verbose=verbose,
         )
         clean = round(len(y) * report.accuracy("clean"))
         robust = round(len(y) * report.accuracy(attack))

@@ -1,4 +1,4 @@
-"""`python -m keras_adaad.zoo`: list, convert, verify."""
+"""`keras-adaad zoo`: list, convert, verify."""
 
 import json
 
@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from keras_adaad.zoo import __main__ as command
+import keras_adaad_cli
 from keras_adaad.zoo import parity
 from keras_adaad.zoo import registry
 from keras_adaad.zoo import verify
@@ -28,8 +28,10 @@ def checkpoint(tmp_path):
     return net, tmp_path / "net.pt", tmp_path / "net.keras"
 
 
-def run(*arguments):
-    command.main([str(argument) for argument in arguments])
+def run(*arguments, code=0):
+    with pytest.raises(SystemExit) as info:
+        keras_adaad_cli.main(["zoo", *map(str, arguments)])
+    assert (info.value.code or 0) == code
 
 
 @pytest.mark.once
@@ -65,7 +67,7 @@ def test_convert_what_has_no_name(tmp_path, capsys):
     assert (tmp_path / "net.keras").exists()
 
 
-def test_wrong_logits_are_not_written(checkpoint, monkeypatch):
+def test_wrong_logits_are_not_written(checkpoint, monkeypatch, capsys):
     """A network with the other padding has the same arrays."""
     from keras_adaad.models.network import Network
 
@@ -77,8 +79,8 @@ def test_wrong_logits_are_not_written(checkpoint, monkeypatch):
 
     monkeypatch.setattr(Network, "_pad", other_padding)
     _, path, output = checkpoint
-    with pytest.raises(SystemExit, match="Nothing was written"):
-        run("convert", "--checkpoint", path, "--output", output)
+    run("convert", "--checkpoint", path, "--output", output, code=1)
+    assert "Nothing was written" in capsys.readouterr().err
     assert not output.exists()
 
 
@@ -108,9 +110,12 @@ def test_parity_check_knows_the_pooling():
 
 @pytest.mark.once
 def test_convert_needs_a_file(capsys):
-    with pytest.raises(SystemExit):
-        run("convert", "--name", "Standard", "--output", "net.keras")
+    run("convert", "--name", "Standard", "--output", "net.keras", code=2)
     assert "--checkpoint" in capsys.readouterr().err
+    flags = ("--name", "Standart", "--checkpoint", "no.pt", "--output", "a")
+    run("convert", *flags, code=2)
+    message = capsys.readouterr().err
+    assert "--name Standart: " in message and "Did you mean" in message
 
 
 def verification(clean, robust, published_clean=80.0, published_robust=50.0):
@@ -141,11 +146,11 @@ def test_verify_on_a_data_set(checkpoint, tmp_path, capsys, monkeypatch):
     _, path, output = checkpoint
     run("convert", "--checkpoint", path, "--output", output)
     monkeypatch.setattr(registry, "_entries", lambda: [ENTRY])
-    with pytest.raises(SystemExit):
-        run(
-            *("verify", output, "--name", "untrained", "--images", 8),
-            *("--attack", "fgsm", "--data-dir", tmp_path),
-        )
+    run(
+        *("verify", output, "--name", "untrained", "--images", 8),
+        *("--attack", "fgsm", "--data-dir", tmp_path),
+        code=1,
+    )
     printed = capsys.readouterr().out
     assert "on 8 test images" in printed
     assert "NOT consistent" in printed
@@ -157,12 +162,12 @@ def test_verify_a_model_for_corruptions(checkpoint, tmp_path, capsys):
     on_disk.write_cifar10(tmp_path, "tfrecord", test=(x, y))
     net, path, output = checkpoint
     run("convert", "--checkpoint", path, "--output", output)
-    with pytest.raises(SystemExit):
-        run(
-            *("verify", output, "--name", "Modas2021PRIMEResNet18"),
-            *("--threat-model", "corruptions"),
-            *("--images", 10, "--data-dir", tmp_path),
-        )
+    run(
+        *("verify", output, "--name", "Modas2021PRIMEResNet18"),
+        *("--threat-model", "corruptions"),
+        *("--images", 10, "--data-dir", tmp_path),
+        code=1,
+    )
     row = capsys.readouterr().out.split("clean")[1]
     answers = logits(net, np.float32(x.transpose(0, 3, 1, 2) / 255))
     right = 100 * np.mean(np.argmax(answers, -1) == y)

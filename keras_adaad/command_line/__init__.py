@@ -1,0 +1,1 @@
+"""What the commands of `keras_adaad_cli.py` do."""

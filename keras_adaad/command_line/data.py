@@ -1,0 +1,99 @@
+"""The data sets of `--data`."""
+
+import pathlib
+import re
+
+import numpy as np
+
+from keras_adaad import data
+from keras_adaad.command_line.errors import naming
+from keras_adaad.data.splits import parse_split
+from keras_adaad.data.splits import rows_of
+
+# Name, configuration and version: "cifar10_corrupted/fog_1:1.0.0".
+TFDS = re.compile(r"(\w+)(/[\w.-]+)?(:[\d.]+)?")
+
+
+def load_test(source, images, data_dir, download):
+    """Returns at most so many test images and their labels, as arrays."""
+    # Arrays need no `tf.data`, which takes seconds to import.
+    options = {
+        "data_dir": data_dir,
+        "download": download,
+        "pipeline": "py_dataset",
+    }
+    with naming(f"--data {source}"):
+        try:
+            dataset = load(source, f"test[:{images}]", **options)
+        except ValueError:
+            # There may be fewer. Any other error comes again.
+            dataset = load(source, "test", **options)
+        arrays = data.to_arrays(dataset)
+        if not isinstance(arrays, tuple):
+            raise ValueError("it has no labels. Add them.")
+        return arrays
+
+
+def load(source, split, data_dir=None, download=False, **options):
+    """Returns a split of an `.npz` file, a folder, or a data set of TFDS."""
+    path = pathlib.Path(source)
+    if path.is_dir():
+        return _folder(path, split, options)
+    if path.suffix == ".npz" and path.is_file():
+        return _npz(path, split, options)
+    match = TFDS.fullmatch(source)
+    if match is None or path.exists():
+        raise ValueError(
+            "give an .npz file or a folder that exists, or a name in "
+            "TensorFlow Datasets."
+        )
+    _check_name(match[1])
+    return data.load_tfds(
+        source, split, data_dir=data_dir, download=download, **options
+    )
+
+
+def _folder(path, split, options):
+    name = split.split("[")[0]
+    if (path / name).is_dir() or (path / f"x_{name}.npy").is_file():
+        return data.load_folder(path, split, **options)
+    if name != "test":
+        raise ValueError(f"it must have a sub-folder {name!r}.")
+    # The folder is the split itself.
+    path = path.resolve()
+    return data.load_folder(
+        path.parent, split.replace(name, path.name), **options
+    )
+
+
+def _npz(path, split, options):
+    name, bounds = parse_split(split)
+    with np.load(path) as file:
+        suffix = f"_{name}"
+        if name == "test" and "x" in file:
+            suffix = ""
+        wanted = [f"x{suffix}", f"y{suffix}"]
+        if not set(wanted) <= set(file):
+            raise ValueError(
+                f"it must hold arrays {' and '.join(wanted)}. Received: "
+                f"{', '.join(file) or 'no array'}."
+            )
+        x, y = (file[key] for key in wanted)
+    rows = rows_of(bounds, len(x))
+    if len(x) != len(y):
+        raise ValueError(f"it holds {len(x)} images and {len(y)} labels.")
+    return data.load_arrays(x[rows], y[rows], **options)
+
+
+def _check_name(name):
+    try:
+        import tensorflow_datasets as tfds
+    except ImportError as error:
+        raise ValueError(
+            "no such file or folder. For a data set of that name, `pip install "
+            '"keras-adaad[data]"`.'
+        ) from error
+    if name not in tfds.list_builders():
+        raise ValueError(
+            "no such file or folder, and no such name in TensorFlow Datasets."
+        )

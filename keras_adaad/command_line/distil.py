@@ -1,0 +1,298 @@
+"""`keras-adaad distil`, which the CIFAR and Tiny-ImageNet examples run too.
+
+A run keeps everything in one folder: `log.csv` and `tensorboard/` (if
+TensorFlow is installed), `backup/` (to resume from), `best.keras` and
+`last.keras` (the students of the best and of the last epoch), and after
+AutoAttack `report.json`, `robustness.png` (if Matplotlib is installed) and
+`student.keras`, which is the best student. The same command resumes a killed
+run after the last epoch or attack that was completed.
+"""
+
+import csv
+import dataclasses
+import importlib.util
+import json
+import pathlib
+import shutil
+import types
+from collections.abc import Callable
+
+import click
+import keras
+
+from keras_adaad import callbacks
+from keras_adaad import data
+from keras_adaad import methods
+from keras_adaad import models
+from keras_adaad import recipes
+from keras_adaad import zoo
+from keras_adaad._typing import DataSet
+from keras_adaad.command_line.data import load
+from keras_adaad.command_line.devices import device_scope
+from keras_adaad.command_line.errors import naming
+from keras_adaad.command_line.evaluate import verbosity
+from keras_adaad.evaluation import evaluate_robustness
+
+STUDENTS: dict[str, Callable[..., keras.Model]] = {
+    "resnet18": models.ResNet18,
+    "mobilenetv2": models.MobileNetV2,
+    "preactresnet18": models.PreActResNet18,
+}
+
+# Of one teacher and one student, whose last weights are not averaged.
+RECIPES = {
+    f"{name}/{dataset}": recipe
+    for name, dataset in recipes.list_recipes()
+    for recipe in [recipes.get(name, dataset)]
+    if name not in ("PGDAT", "TRADES", "IADII", "MTARD", "BMTARD")
+    and recipe.average_from is None
+}
+
+# Divides the 1,000 and the 10,000 images that students are evaluated on.
+VALIDATION_BATCH_SIZE = 200
+
+
+@dataclasses.dataclass
+class Experiment:
+    """A recipe and its data.
+
+    Args:
+        recipe: The `keras_adaad.recipes.Recipe`.
+        load: Function of the flags, a split and the options of
+            `keras_adaad.data.load_arrays` that returns a data set.
+        test: Name of the test split.
+    """
+
+    recipe: recipes.Recipe
+    load: Callable[..., DataSet]
+    test: str = "test"
+
+
+def distil(recipe, data, **flags):
+    """Runs a published recipe, given as `"AdaAD/cifar10"`."""
+    if recipe not in RECIPES:
+        raise click.UsageError(
+            f"--recipe {recipe}: give one of {', '.join(RECIPES)}. Others have "
+            "no teacher, two, or averaged weights: see keras_adaad.recipes."
+        )
+    data = data or RECIPES[recipe].dataset
+    experiment = Experiment(RECIPES[recipe], _load)
+    run(experiment, recipe=recipe, data=data, **flags)
+
+
+def _load(arguments, split, **options):
+    with naming(f"--data {arguments.data}"):
+        return load(
+            arguments.data,
+            split,
+            arguments.data_dir,
+            arguments.download,
+            **options,
+        )
+
+
+def run(experiment, **flags):
+    """Distils, selects a student, attacks it, and reports."""
+    arguments = complete(experiment.recipe, flags)
+    arguments.output.mkdir(parents=True, exist_ok=True)
+    check_same_run(arguments)
+    keras.utils.set_random_seed(arguments.seed)
+    train(experiment, arguments)
+    evaluate(experiment, arguments)
+
+
+def complete(recipe, flags):
+    """Returns the flags, with the recipe's values where they have none."""
+    arguments = types.SimpleNamespace(**flags)
+    for name in ("teacher", "student", "epochs", "batch_size", "epsilon"):
+        if flags[name] is None:
+            setattr(arguments, name, getattr(recipe, name))
+    if arguments.teacher is None:
+        raise click.UsageError(
+            "--teacher is missing, and the recipe names none. Give the id of "
+            "a RobustBench model, or a .keras file."
+        )
+    if not arguments.student.endswith(".keras"):
+        arguments.student = arguments.student.lower()
+    if arguments.output is None:
+        name = f"{recipe.dataset}_{recipe.name.lower()}"
+        arguments.output = pathlib.Path("results", name)
+    return arguments
+
+
+def check_same_run(arguments):
+    """Refuses to resume a run that was started with other flags."""
+    free = ("output", "data_dir", "download", "autoattack_images")
+    flags = {k: v for k, v in vars(arguments).items() if k not in free}
+    path = arguments.output / "arguments.json"
+    if not path.exists():
+        path.write_text(json.dumps(flags, indent=1))
+    before = json.loads(path.read_text())
+    other = [name for name in flags if before.get(name) != flags[name]]
+    if other:
+        raise click.UsageError(
+            f"--output {arguments.output} is a run with other values of "
+            f"{other}. Give another folder, or the flags of that run: see "
+            "arguments.json."
+        )
+
+
+# The run.
+
+
+def train(experiment, arguments):
+    """Trains to the last epoch, from where an earlier call was killed."""
+    train_set, validation = load_data(experiment, arguments)
+    with device_scope(arguments.devices):
+        distiller = make_distiller(experiment, arguments, len(train_set))
+    output = arguments.output
+    best_so_far = resume_log(output)
+    used = [
+        data.SetEpoch(train_set),
+        callbacks.StudentCheckpoint(
+            output / "best.keras",
+            monitor="val_robust_accuracy",
+            mode="max",
+            save_best_only=True,
+            initial_value_threshold=best_so_far,
+        ),
+        keras.callbacks.CSVLogger(output / "log.csv", append=True),
+    ]
+    if importlib.util.find_spec("tensorflow"):
+        used.append(keras.callbacks.TensorBoard(output / "tensorboard"))
+    # Last, so that an epoch counts as done once all of it is on disk. Never
+    # deleted, so that a finished run does not train again.
+    used.append(
+        keras.callbacks.BackupAndRestore(
+            output / "backup", double_checkpoint=True, delete_checkpoint=False
+        )
+    )
+    distiller.fit(
+        train_set,
+        validation_data=validation,
+        epochs=arguments.epochs,
+        shuffle=False,
+        callbacks=used,
+        verbose=verbosity(),
+    )
+    distiller.student.save(output / "last.keras")
+
+
+def evaluate(experiment, arguments):
+    """Attacks the best student on test images, on one device."""
+    if keras.config.backend() == "jax":
+        keras.distribution.set_distribution(None)
+    output = arguments.output
+    student = keras.models.load_model(output / "best.keras")
+    images = arguments.autoattack_images
+    split = (
+        experiment.test if images is None else f"{experiment.test}[:{images}]"
+    )
+    x_test, y_test = data.to_arrays(experiment.load(arguments, split))
+    report = evaluate_robustness(
+        student,
+        x_test,
+        y_test,
+        ["pgd", "autoattack"],
+        arguments.epsilon,
+        seed=arguments.seed,
+        state_path=output / f"attacks_{len(x_test)}.npz",
+        verbose=verbosity(),
+    )
+    print(report)
+    report.save(output / "report.json")
+    if importlib.util.find_spec("matplotlib"):
+        report.plot(output / "robustness.png")
+    shutil.copy(output / "best.keras", output / "student.keras")
+    print(f"\nWrote {output / 'student.keras'} and {output / 'report.json'}")
+
+
+def resume_log(output):
+    """Drops the log's rows of epochs that will be run again.
+
+    Returns:
+        The best validation accuracy of the remaining rows, or `None`.
+        `save_best_only` does not remember it.
+    """
+    log, epoch = output / "log.csv", 0
+    backup = output / "backup" / "training_metadata.json"
+    if backup.exists():
+        epoch = json.loads(backup.read_text())["epoch"]
+    if not log.exists():
+        return None
+    lines = log.read_text().splitlines(keepends=True)
+    rows = [row for row in csv.DictReader(lines) if int(row["epoch"]) < epoch]
+    log.write_text("".join(lines[: 1 + len(rows)]))
+    accuracies = [float(row["val_robust_accuracy"]) for row in rows]
+    return max(accuracies, default=None)
+
+
+# The parts of a run.
+
+
+def load_data(experiment, arguments):
+    """Returns the training and the validation set."""
+    start = 0 if arguments.select_on_test else arguments.hold_out
+    stop = start + arguments.limit if arguments.limit else ""
+    held_out = f"train[:{start}]"
+    if arguments.select_on_test:
+        held_out = experiment.test
+    extra = {}
+    if arguments.extra:
+        extra["extra"] = arguments.extra
+        extra["extra_fraction"] = arguments.extra_fraction
+    train_set = experiment.load(
+        arguments,
+        f"train[{start}:{stop}]",
+        batch_size=arguments.batch_size,
+        training=True,
+        padding=experiment.recipe.padding,
+        seed=arguments.seed,
+        # A batch is split among the devices.
+        drop_remainder=arguments.devices > 1,
+        **extra,
+    )
+    validation = experiment.load(
+        arguments, held_out, batch_size=VALIDATION_BATCH_SIZE
+    )
+    return train_set, validation
+
+
+def make_distiller(experiment, arguments, steps_per_epoch):
+    """Returns the compiled method of the recipe."""
+    recipe = experiment.recipe.with_epochs(arguments.epochs)
+    with naming(f"--teacher {arguments.teacher}"):
+        teacher = load_teacher(experiment, arguments)
+    with naming(f"--student {arguments.student}"):
+        student = make_student(arguments, teacher)
+        distiller = getattr(methods, recipe.method)(
+            teacher,
+            student,
+            **recipe.arguments(arguments.epsilon, arguments.seed),
+        )
+    distiller.compile(recipe.optimizer(steps_per_epoch), metrics=["accuracy"])
+    return distiller
+
+
+def load_teacher(experiment, arguments):
+    """Returns the model of a `.keras` file, or of RobustBench."""
+    if arguments.teacher.endswith(".keras"):
+        return keras.models.load_model(arguments.teacher)
+    return zoo.load_robustbench(
+        arguments.teacher,
+        checkpoint=arguments.teacher_checkpoint,
+        dataset=experiment.recipe.dataset,
+        threat_model="Linf",
+        download=arguments.download,
+    )
+
+
+def make_student(arguments, teacher):
+    """Returns a student for the images and the classes of the teacher."""
+    if arguments.student.endswith(".keras"):
+        return keras.models.load_model(arguments.student)
+    if arguments.student not in STUDENTS:
+        raise ValueError(f"give {', '.join(STUDENTS)}, or a .keras file.")
+    return STUDENTS[arguments.student](
+        teacher.input_shape[1:], teacher.output_shape[-1]
+    )

@@ -1,0 +1,46 @@
+"""Errors that name an argument of the command line."""
+
+import contextlib
+import re
+import textwrap
+
+import click
+
+# What messages of the library call the options.
+OPTIONS = {
+    "`download=True`": "--download",
+    "`checkpoint=`": "--checkpoint",
+    "`data_dir`": "--data-dir",
+    "`extra`": "--extra",
+    "`extra_fraction`": "--extra-fraction",
+}
+
+
+def bad_input(argument, error):
+    """Returns the error of the command for an error of Python."""
+    text = str(error) or type(error).__name__
+    for python, option in OPTIONS.items():
+        text = text.replace(python, option)
+    # Keras writes in bold, and some messages hold a whole configuration.
+    text = textwrap.shorten(re.sub(r"\x1b\[\d*m", "", text), 500)
+    return click.UsageError(f"{argument}: {text}")
+
+
+@contextlib.contextmanager
+def naming(argument):
+    """Turns any error of a block, which reads a file, into bad input."""
+    try:
+        yield
+    except click.ClickException:
+        raise
+    except Exception as error:
+        raise bad_input(argument, error) from error
+
+
+def check_folder(option, path):
+    """Raises unless a file can be written there: hours later is too late."""
+    folder = path and path.absolute().parent
+    if folder and not folder.is_dir():
+        raise click.UsageError(
+            f"{option} {path}: there is no folder {folder}. Make it first."
+        )

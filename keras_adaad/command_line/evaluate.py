@@ -1,0 +1,123 @@
+"""`keras-adaad evaluate` and `keras-adaad compare`."""
+
+import pathlib
+import re
+import sys
+
+import click
+import keras
+
+from keras_adaad import export
+from keras_adaad.command_line.data import load_test
+from keras_adaad.command_line.errors import bad_input
+from keras_adaad.command_line.errors import check_folder
+from keras_adaad.command_line.errors import naming
+from keras_adaad.evaluation import RobustnessReport
+from keras_adaad.evaluation import evaluate_robustness
+
+
+def evaluate(
+    model,
+    data,
+    attacks,
+    epsilon,
+    norm,
+    images,
+    state,
+    json,
+    fail_under,
+    strict,
+    data_dir,
+    download,
+):
+    """Attacks a model and prints the report; returns the exit code."""
+    outputs = {"--json": (json, RobustnessReport.save)}
+    for option, (path, _) in outputs.items():
+        check_folder(option, path)
+    network = load_model(model)
+    x, y = load_test(data, images, data_dir, download)
+    _check_shape(network, x, model, data)
+    if attacks is None:
+        has_gradient = isinstance(network, keras.Model)
+        attacks = "autoattack" if has_gradient else "square"
+    given = {
+        "attacks": f"--attacks {attacks}",
+        "epsilon": f"--epsilon {epsilon}",
+        "state_path": f"--state {state}",
+        "x": f"--data {data}",
+    }
+    # `attacks.get` has the argument `name`.
+    given = {**given, "name": given["attacks"], "y": given["x"]}
+    try:
+        report = evaluate_robustness(
+            network,
+            x,
+            y,
+            [name.strip() for name in attacks.split(",")],
+            epsilon,
+            norm=norm,
+            state_path=state,
+            verbose=verbosity(),
+        )
+    except (TypeError, ValueError) as error:
+        match = re.match(r"Argument `(\w+)`", str(error))
+        name = match[1] if match else "model"
+        argument = given.get(name, f"MODEL {model}")
+        raise bad_input(argument, error) from error
+    print(report)
+    for path, save in outputs.values():
+        if path:
+            save(report, path)
+    return _exit_code(report, fail_under, strict)
+
+
+def compare(first, second):
+    """Prints a comparison of two files of reports."""
+    reports = []
+    for path in (first, second):
+        with naming(path):
+            reports.append(RobustnessReport.load(path))
+    with naming(second):
+        print(reports[0].compare(reports[1]))
+
+
+def load_model(path):
+    """Returns a Keras model, or an exported file on its runtime."""
+    try:
+        if pathlib.Path(path).suffix == ".keras":
+            return keras.models.load_model(path)
+        return export.load_exported(path)
+    except Exception as error:
+        reason = bad_input(f"MODEL {path} can't be loaded", error).message
+        raise click.UsageError(f"{reason} Save or export it again.") from error
+
+
+def verbosity():
+    """Returns 1, for progress bars, on a terminal, and 2 in a pipe."""
+    return 1 if sys.stdout.isatty() else 2
+
+
+def _check_shape(network, x, model, data):
+    try:
+        network(x[:1])
+    except Exception as error:
+        raise bad_input(
+            f"--data {data}: MODEL {model} does not take its images, of shape "
+            f"{x.shape[1:]}",
+            error,
+        ) from error
+
+
+def _exit_code(report, fail_under, strict):
+    accuracy = 100 * report.robust_accuracy
+    failed = []
+    if fail_under is not None and accuracy < fail_under:
+        failed.append(
+            f"the robust accuracy, {accuracy:.2f} %, is below --fail-under "
+            f"{fail_under:g}"
+        )
+    if strict and not report.reliable:
+        failed.append(f"--strict, and flagged: {', '.join(report.flags)}")
+    for reason in failed:
+        click.echo(f"Failed: {reason}.", err=True)
+    return 1 if failed else 0

@@ -1,0 +1,96 @@
+"""`keras-adaad zoo`: lists, converts and verifies published models."""
+
+import json
+import time
+
+import click
+import keras
+
+from keras_adaad.command_line.errors import bad_input
+from keras_adaad.command_line.errors import naming
+from keras_adaad.command_line.evaluate import verbosity
+from keras_adaad.zoo import load
+from keras_adaad.zoo import parity
+from keras_adaad.zoo import registry
+from keras_adaad.zoo.verify import verify as compare_with_published
+
+
+def list_models(dataset, threat_model):
+    """Prints the models that are known."""
+    print(registry.list_models(dataset, threat_model))
+
+
+def convert(
+    dataset,
+    threat_model,
+    name,
+    checkpoint,
+    download,
+    output,
+    architecture,
+    key,
+    arguments,
+):
+    """Converts a file, checks its logits, and writes a `.keras` file."""
+    start = time.time()
+    with naming(f"--name {name}" if name else f"--checkpoint {checkpoint}"):
+        if name:
+            entry = _entry(name, dataset, threat_model)
+            path = load.fetch(entry, checkpoint, download)
+            content = load.read_published(entry, path)
+        else:
+            path = checkpoint
+            content = load.read(path, architecture, key, json.loads(arguments))
+        model, report = load.convert(*content)
+    arrays, architecture, options = content
+    print(f"{path}: {architecture}, {model.count_params():,} parameters")
+    print(f"{report}, in {time.time() - start:.1f} s")
+    if not parity.can_check():
+        print("logits not checked: PyTorch is not installed")
+    else:
+        result = parity.check_parity(model, arrays, architecture, options)
+        print(f"against PyTorch: {result}")
+        if not result.passed:
+            raise click.ClickException(
+                "Nothing was written: the logits are not the published."
+            )
+    model.save(output)
+    print(f"Wrote {output}")
+
+
+def verify(
+    dataset,
+    threat_model,
+    model,
+    name,
+    data_dir,
+    images,
+    batch_size,
+    attack,
+):
+    """Prints how a model compares with what is published of it.
+
+    Returns the exit code: 1 if they are not consistent.
+    """
+    with naming(f"--name {name}"):
+        entry = _entry(name, dataset, threat_model)
+    with naming(f"MODEL {model}"):
+        network = keras.models.load_model(model)
+    try:
+        result = compare_with_published(
+            network,
+            entry,
+            num_images=images,
+            attack=attack,
+            batch_size=batch_size,
+            data_dir=data_dir,
+            verbose=verbosity(),
+        )
+    except ValueError as error:
+        raise bad_input(f"MODEL {model} as {name}", error) from error
+    print(result)
+    return 0 if result.consistent else 1
+
+
+def _entry(name, dataset, threat_model):
+    return registry.entry(name, dataset or "cifar10", threat_model or "Linf")

@@ -1,0 +1,70 @@
+"""`keras-adaad distil`; tests/test_cifar_examples.py kills and resumes it."""
+
+import keras
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+import keras_adaad
+import keras_adaad_cli
+from keras_adaad import RobustnessReport
+from keras_adaad import methods
+from keras_adaad.attacks import presets
+from keras_adaad.command_line.distil import RECIPES
+from keras_adaad.command_line.distil import STUDENTS
+from tests import networks
+
+
+def run(*arguments):
+    arguments = [str(argument) for argument in arguments]
+    return CliRunner().invoke(keras_adaad_cli.main, ["distil", *arguments])
+
+
+def test_a_run_on_an_npz_file(digits, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(presets.PRESETS, "autoattack", presets.PRESETS["fgsm"])
+    x, y = digits
+    np.savez(
+        "digits.npz",
+        **{"x_train": x[:96], "y_train": y[:96]},
+        **{"x_test": x[96:128], "y_test": y[96:128]},
+    )
+    for name in ("teacher", "student"):
+        networks.dense_net(name).save(f"{name}.keras")
+    given = [
+        *("--recipe", "ARD/cifar10", "--data", "digits.npz"),
+        *("--student", "student.keras", "--epochs", 1, "--hold-out", 32),
+        *("--batch-size", 32, "--autoattack-images", 8),
+    ]
+    result = run(*given)
+    assert result.exit_code == 2 and "--teacher" in result.stderr
+    result = run(*given, "--teacher", "teacher.keras")
+    assert result.exit_code == 0, result.output
+    folder = tmp_path / "results" / "cifar10_ard"
+    report = RobustnessReport.load(folder / "report.json")
+    assert len(report.labels) == 8
+    assert keras.models.load_model(folder / "student.keras").built
+    result = run(*given, "--teacher", "teacher.keras", "--seed", 1)
+    assert result.exit_code == 2
+    assert "other values of ['seed']" in result.stderr
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_recipes_need_one_teacher(name):
+    recipe = RECIPES[name]
+    assert recipe.student.lower() in STUDENTS
+    trainer = getattr(methods, recipe.method)(
+        networks.dense_net("teacher"),
+        networks.dense_net("student"),
+        **recipe.arguments(),
+    )
+    assert isinstance(trainer, keras_adaad.Distiller)
+
+
+@pytest.mark.once
+@pytest.mark.parametrize("name", ["PGDAT/cifar10", "SAAD/cifar10", "AdaAD"])
+def test_other_recipes_are_refused(name):
+    result = run("--recipe", name)
+    assert result.exit_code == 2
+    assert "AdaAD/cifar10" in result.stderr
+    assert result.stderr.count("\n") == 1
