@@ -81,7 +81,7 @@ def distil(recipe, data, **flags):
 
 
 def _load(arguments, split, **options):
-    with naming(f"--data {arguments.data}"):
+    with naming(f"--data {arguments.data} --hold-out {arguments.hold_out}"):
         return load(
             arguments.data,
             split,
@@ -94,7 +94,6 @@ def _load(arguments, split, **options):
 def run(experiment, **flags):
     """Distils, selects a student, attacks it, and reports."""
     arguments = complete(experiment.recipe, flags)
-    arguments.output.mkdir(parents=True, exist_ok=True)
     check_same_run(arguments)
     keras.utils.set_random_seed(arguments.seed)
     train(experiment, arguments)
@@ -122,11 +121,9 @@ def complete(recipe, flags):
 
 def check_same_run(arguments):
     """Refuses to resume a run that was started with other flags."""
-    free = ("output", "data_dir", "download", "autoattack_images")
-    flags = {k: v for k, v in vars(arguments).items() if k not in free}
-    path = arguments.output / "arguments.json"
+    flags, path = of_run(arguments)
     if not path.exists():
-        path.write_text(json.dumps(flags, indent=1))
+        return
     before = json.loads(path.read_text())
     other = [name for name in flags if before.get(name) != flags[name]]
     if other:
@@ -135,6 +132,13 @@ def check_same_run(arguments):
             f"{other}. Give another folder, or the flags of that run: see "
             "arguments.json."
         )
+
+
+def of_run(arguments):
+    """Returns the flags that a run keeps, and the file that holds them."""
+    free = ("output", "data_dir", "download", "autoattack_images")
+    flags = {k: v for k, v in vars(arguments).items() if k not in free}
+    return flags, arguments.output / "arguments.json"
 
 
 # The run.
@@ -146,6 +150,10 @@ def train(experiment, arguments):
     with device_scope(arguments.devices):
         distiller = make_distiller(experiment, arguments, len(train_set))
     output = arguments.output
+    # Not before: a call that failed so far has begun no run.
+    output.mkdir(parents=True, exist_ok=True)
+    flags, path = of_run(arguments)
+    path.write_text(json.dumps(flags, indent=1))
     best_so_far = resume_log(output)
     used = [
         data.SetEpoch(train_set),

@@ -38,6 +38,13 @@ def test_a_run_on_an_npz_file(digits, tmp_path, monkeypatch):
     ]
     result = run(*given)
     assert result.exit_code == 2 and "--teacher" in result.stderr
+    for bad in (
+        ("--teacher", "no.keras"),
+        ("--teacher", "teacher.keras", "--hold-out", 999),
+    ):
+        result = run(*given, *bad)
+        assert result.exit_code == 2 and result.stderr.count("\n") == 1
+        assert " ".join(map(str, bad[-2:])) in result.stderr
     result = run(*given, "--teacher", "teacher.keras")
     assert result.exit_code == 0, result.output
     folder = tmp_path / "results" / "cifar10_ard"
