@@ -140,6 +140,11 @@ def main():
     help="File to write the report to.",
 )
 @click.option(
+    "--html",
+    type=click.Path(dir_okay=False, path_type=pathlib.Path),
+    help="File to write the report to, as a page.",
+)
+@click.option(
     "--fail-under",
     # From 1, because a threshold of 0.45 is a mistake for 45.
     type=click.FloatRange(min=1, max=100),

@@ -1,5 +1,6 @@
 """`keras-adaad evaluate` and `keras-adaad compare`."""
 
+import importlib.util
 import pathlib
 import re
 import sys
@@ -25,13 +26,21 @@ def evaluate(
     images,
     state,
     json,
+    html,
     fail_under,
     strict,
     data_dir,
     download,
 ):
     """Attacks a model and prints the report; returns the exit code."""
-    outputs = {"--json": (json, RobustnessReport.save)}
+    outputs = {
+        "--json": (json, RobustnessReport.save),
+        "--html": (html, RobustnessReport.save_html),
+    }
+    if html and importlib.util.find_spec("jinja2") is None:
+        raise click.UsageError(
+            f"--html {html} needs Jinja2: pip install jinja2."
+        )
     for option, (path, _) in outputs.items():
         check_folder(option, path)
     network = load_model(model)

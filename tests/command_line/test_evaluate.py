@@ -60,8 +60,13 @@ def evaluate(folder, *options, model="student.keras", data="test.npz"):
 
 def test_exit_codes(folder, tmp_path):
     path = tmp_path / "report.json"
-    result = evaluate(folder, "--json", path, "--fail-under", 1, "--strict")
+    page = tmp_path / "report.html"
+    result = evaluate(
+        *(folder, "--json", path, "--html", page),
+        *("--fail-under", 1, "--strict"),
+    )
     assert result.exit_code == 0, result.output
+    assert "<html" in page.read_text("utf-8")
     report = RobustnessReport.load(path)
     assert len(report.labels) == 32 and report.reliable
     assert report.clean.sum() == 30
