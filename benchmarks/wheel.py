@@ -27,7 +27,7 @@ PAIRS = 7
 LIMIT = 1.5
 
 # What the README assumes. The images are faint and the student knows all that
-# the teacher does, so the first attack fools it and AutoAttack has little to do.
+# the teacher does, so the first attack fools it and AutoAttack has little work.
 STAND_INS = """
 import numpy as np
 
