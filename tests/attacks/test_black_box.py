@@ -187,7 +187,8 @@ def test_resuming_knows_the_function_by_its_logits(tmp_path):
     function.calls = 0
     again = evaluate(function, state_path=path, reliability_checks=False)
     np.testing.assert_array_equal(again.robust, first.robust)
-    # Number of classes, clean logits, and those of the images found.
-    assert function.calls == 3
+    # Number of classes, clean logits, those of the images found, and those of
+    # the points between.
+    assert function.calls == 4
     with pytest.raises(ValueError, match="another evaluation"):
         evaluate(logits_of_a_line, state_path=path)
