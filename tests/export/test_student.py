@@ -26,6 +26,12 @@ on_tensorflow = pytest.mark.skipif(
 elsewhere = pytest.mark.skipif(
     keras.config.backend() == "tensorflow", reason="of a process of TensorFlow"
 )
+# Keras 3.16 compiles this convolution, as a call that tf2onnx does not know.
+not_to_onnx = pytest.mark.xfail(
+    not keras.__version__.startswith("3.15."),
+    reason="tf2onnx and a `channels_first` convolution of Keras 3.16",
+    raises=RuntimeError,
+)
 
 
 def with_tensors(student):
@@ -134,7 +140,7 @@ def quantized(mode="int8"):
         (augmenting, FILES[::2]),
         (of_integers, FILES[:2]),
         (mobile, FILES[:2]),
-        (channels_first, FILES[:2]),
+        pytest.param(channels_first, FILES[:2], marks=not_to_onnx),
         (with_lora, FILES[:1]),
         (subclassed, FILES[:1]),
         (of_any_size, FILES[:2]),
