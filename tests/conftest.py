@@ -9,7 +9,8 @@ os.environ.setdefault(
     "--xla_force_host_platform_device_count=2"
     " --xla_backend_optimization_level=0"
     " --xla_cpu_multi_thread_eigen=false"
-    " --xla_cpu_parallel_codegen_split_count=1",
+    " --xla_cpu_parallel_codegen_split_count=1"
+    " --xla_cpu_use_fusion_emitters=false",
 )
 # The networks of the tests are small: threads that share one wait for each
 # other longer than they compute. The cores are for several test processes.
@@ -32,6 +33,10 @@ hypothesis.settings.load_profile("repeatable")
 if keras.config.backend() == "tensorflow":
     import tensorflow as tf
 
+    # Most graphs of the tests run a few times, and are not worth improving.
+    tf.config.optimizer.set_experimental_options(
+        {"disable_meta_optimizer": True}
+    )
     (cpu,) = tf.config.list_physical_devices("CPU")
     tf.config.set_logical_device_configuration(
         cpu, [tf.config.LogicalDeviceConfiguration()] * 2

@@ -131,15 +131,6 @@ def test_killed_run_resumes_and_reports(folder, tmp_path):
     if BACKEND == "tensorflow":
         assert list((broken / "tensorboard").rglob("events*"))
 
-    # Once more, and there is nothing left to train.
-    result = run("run", folder, broken)
-    assert result.returncode == 0, result.stderr
-    assert "Epoch" not in result.stdout
-    assert (broken / "log.csv").read_text().splitlines() == log
-    result = run("run", folder, broken, "--seed", "1")
-    assert result.returncode != 0
-    assert "other values of ['seed']" in result.stderr
-
 
 @pytest.mark.parametrize(
     ("name", "classes", "reduction", "padding"),

@@ -47,10 +47,17 @@ def test_a_run_on_an_npz_file(digits, tmp_path, monkeypatch):
         assert " ".join(map(str, bad[-2:])) in result.stderr
     result = run(*given, "--teacher", "teacher.keras")
     assert result.exit_code == 0, result.output
+    assert "adversarial_accuracy" in result.stdout
     folder = tmp_path / "results" / "cifar10_ard"
     report = RobustnessReport.load(folder / "report.json")
     assert len(report.labels) == 8
     assert keras.models.load_model(folder / "student.keras").built
+    # Once more, and there is nothing left to train.
+    log = (folder / "log.csv").read_text().splitlines()
+    result = run(*given, "--teacher", "teacher.keras")
+    assert result.exit_code == 0, result.output
+    assert "adversarial_accuracy" not in result.stdout
+    assert (folder / "log.csv").read_text().splitlines() == log
     result = run(*given, "--teacher", "teacher.keras", "--seed", 1)
     assert result.exit_code == 2
     assert "other values of ['seed']" in result.stderr
