@@ -203,9 +203,7 @@ keras_adaad_cli.main()
 """
 
 
-@pytest.mark.skipif(
-    BACKEND != "jax", reason="tests/evaluation/test_state.py has each backend"
-)
+@pytest.mark.once
 def test_a_killed_command_resumes(folder, tmp_path):
     options = ("--attacks", "fgsm,pgd-10")
     state = ("--state", tmp_path / "state.npz")

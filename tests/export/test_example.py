@@ -15,6 +15,10 @@ from tests.oracles import attacks as oracles
 pytest.importorskip("ai_edge_litert", reason="needs the extra `edge`")
 pytest.importorskip("onnxruntime", reason="needs the extra `edge`")
 
+pytestmark = pytest.mark.skipif(
+    keras.config.backend() == "jax", reason="PyTorch writes its files alike"
+)
+
 ROOT = pathlib.Path(__file__).parents[2]
 EPSILON = 0.1
 FILES = (

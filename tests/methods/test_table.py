@@ -2,11 +2,14 @@
 
 import pathlib
 
+import pytest
+
 from benchmarks import methods
 
 ROOT = pathlib.Path(__file__).parents[2]
 
 
+@pytest.mark.once
 def test_pages_have_the_table_of_the_classes():
     table = methods.table()
     assert len(table.splitlines()) == 2 + len(methods.all_methods()) - 1
