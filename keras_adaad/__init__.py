@@ -33,9 +33,13 @@ from keras_adaad.methods import SAAD as SAAD
 from keras_adaad.methods import TRADES as TRADES
 from keras_adaad.methods import AdaAD as AdaAD
 from keras_adaad.methods import AdaIAD as AdaIAD
+from keras_adaad.methods import EntropyWeighting as EntropyWeighting
 from keras_adaad.training.adversarial_training import (
     AdversarialTraining as AdversarialTraining,
 )
 from keras_adaad.training.distiller import Distiller as Distiller
 from keras_adaad.training.regularizer import Regularizer as Regularizer
+from keras_adaad.training.sample_weighting import (
+    SampleWeighting as SampleWeighting,
+)
 from keras_adaad.version import __version__ as __version__

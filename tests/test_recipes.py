@@ -35,7 +35,8 @@ PAIRS = recipes.list_recipes()
 
 @pytest.mark.once
 def test_every_method_has_a_recipe():
-    assert set(CLASSES) == {name for name, _ in PAIRS}
+    # `EntropyWeighting` is a part of SAAD.
+    assert set(CLASSES) - {"EntropyWeighting"} == {name for name, _ in PAIRS}
     assert len(set(PAIRS)) == len(PAIRS)
     assert ("SAAD", "tiny_imagenet") in recipes.list_recipes("tiny_imagenet")
 

@@ -5,6 +5,9 @@ from keras_adaad.methods.adaiad import AdaIAD as AdaIAD
 from keras_adaad.methods.ard import ARD as ARD
 from keras_adaad.methods.bmtard import BMTARD as BMTARD
 from keras_adaad.methods.dgad import DGAD as DGAD
+from keras_adaad.methods.entropy_weighting import (
+    EntropyWeighting as EntropyWeighting,
+)
 from keras_adaad.methods.iad import IAD as IAD
 from keras_adaad.methods.iad import IADII as IADII
 from keras_adaad.methods.igdm import IGDM as IGDM

@@ -1,4 +1,4 @@
-"""MTARD, B-MTARD, DGAD, SAAD and IGDM against their transcriptions."""
+"""MTARD, B-MTARD, DGAD, SAAD, IGDM and weights against transcriptions."""
 
 import keras
 import numpy as np
@@ -8,9 +8,12 @@ from keras_adaad.attacks import PGD
 from keras_adaad.methods import AdaAD
 from keras_adaad.methods.bmtard import BMTARD
 from keras_adaad.methods.dgad import DGAD
+from keras_adaad.methods.entropy_weighting import EntropyWeighting
 from keras_adaad.methods.igdm import IGDM
 from keras_adaad.methods.mtard import MTARD
+from keras_adaad.methods.rslad import RSLAD
 from keras_adaad.methods.saad import SAAD
+from keras_adaad.training.sample_weighting import SampleWeighting
 from tests import networks
 from tests.methods import parity
 from tests.oracles import stateful_methods as transcriptions
@@ -141,6 +144,95 @@ def test_igdm_is_the_papers(batch, noise, order):
     )
 
 
+@pytest.mark.parametrize("clean_weight", [0.0, 0.5])
+def test_other_methods_take_the_parts_of_saad(batch, noise, clean_weight):
+    """AdaAD's loss with both parts is SAAD's, in SAAD's order of runs."""
+    models, modules = parity.twins(*ONE_TEACHER)
+    order = ("adversarial", "opposite", "clean")
+    trainer = AdaAD(
+        **models,
+        regularizers=[IGDM(weight=2.0, order=order)],
+        sample_weighting=EntropyWeighting(3.0, clean_weight),
+    )
+    trainer.epochs.assign(4.0)
+    parity.compare_step(
+        trainer,
+        modules,
+        transcriptions.adaad_attack,
+        transcriptions.saad_loss(3.0, 2.0 / 4, clean_weight),
+        *batch,
+        noise,
+        loss_rel=3e-5,
+    )
+
+
+def test_weights_multiply_the_whole_loss_of_a_method(batch, noise):
+    models, modules = parity.twins(*ONE_TEACHER)
+    parity.compare_step(
+        RSLAD(**models, sample_weighting=EntropyWeighting(2.0, 0.3)),
+        modules,
+        transcriptions.rslad_attack,
+        transcriptions.weighted_rslad_loss(2.0, 0.3),
+        *batch,
+        noise,
+        loss_rel=3e-5,
+    )
+
+
+class OfStudent(SampleWeighting):
+    """Weights through which a gradient could flow, or the given ones."""
+
+    def __init__(self, given=None):
+        self.given = given
+
+    def weights(self, distiller, views, logits, y):
+        if self.given is not None:
+            return keras.ops.convert_to_tensor(self.given)
+        return keras.ops.max(logits["clean"], axis=-1)
+
+
+def test_weights_of_ones_own_are_constants_of_the_step(batch):
+    """The step is that with the same numbers, and no gradient, as weights."""
+    x, y = (array[:16] for array in batch)
+    models, _ = parity.twins(*ONE_TEACHER)
+    student = models["student"]
+    start = student.get_weights()
+    given = keras.ops.convert_to_numpy(student(x, training=True)).max(-1)
+    after = []
+    for weights in (None, given):
+        student.set_weights(start)
+        trainer = AdaAD(
+            **models,
+            attack=PGD(epsilon=0.1, steps=2, seed=0),
+            sample_weighting=OfStudent(weights),
+        )
+        trainer.compile(keras.optimizers.SGD(0.1))
+        trainer.train_on_batch(x, y)
+        after.append(student.get_weights())
+    for ours, theirs in zip(*after, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-6)
+
+
+def test_a_target_is_computed_once_for_each_loss(batch):
+    models, _ = parity.twins(*ONE_TEACHER)
+    trainer = RSLAD(**models)
+    x = keras.ops.convert_to_tensor(batch[0][:4])
+    seen = []
+
+    class Asks(SampleWeighting):
+        def weights(self, distiller, views, logits, y):
+            targets = [distiller.teacher_logits(views["clean"]) for _ in "12"]
+            seen.extend(targets)
+            return keras.ops.ones(len(views["clean"]))
+
+    trainer.sample_weighting = Asks()
+    views = {"clean": x, "adversarial": x}
+    logits = dict.fromkeys(views, trainer.student(x))
+    for _ in range(2):
+        trainer.total_loss(views, logits, None)
+    assert seen[0] is seen[1] and seen[1] is not seen[2]
+
+
 def methods(models):
     clean_teacher = models.pop("clean_teacher")
     # Few steps: JAX unrolls and compiles each.
@@ -150,7 +242,11 @@ def methods(models):
         "bmtard": lambda: BMTARD(
             **models, clean_teacher=clean_teacher, temperature_rate=0.1
         ),
-        "dgad": lambda: DGAD(**models, regularizers=[IGDM(2.0)]),
+        "dgad": lambda: DGAD(
+            **models,
+            regularizers=[IGDM(2.0)],
+            sample_weighting=EntropyWeighting(2.0, clean_weight=0.5),
+        ),
         "saad": lambda: SAAD(**models, clean_weight=0.5),
     }
 
@@ -264,6 +360,13 @@ def test_bad_terms_are_named():
         AdaAD(*networks_, regularizers=IGDM())
     with pytest.raises(TypeError, match="`regularizers`"):
         AdaAD(*networks_, regularizers=["igdm"])
+    for weighting in (EntropyWeighting, "entropy", [EntropyWeighting()]):
+        with pytest.raises(TypeError, match="`sample_weighting`"):
+            AdaAD(*networks_, sample_weighting=weighting)
+    with pytest.raises(ValueError, match="`scale`"):
+        EntropyWeighting(scale=-1.0)
+    with pytest.raises(TypeError, match="`clean_weight`"):
+        EntropyWeighting(clean_weight="much")
     with pytest.raises(ValueError, match="`weight`"):
         IGDM(weight=-1.0)
     with pytest.raises(ValueError, match="opposite"):

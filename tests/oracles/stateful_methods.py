@@ -174,19 +174,48 @@ def saad_attack(correction):
     return attack
 
 
+def weighted(per_sample, modules, x, x_adv, on_clean, scale, clean_weight):
+    """SAAD's weights times the loss per sample, and its clean term."""
+    uncertainty = entropy(target(modules, x_adv))
+    weight = scale * (uncertainty - uncertainty.min())
+    rank = (weight - weight.min()) / (weight.max() - weight.min())
+    clean = (1 - rank) * divergence(target(modules, x), on_clean)
+    return weight * per_sample + clean_weight * clean
+
+
 def saad_loss(scale, igdm, clean_weight):
     def loss(modules, x, x_adv, y):
         on_adversarial = modules["student"](x_adv)
         on_opposite = modules["student"](2 * x - x_adv)
         on_clean = modules["student"](x)
-        robust = target(modules, x_adv)
-        uncertainty = entropy(robust)
-        weight = scale * (uncertainty - uncertainty.min())
-        rank = (weight - weight.min()) / (weight.max() - weight.min())
         term = igdm_term(modules, x, x_adv, on_adversarial, on_opposite)
-        per_sample = weight * (
-            divergence(robust, on_adversarial) + igdm * term
-        ) + clean_weight * (1 - rank) * divergence(target(modules, x), on_clean)
-        return per_sample.mean()
+        host = divergence(target(modules, x_adv), on_adversarial)
+        return weighted(
+            *(host + igdm * term, modules, x, x_adv, on_clean),
+            *(scale, clean_weight),
+        ).mean()
 
     return loss
+
+
+def weighted_rslad_loss(scale, clean_weight):
+    def loss(modules, x, x_adv, y):
+        on_adversarial = modules["student"](x_adv)
+        on_clean = modules["student"](x)
+        soft = target(modules, x)
+        host = 5 / 6 * divergence(soft, on_adversarial)
+        host = host + 1 / 6 * divergence(soft, on_clean)
+        return weighted(
+            host, modules, x, x_adv, on_clean, scale, clean_weight
+        ).mean()
+
+    return loss
+
+
+def rslad_attack(modules, x, y, noise):
+    soft = target(modules, x)
+
+    def objective(x_adv):
+        return divergence(soft, modules["student"](x_adv))
+
+    return ascend(modules, objective, x, noise)
