@@ -1,10 +1,12 @@
 """The published methods, one file each."""
 
+from keras_adaad.methods.absld import ABSLD as ABSLD
 from keras_adaad.methods.adaad import AdaAD as AdaAD
 from keras_adaad.methods.adaiad import AdaIAD as AdaIAD
 from keras_adaad.methods.ard import ARD as ARD
 from keras_adaad.methods.bmtard import BMTARD as BMTARD
 from keras_adaad.methods.dgad import DGAD as DGAD
+from keras_adaad.methods.dkl import DKL as DKL
 from keras_adaad.methods.entropy_weighting import (
     EntropyWeighting as EntropyWeighting,
 )

@@ -80,12 +80,14 @@ def compare_step(
         loss: Function `(modules, x, x_adv, y) -> scalar`, in PyTorch.
         x: Images, a NumPy array of shape `(batch_size, 8, 8, 1)`.
         y: Class indices, a NumPy array of shape `(batch_size,)`.
-        noise: Start of the attack, of the shape of `x`.
+        noise: Start of the attack, of the shape of `x`. Further calls with one
+            trainer take the noise of the first.
         steps: Number of steps. Defaults to `1`.
         loss_rel: Relative tolerance of the loss. Defaults to `1e-5`.
     """
     trainer.compile(keras.optimizers.SGD(0.1, momentum=0.9))
-    trainer.attack.start_noise = lambda *args: noise
+    if "start_noise" not in vars(trainer.attack):
+        trainer.attack.start_noise = lambda *args: noise
     student = modules["student"]
     optimizer = torch.optim.SGD(student.parameters(), 0.1, momentum=0.9)
     images, labels = to_torch(x), torch.tensor(y).long()

@@ -6,8 +6,10 @@ import pytest
 
 from keras_adaad.attacks import PGD
 from keras_adaad.methods import AdaAD
+from keras_adaad.methods.absld import ABSLD
 from keras_adaad.methods.bmtard import BMTARD
 from keras_adaad.methods.dgad import DGAD
+from keras_adaad.methods.dkl import DKL
 from keras_adaad.methods.entropy_weighting import EntropyWeighting
 from keras_adaad.methods.igdm import IGDM
 from keras_adaad.methods.mtard import MTARD
@@ -23,7 +25,10 @@ ONE_TEACHER = ("student", "teacher")
 
 
 def states(trainer):
-    return [float(variable) for variable in trainer._states]
+    """Returns the values of all states, those of each class included."""
+    return np.concatenate(
+        [np.ravel(keras.ops.convert_to_numpy(v)) for v in trainer._states]
+    ).tolist()
 
 
 @pytest.mark.parametrize("reduction, scale", [("batchmean", 1), ("mean", 10)])
@@ -179,6 +184,72 @@ def test_weights_multiply_the_whole_loss_of_a_method(batch, noise):
     )
 
 
+def test_dkl_is_the_papers(batch, noise):
+    models, modules = parity.twins("student")
+    oracle, trainer = transcriptions.Dkl(), DKL(**models)
+    trainer.epoch.assign(149)
+    oracle.begin_epoch(150 / 200)
+    # Near the image, the gradient is lost in rounding.
+    data = (*batch, 20 * noise)
+    parity.compare_step(trainer, modules, oracle.attack, oracle.loss, *data)
+
+
+def test_dkl_weights_classes_by_the_epoch_before(batch, noise):
+    models, modules = parity.twins("student")
+    x, y = batch
+    y = np.where(y == 3, 4, y)  # No image of class 3.
+    # Small weights: the second step starts from almost the same student.
+    options = {"inner_beta": 1.0, "alpha": 0.2, "beta": 0.1, "temperature": 2.0}
+    oracle, trainer = transcriptions.Dkl(**options), DKL(**models, **options)
+    trainer.epochs.assign(4.0)
+    for epoch in (0, 1):
+        trainer.epoch.assign(epoch)
+        oracle.begin_epoch((epoch + 1) / 4)
+        parity.compare_step(
+            *(trainer, modules, oracle.attack, oracle.loss),
+            *(x, y, 20 * noise),
+        )
+    means = keras.ops.convert_to_numpy(trainer.class_means)
+    np.testing.assert_allclose(means, oracle.means, rtol=1e-4)
+    assert means[3] == pytest.approx(0.1) and means[4].max() > 0.11
+    sums = keras.ops.convert_to_numpy(trainer.class_sums)
+    np.testing.assert_allclose(sums, oracle.sums, rtol=1e-4)
+
+
+def test_absld_moves_its_temperatures_between_epochs(batch, noise):
+    models, modules = parity.twins(*ONE_TEACHER)
+    limits = {"rate": 2.0, "low": 0.25, "high": 2.5}
+    oracle = transcriptions.Absld(**limits)
+    trainer = ABSLD(
+        **models,
+        temperature_rate=limits["rate"],
+        min_temperature=limits["low"],
+        max_temperature=limits["high"],
+    )
+    for epoch in (0, 1, 2):
+        trainer.epoch.assign(epoch)
+        parity.compare_step(
+            trainer, modules, oracle.attack, oracle.loss, *batch, noise
+        )
+        ours = [trainer.adversarial_temperatures, trainer.clean_temperatures]
+        ours = [keras.ops.convert_to_numpy(t) for t in ours]
+        np.testing.assert_allclose(ours, oracle.temperatures, rtol=1e-4)
+        oracle.end_epoch()
+    assert np.min(ours) == 0.25 and np.max(ours) == 2.5
+
+
+def test_absld_stays_put_without_a_previous_epoch(batch):
+    """A run that begins later, and classes that are equally hard."""
+    models, _ = parity.twins(*ONE_TEACHER)
+    trainer = ABSLD(**models, attack=PGD(epsilon=0.1, steps=2, seed=0))
+    trainer.compile("sgd")
+    trainer.epoch.assign(5.0)
+    logs = trainer.train_on_batch(batch[0][:16], batch[1][:16])
+    assert np.isfinite(logs).all()
+    temperatures = keras.ops.convert_to_numpy(trainer.clean_temperatures)
+    np.testing.assert_array_equal(temperatures, 1.0)
+
+
 class OfStudent(SampleWeighting):
     """Weights through which a gradient could flow, or the given ones."""
 
@@ -233,11 +304,17 @@ def test_a_target_is_computed_once_for_each_loss(batch):
     assert seen[0] is seen[1] and seen[1] is not seen[2]
 
 
+NAMES = ["absld", "mtard", "bmtard", "dgad", "dkl", "saad"]
+
+
 def methods(models):
     clean_teacher = models.pop("clean_teacher")
     # Few steps: JAX unrolls and compiles each.
     models["attack"] = PGD(epsilon=0.1, steps=2, seed=0)
+    student = models["student"]
     return {
+        "absld": lambda: ABSLD(**models, temperature_rate=0.2),
+        "dkl": lambda: DKL(student, models["attack"]),
         "mtard": lambda: MTARD(**models, clean_teacher=clean_teacher),
         "bmtard": lambda: BMTARD(
             **models, clean_teacher=clean_teacher, temperature_rate=0.1
@@ -251,7 +328,9 @@ def methods(models):
     }
 
 
-@pytest.mark.parametrize("name", ["mtard", "bmtard", "dgad", "saad"])
+@pytest.mark.parametrize(
+    "name", ["absld", "mtard", "bmtard", "dgad", "dkl", "saad"]
+)
 def test_trains_and_resumes_in_the_middle(tmp_path, batch, name):
     """One run per method: `fit` moves the state, a file keeps all of it."""
     # One batch size, so that `fit` and the steps after it share a program.
@@ -337,6 +416,14 @@ def test_a_missing_clean_teacher_is_named(method):
         (BMTARD, "temperature_rate", -0.1),
         (BMTARD, "max_temperature", 0.5),
         (DGAD, "consistency", -1.0),
+        (ABSLD, "temperature_rate", -1.0),
+        (ABSLD, "min_temperature", 0.0),
+        (ABSLD, "max_temperature", 0.9),
+        (ABSLD, "drops", [1.5]),
+        (DKL, "alpha", -1.0),
+        (DKL, "beta", -1.0),
+        (DKL, "temperature", 0.0),
+        (DKL, "inner_beta", -1.0),
         (SAAD, "entropy_scale", -1.0),
         (SAAD, "igdm_weight", -1.0),
         (SAAD, "clean_weight", -1.0),
@@ -348,6 +435,8 @@ def test_bad_arguments_are_named(method, argument, value):
         "teacher": networks.teacher_net(),
         "student": networks.student_net(),
     }
+    if method is DKL:
+        del models["teacher"]
     if issubclass(method, MTARD):
         models["clean_teacher"] = networks.teacher_net("clean_teacher")
     with pytest.raises(ValueError, match=f"`{argument}"):
@@ -373,7 +462,9 @@ def test_bad_terms_are_named():
         IGDM(order=("clean", "adversarial"))
 
 
-@pytest.mark.parametrize("name", ["mtard", "bmtard", "dgad", "saad"])
+@pytest.mark.parametrize(
+    "name", ["absld", "mtard", "bmtard", "dgad", "dkl", "saad"]
+)
 def test_labels_are_needed(batch, name):
     models, _ = parity.twins(*TWO_TEACHERS)
     trainer = methods(models)[name]()
