@@ -36,6 +36,7 @@ from keras_adaad.methods import TRADES as TRADES
 from keras_adaad.methods import AdaAD as AdaAD
 from keras_adaad.methods import AdaIAD as AdaIAD
 from keras_adaad.methods import EntropyWeighting as EntropyWeighting
+from keras_adaad.methods import PeerAiD as PeerAiD
 from keras_adaad.training.adversarial_training import (
     AdversarialTraining as AdversarialTraining,
 )

@@ -14,6 +14,7 @@ from keras_adaad.methods.iad import IAD as IAD
 from keras_adaad.methods.iad import IADII as IADII
 from keras_adaad.methods.igdm import IGDM as IGDM
 from keras_adaad.methods.mtard import MTARD as MTARD
+from keras_adaad.methods.peeraid import PeerAiD as PeerAiD
 from keras_adaad.methods.pgdat import PGDAT as PGDAT
 from keras_adaad.methods.rslad import RSLAD as RSLAD
 from keras_adaad.methods.saad import SAAD as SAAD

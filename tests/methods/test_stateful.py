@@ -13,8 +13,10 @@ from keras_adaad.methods.dkl import DKL
 from keras_adaad.methods.entropy_weighting import EntropyWeighting
 from keras_adaad.methods.igdm import IGDM
 from keras_adaad.methods.mtard import MTARD
+from keras_adaad.methods.peeraid import PeerAiD
 from keras_adaad.methods.rslad import RSLAD
 from keras_adaad.methods.saad import SAAD
+from keras_adaad.training.distiller import Distiller
 from keras_adaad.training.sample_weighting import SampleWeighting
 from tests import networks
 from tests.methods import parity
@@ -250,6 +252,59 @@ def test_absld_stays_put_without_a_previous_epoch(batch):
     np.testing.assert_array_equal(temperatures, 1.0)
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"temperature": 2.0, "lambda1": 0.3, "gamma1": 0.5, "gamma2": 4.0},
+    ],
+)
+def test_peeraid_trains_both_networks_as_published(batch, noise, options):
+    models, modules = parity.twins("student", "peer")
+    loss = transcriptions.peeraid_loss(
+        options.get("temperature", 5.0),
+        (options.get("lambda1", 0.0), 1.0, 1.0),
+        (options.get("gamma1", 1.0), options.get("gamma2", 0.1)),
+    )
+    parity.compare_step(
+        PeerAiD(**models, **options),
+        *(modules, transcriptions.peeraid_attack, loss, *batch, noise),
+        # The divergence of two networks at temperature 5 is small.
+        loss_rel=3e-5,
+        trained=("student", "peer"),
+    )
+
+
+def test_peeraid_evaluates_the_student_alone(batch):
+    """Neither `evaluate` nor the weight perturbation moves the peer."""
+    x, y = (array[:16] for array in batch)
+    models, _ = parity.twins("student", "peer")
+    attack = PGD(epsilon=0.1, steps=2, seed=0)
+    options = {"attack": attack, "evaluation_attack": None}
+    trainer = PeerAiD(**models, **options, weight_perturbation=0.01)
+    trainer.compile(keras.optimizers.SGD(0.1), metrics=["accuracy"])
+    before = networks.snapshot(trainer)
+    logs = trainer.evaluate(x, y, verbose=0, return_dict=True)
+    networks.assert_same(before, networks.snapshot(trainer))
+    expected = models["student"].predict(x, verbose=0).argmax(-1)
+    assert logs["accuracy"] == pytest.approx(np.mean(expected == y))
+    peer = trainer.peer.get_weights()
+    assert np.isfinite(trainer.train_on_batch(x, y)).all()
+    moved = [
+        not np.array_equal(a, b)
+        for a, b in zip(peer, trainer.peer.get_weights(), strict=True)
+    ]
+    assert all(moved)
+
+
+def test_a_missing_peer_is_named():
+    student = networks.student_net()
+    with pytest.raises(TypeError, match="`peer` must be"):
+        PeerAiD(None, student)
+    with pytest.raises(ValueError, match="`peer` and `student`"):
+        PeerAiD(student, student)
+
+
 class OfStudent(SampleWeighting):
     """Weights through which a gradient could flow, or the given ones."""
 
@@ -304,15 +359,16 @@ def test_a_target_is_computed_once_for_each_loss(batch):
     assert seen[0] is seen[1] and seen[1] is not seen[2]
 
 
-NAMES = ["absld", "mtard", "bmtard", "dgad", "dkl", "saad"]
+NAMES = ["absld", "mtard", "bmtard", "dgad", "dkl", "peeraid", "saad"]
 
 
 def methods(models):
     clean_teacher = models.pop("clean_teacher")
     # Few steps: JAX unrolls and compiles each.
     models["attack"] = PGD(epsilon=0.1, steps=2, seed=0)
-    student = models["student"]
+    student, peer = models["student"], networks.teacher_net("peer")
     return {
+        "peeraid": lambda: PeerAiD(peer, student, models["attack"]),
         "absld": lambda: ABSLD(**models, temperature_rate=0.2),
         "dkl": lambda: DKL(student, models["attack"]),
         "mtard": lambda: MTARD(**models, clean_teacher=clean_teacher),
@@ -349,7 +405,7 @@ def test_trains_and_resumes_in_the_middle(tmp_path, batch, name):
     resumed = keras.models.load_model(tmp_path / "trainer.keras")
     assert states(resumed) == states(trainer)
     for name, value in trainer.get_config().items():
-        if name not in TWO_TEACHERS:
+        if name not in (*TWO_TEACHERS, "peer"):
             assert resumed.get_config()[name] == value
     ours = resumed.train_on_batch(x, y)
     assert ours == pytest.approx(trainer.train_on_batch(x, y), rel=1e-5)
@@ -424,6 +480,9 @@ def test_a_missing_clean_teacher_is_named(method):
         (DKL, "beta", -1.0),
         (DKL, "temperature", 0.0),
         (DKL, "inner_beta", -1.0),
+        (PeerAiD, "temperature", 0.0),
+        *((PeerAiD, f"lambda{i}", -1.0) for i in (1, 2, 3)),
+        *((PeerAiD, f"gamma{i}", -1.0) for i in (1, 2)),
         (SAAD, "entropy_scale", -1.0),
         (SAAD, "igdm_weight", -1.0),
         (SAAD, "clean_weight", -1.0),
@@ -435,8 +494,9 @@ def test_bad_arguments_are_named(method, argument, value):
         "teacher": networks.teacher_net(),
         "student": networks.student_net(),
     }
-    if method is DKL:
-        del models["teacher"]
+    if not issubclass(method, Distiller):
+        teacher = models.pop("teacher")
+        models |= {"peer": teacher} if method is PeerAiD else {}
     if issubclass(method, MTARD):
         models["clean_teacher"] = networks.teacher_net("clean_teacher")
     with pytest.raises(ValueError, match=f"`{argument}"):

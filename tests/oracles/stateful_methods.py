@@ -314,3 +314,37 @@ class Absld:
         soft = self.soft_label(modules, x, y)
         robust, clean = (divergence(soft, z).mean() for z in logits)
         return 5 / 6 * robust + 1 / 6 * clean
+
+
+def peeraid_attack(modules, x, y, noise):
+    peer = modules["peer"].eval()
+    soft = target(modules, x, "peer")
+    peer.train()
+
+    def objective(x_adv):
+        return divergence(soft, modules["student"](x_adv))
+
+    return ascend(modules, objective, x, noise)
+
+
+def peeraid_loss(temperature, lambdas, gammas):
+    """The means are over the classes too, as those of `F.kl_div` are."""
+
+    def soft(target, predicted, t):
+        log_q = F.log_softmax(predicted / t, 1)
+        p = F.softmax(target / t, 1)
+        return t * t * F.kl_div(log_q, p, reduction="none").mean()
+
+    def loss(modules, x, x_adv, y):
+        student, peer = modules["student"], modules["peer"]
+        of_peer, first = peer(x_adv), student(x_adv)
+        of_student, clean = student(x_adv), student(x)
+        return (
+            gammas[0] * F.cross_entropy(of_peer, y)
+            + gammas[1] * soft(first, of_peer, 1.0)
+            + lambdas[0] * F.cross_entropy(of_student, y)
+            + lambdas[1] * soft(of_peer.detach(), of_student, temperature)
+            + lambdas[2] * soft(clean, of_student, temperature)
+        )
+
+    return loss
