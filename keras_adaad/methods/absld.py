@@ -47,9 +47,10 @@ class ABSLD(RSLAD):
     not divided by the number of images, so a class with more images counts as
     one with more errors.
 
-    The paper divides the soft label of x* by `t_a` and that of the clean image
-    by `t_c`. In the reference code both names refer to the same memory, and
-    each soft label is divided by both temperatures. This is the code's method.
+    The reference code means to divide the teacher's logits by `t_a` for the
+    attack and for x*, and by `t_c` for the clean images. Its two variables
+    refer to the same memory, so that both are divided by both temperatures.
+    This is what the code does.
 
     As in the reference code, the student runs on x* first, then on the clean
     images, both in training mode. Both runs update its BatchNorm statistics.

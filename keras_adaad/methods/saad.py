@@ -55,7 +55,8 @@ class SAAD(Distiller):
     `keras_adaad.callbacks.StochasticWeightAveraging`.
 
     Args:
-        teacher, student, attack, **kwargs: See `keras_adaad.Distiller`.
+        teacher, student, attack, **kwargs: See `keras_adaad.Distiller`. Its
+            `sample_weighting` multiplies the weights of SAAD.
         entropy_scale: Factor of `w`. Defaults to `5.0`.
         igdm_weight: Weight of IGDM: 1 for CIFAR-10, 10 for CIFAR-100 and
             Tiny-ImageNet. Defaults to `1.0`.

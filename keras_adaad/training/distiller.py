@@ -90,8 +90,8 @@ class Distiller(AdversarialTraining):
         _freeze(teachers)
         self.regularizers = regularizers
         self.sample_weighting = sample_weighting
-        # Targets of the loss that is being computed, by network and images.
-        self._targets: dict[Any, Any] | None = None
+        # In an object that Keras does not track.
+        self._target_cache = _TargetCache()
         for regularizer in self.regularizers:
             self.forward_order = regularizer.forward_order(self.forward_order)
 
@@ -109,7 +109,8 @@ class Distiller(AdversarialTraining):
             no gradient flows.
         """
         teacher = teacher or self.teacher
-        targets = {} if self._targets is None else self._targets
+        targets = self._target_cache.targets
+        targets = {} if targets is None else targets
         key = id(teacher), id(x)
         if key not in targets:
             target = ops.stop_gradient(logits_function(teacher)(x))
@@ -118,7 +119,7 @@ class Distiller(AdversarialTraining):
 
     def total_loss(self, views: Tensors, logits: Tensors, y: Labels) -> Tensor:
         # The method, a regularizer and the weights may ask for one target.
-        self._targets = {}
+        self._target_cache.targets = {}
         try:
             loss = super().total_loss(views, logits, y)
             for regularizer in self.regularizers:
@@ -128,7 +129,7 @@ class Distiller(AdversarialTraining):
                     self, views, logits, y, loss
                 )
         finally:
-            self._targets = None
+            self._target_cache.targets = None
         return loss
 
     def _training_views(self, data):
@@ -169,6 +170,12 @@ class Distiller(AdversarialTraining):
             "regularizers": [serialize(r) for r in self.regularizers],
             "sample_weighting": serialize(self.sample_weighting),
         }
+
+
+class _TargetCache:
+    """The targets of a loss that is being computed, by network and images."""
+
+    targets: dict[Any, Any] | None = None
 
 
 def _freeze(teachers):
