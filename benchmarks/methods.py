@@ -55,6 +55,8 @@ def _constructor(cls):
     teachers = _teachers(cls)
 
     def make(teacher, clean_teacher, student, **kwargs):
+        if "peer" in teachers:  # It learns, and starts untrained.
+            teacher = keras.models.clone_model(teacher)
         networks = (teacher, student) if teachers else (student,)
         if len(teachers) == 2:
             kwargs["clean_teacher"] = clean_teacher
@@ -75,7 +77,7 @@ def _teachers(cls):
     for base in cls.__mro__:
         if "__init__" in vars(base) and base.__module__.startswith("keras_ad"):
             names |= set(inspect.signature(base.__init__).parameters)
-    return sorted(n for n in names if n in ("teacher", "clean_teacher"))
+    return sorted(names & {"teacher", "clean_teacher", "peer"})
 
 
 # The table.

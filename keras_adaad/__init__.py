@@ -20,9 +20,11 @@ from keras_adaad.backend import input_gradient as input_gradient
 from keras_adaad.evaluation import RobustnessReport as RobustnessReport
 from keras_adaad.evaluation import evaluate_robustness as evaluate_robustness
 from keras_adaad.frozen.logits import logits_function as logits_function
+from keras_adaad.methods import ABSLD as ABSLD
 from keras_adaad.methods import ARD as ARD
 from keras_adaad.methods import BMTARD as BMTARD
 from keras_adaad.methods import DGAD as DGAD
+from keras_adaad.methods import DKL as DKL
 from keras_adaad.methods import IAD as IAD
 from keras_adaad.methods import IADII as IADII
 from keras_adaad.methods import IGDM as IGDM
@@ -33,9 +35,14 @@ from keras_adaad.methods import SAAD as SAAD
 from keras_adaad.methods import TRADES as TRADES
 from keras_adaad.methods import AdaAD as AdaAD
 from keras_adaad.methods import AdaIAD as AdaIAD
+from keras_adaad.methods import EntropyWeighting as EntropyWeighting
+from keras_adaad.methods import PeerAiD as PeerAiD
 from keras_adaad.training.adversarial_training import (
     AdversarialTraining as AdversarialTraining,
 )
 from keras_adaad.training.distiller import Distiller as Distiller
 from keras_adaad.training.regularizer import Regularizer as Regularizer
+from keras_adaad.training.sample_weighting import (
+    SampleWeighting as SampleWeighting,
+)
 from keras_adaad.version import __version__ as __version__

@@ -3,6 +3,7 @@
 import dataclasses
 import importlib
 import inspect
+import math
 import pkgutil
 
 import keras
@@ -13,6 +14,7 @@ from keras_adaad import methods
 from keras_adaad import models
 from keras_adaad import recipes
 from keras_adaad import zoo
+from keras_adaad.recipes import results
 from keras_adaad.training.adversarial_training import AdversarialTraining
 from tests import networks
 
@@ -35,7 +37,8 @@ PAIRS = recipes.list_recipes()
 
 @pytest.mark.once
 def test_every_method_has_a_recipe():
-    assert set(CLASSES) == {name for name, _ in PAIRS}
+    # `EntropyWeighting` is a part of SAAD.
+    assert set(CLASSES) - {"EntropyWeighting"} == {name for name, _ in PAIRS}
     assert len(set(PAIRS)) == len(PAIRS)
     assert ("SAAD", "tiny_imagenet") in recipes.list_recipes("tiny_imagenet")
 
@@ -52,7 +55,7 @@ def test_method_takes_the_recipe(name, dataset):
     }
     teachers = {
         argument: networks.dense_net(argument)
-        for argument in ("teacher", "clean_teacher")
+        for argument in ("teacher", "clean_teacher", "peer")
         if argument in needed
     }
     trainer = method(
@@ -105,8 +108,20 @@ def ard_rate(epoch):
     return rate
 
 
+def dkl_rate(epoch):
+    return 0.2 * 0.5 * (1.0 + math.cos(math.pi * (epoch + 1) / 201))
+
+
 def rslad_rate(epoch):
     return 0.1 * 0.1 ** sum(epoch >= drop for drop in (215, 260, 285))
+
+
+def peeraid_rate(epoch):
+    return 0.1 * 0.1 ** sum(epoch >= drop for drop in (214, 259, 284))
+
+
+def peeraid_short_rate(epoch):
+    return 0.1 * 0.1 ** sum(epoch >= drop for drop in (99, 149))
 
 
 # Epochs, weight decay, batch size, and the rate; None for any data set.
@@ -114,6 +129,10 @@ PUBLISHED = {
     ("AdaAD", None): (200, 5e-4, 128, adaad_rate),
     ("AdaIAD", None): (200, 5e-4, 128, adaad_rate),
     ("DGAD", None): (200, 5e-4, 128, adaad_rate),
+    ("ABSLD", None): (300, 2e-4, 128, rslad_rate),
+    ("DKL", None): (200, 5e-4, 128, dkl_rate),
+    ("PeerAiD", None): (300, 2e-4, 128, peeraid_rate),
+    ("PeerAiD", "tiny_imagenet"): (200, 2e-4, 128, peeraid_short_rate),
     ("PGDAT", None): (110, 5e-4, 128, pgdat_rate),
     ("TRADES", "cifar10"): (76, 2e-4, 128, trades_rate),
     ("ARD", "cifar10"): (200, 2e-4, 128, ard_rate),
@@ -139,7 +158,7 @@ def test_optimizer(name, dataset):
     assert (config["momentum"], config["weight_decay"]) == (0.9, weight_decay)
     assert not config["nesterov"]
     schedule = keras.optimizers.schedules.deserialize(config["learning_rate"])
-    around = {0, epochs - 1, *recipe.drops, *(d - 1 for d in recipe.drops)}
+    around = {0, 1, epochs - 1, *recipe.drops, *(d - 1 for d in recipe.drops)}
     for epoch in around:
         for step in (7 * epoch, 7 * epoch + 6):
             assert float(schedule(step)) == pytest.approx(rate(epoch))
@@ -158,6 +177,12 @@ def test_other_lengths():
     rates = optimizer.get_config()["learning_rate"]["config"]
     assert rates["boundaries"] == [29, 39]
     np.testing.assert_allclose(rates["values"], [0.1, 0.01, 0.001])
+    short = recipes.get("DKL", "cifar10").optimizer(10, epochs=3)
+    rates = short.get_config()["learning_rate"]["config"]
+    assert rates["boundaries"] == [9, 19]
+    np.testing.assert_allclose(
+        rates["values"], [0.17071068, 0.1, 0.02928932], rtol=1e-6
+    )
     # One epoch has no drop within it.
     schedule = recipes.get("AdaAD", "cifar10").optimizer(5, 1).get_config()
     assert schedule["learning_rate"]["config"]["boundaries"][0] == 4
@@ -185,8 +210,11 @@ def test_prints():
     assert "regularizers=[IGDM(weight=20.0" in str(
         recipes.get("IGDM", "cifar100")
     )
+    text = str(recipes.get("DKL", "cifar100"))
+    assert "schedule    half a cosine over 200 epochs" in text
+    assert "| DKL | cifar10 | 200 | cosine |" in recipes.table()
     assert len(recipes.table().splitlines()) == 2 + len(PAIRS)
-    assert len(recipes.table("tiny_imagenet").splitlines()) == 3
+    assert len(recipes.table("tiny_imagenet").splitlines()) == 4
 
 
 @pytest.mark.once
@@ -197,6 +225,38 @@ def test_each_prints_whole_sentences(name, dataset):
     for note in notes.splitlines()[1:]:
         assert note.startswith("  - ") and note.endswith(".")
         assert len(note) > 20
+
+
+@pytest.mark.once
+def test_published_results_belong_to_recipes():
+    found = [r for name, _ in PAIRS for r in recipes.published_results(name)]
+    assert {(r.recipe, r.dataset) for r in found} <= set(PAIRS)
+    lines = results.PATH.read_text().splitlines()
+    assert len(lines) - 2 == len(set(found))
+    for result in found:
+        network, *_ = result.student.split("-")
+        assert inspect.isfunction(getattr(models, network))
+        if result.teacher is not None and " " not in result.teacher:
+            zoo.entry(result.teacher, result.dataset, "Linf")
+        assert 0.0 < result.robust_accuracy < (result.clean_accuracy or 100.0)
+        assert result.attack in ("AutoAttack", "PGD-20")
+
+
+@pytest.mark.once
+def test_published_results_print():
+    first, *others = recipes.published_results("AdaAD", "cifar10")
+    assert str(first).startswith(
+        "51.37 % under AutoAttack, 85.58 % clean (ResNet18, 200 epochs, "
+        "teacher Chen2021LTD_WRN34_20): Huang et al., CVPR 2023"
+    )
+    assert f"  published   {first}\n  published   {others[0]}" in str(
+        recipes.get("AdaAD", "cifar10")
+    )
+    assert {r.dataset for r in recipes.published_results("AdaAD")} == {
+        "cifar10",
+        "cifar100",
+    }
+    assert recipes.published_results("MTARD") == []
 
 
 def test_bad_input():

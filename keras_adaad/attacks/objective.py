@@ -33,6 +33,7 @@ class ObjectiveAttack(IterativeAttack):
         x: Tensor,
         noise: Tensor | None = None,
         seed: keras.random.SeedGenerator | int | None = None,
+        scale: Tensor | None = None,
     ) -> Tensor:
         """Searches the ball around `x` for the highest objective.
 
@@ -45,6 +46,8 @@ class ObjectiveAttack(IterativeAttack):
                 the shape of `x`, or of shape `(restarts, *x.shape)`.
             seed: Source of the random starts: a `keras.random.SeedGenerator`
                 or an int. Defaults to the attack's own seed.
+            scale: Factor of `epsilon` and of `step_size`, a scalar tensor that
+                may change from step to step. Defaults to none.
 
         Returns:
             A float32 tensor of the shape of `x`, inside ball and range.
@@ -60,7 +63,7 @@ class ObjectiveAttack(IterativeAttack):
                 start = self.start_noise(ops.shape(x), rng, restart)
             else:
                 start = noise[restart]
-            return self._search_once(objective, x, start)
+            return self._search_once(objective, x, start, scale)
 
         best = search_once(0)
         if self.restarts == 1:
@@ -87,17 +90,27 @@ class ObjectiveAttack(IterativeAttack):
             seed=self.seed or 0,
         )
 
-    def _search_once(self, objective, x, noise):
+    def _search_once(self, objective, x, noise, scale=None):
         settings = list(self.settings(tuple(x.shape[1:]), 0))
         compiled = self._compiled_part()
-        state = compiled.begin(objective, x, noise, settings[0])
+        first, last = (_scaled(settings[i], scale) for i in (0, -1))
+        state = compiled.begin(objective, x, noise, first)
         for setting, equal in itertools.groupby(settings):
+            setting = _scaled(setting, scale)
 
             def step(state, setting=setting):
                 return compiled.step(objective, x, state, setting)
 
             state = backend.repeat(len(list(equal)), step, state)
-        return compiled.result(x, state, settings[-1])
+        return compiled.result(x, state, last)
+
+
+def _scaled(setting, scale):
+    """Returns the setting of a step in a ball of another radius."""
+    if scale is None:
+        return setting
+    lengths = {"epsilon", "step_size"} & setting.keys()
+    return {**setting, **{name: scale * setting[name] for name in lengths}}
 
 
 def _with_verdicts(objective):

@@ -84,7 +84,8 @@ def views_then_step(keras_step, make_views, model, data, make_offsets=None):
         logs = keras_step(data)
         _add(model, offsets, -1.0)
     if model.learning and _several_replicas():
-        _share_statistics(model.student)
+        for network in model.trained_networks():
+            _share_statistics(network)
     return _as_reduced(logs)
 
 
@@ -120,13 +121,13 @@ def _add(model, offsets, sign):
             v.assign_add(sign * offset)
 
 
-def _share_statistics(student):
+def _share_statistics(network):
     """Sets the statistics of every replica to their mean over all replicas.
 
     Keras keeps one set for each replica, and evaluates and saves one of them.
     """
     variables = [
-        v for v in student.non_trainable_variables if v.value.dtype.is_floating
+        v for v in network.non_trainable_variables if v.value.dtype.is_floating
     ]
     # Copies, because a plain read of a variable has no device to reduce on.
     means = _mean_over_replicas([tf.identity(v.value) for v in variables])

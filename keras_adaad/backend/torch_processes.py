@@ -73,7 +73,9 @@ def share_state(model):
     and the state of the method.
     """
     if count() > 1:
-        variables = model.student.non_trainable_variables + model._states
+        variables = list(model._states)
+        for network in model.trained_networks():
+            variables += network.non_trainable_variables
         values = [v.value.detach() for v in variables]
         values = [v for v in values if v.is_floating_point()]
         for value, mean in zip(values, means(values), strict=True):

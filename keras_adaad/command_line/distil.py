@@ -44,7 +44,7 @@ RECIPES = {
     f"{name}/{dataset}": recipe
     for name, dataset in recipes.list_recipes()
     for recipe in [recipes.get(name, dataset)]
-    if name not in ("PGDAT", "TRADES", "IADII", "MTARD", "BMTARD")
+    if name not in ("PGDAT", "TRADES", "DKL", "IADII", "MTARD", "BMTARD")
     and recipe.average_from is None
 }
 
@@ -208,11 +208,22 @@ def evaluate(experiment, arguments):
         verbose=verbosity(),
     )
     print(report)
+    for line in published(experiment.recipe, arguments):
+        print(line)
     report.save(output / "report.json")
     if importlib.util.find_spec("matplotlib"):
         report.plot(output / "robustness.png")
     shutil.copy(output / "best.keras", output / "student.keras")
     print(f"\nWrote {output / 'student.keras'} and {output / 'report.json'}")
+
+
+def published(recipe, arguments):
+    """Returns what papers report for this recipe, data set and epsilon."""
+    same_data = getattr(arguments, "data", recipe.dataset) == recipe.dataset
+    if not same_data or arguments.epsilon != recipe.epsilon:
+        return []
+    results = recipes.published_results(recipe.name, recipe.dataset)
+    return [f"published: {result}" for result in results]
 
 
 def resume_log(output):

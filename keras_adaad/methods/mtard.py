@@ -17,6 +17,8 @@ from keras_adaad.losses import kl_divergence_from_logits
 from keras_adaad.losses.reduction import check_reduction
 from keras_adaad.losses.reduction import over_classes
 from keras_adaad.methods import objectives
+from keras_adaad.methods.drops import check_drops
+from keras_adaad.methods.drops import dropped
 from keras_adaad.training.distiller import Distiller
 
 
@@ -109,10 +111,7 @@ class MTARD(Distiller):
             "weight_rate", weight_rate, maximum=1.0
         )
         beta = checks.check_number("beta", beta)
-        drops = tuple(
-            checks.check_number(f"drops[{i}]", drop, maximum=1.0)
-            for i, drop in enumerate(drops)
-        )
+        drops = check_drops(drops)
         check_reduction(reduction)
         scale = checks.check_number("scale", scale, open_minimum=True)
         super().__init__(
@@ -152,10 +151,7 @@ class MTARD(Distiller):
 
     def dropped(self, rate: Tensor) -> Tensor:
         """Returns `rate` after the drops up to the current epoch."""
-        passed = [self.epoch >= ops.round(d * self.epochs) for d in self.drops]
-        for has_passed in passed:
-            rate = ops.where(has_passed, 0.1 * rate, rate)
-        return rate
+        return dropped(rate, self.drops, self.epoch, self.epochs)
 
     def _balance(self, adversarial, clean):
         """Moves the weight towards the loss that has decreased less."""

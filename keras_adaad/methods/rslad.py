@@ -84,13 +84,17 @@ class RSLAD(Distiller):
         self.reduction = reduction
         self.scale = scale
 
+    def target(self, x: Tensor, y: Labels) -> Tensor:
+        """Returns the logits of the soft label of clean images."""
+        return self.teacher_logits(x)
+
     def inner_objective(self, x: Tensor, y: Labels) -> Objective:
-        target = self.teacher_logits(x)
+        target = self.target(x, y)
         student = logits_function(self.student)
         return objectives.divergence_from(target, student)
 
     def outer_loss(self, views: Tensors, logits: Tensors, y: Labels) -> Tensor:
-        target = self.teacher_logits(views["clean"])
+        target = self.target(views["clean"], y)
         adversarial = kl_divergence_from_logits(target, logits["adversarial"])
         clean = kl_divergence_from_logits(target, logits["clean"])
         loss = self.alpha * adversarial + (1.0 - self.alpha) * clean

@@ -13,10 +13,10 @@ from keras_adaad._typing import Tensors
 from keras_adaad.attacks import ObjectiveAttack
 from keras_adaad.frozen.linear_teacher import linear_teacher
 from keras_adaad.frozen.logits import logits_function
-from keras_adaad.losses import entropy_from_logits
 from keras_adaad.losses import kl_divergence_from_logits
 from keras_adaad.losses import label_mask
 from keras_adaad.methods import objectives
+from keras_adaad.methods.entropy_weighting import EntropyWeighting
 from keras_adaad.methods.igdm import IGDM
 from keras_adaad.training.distiller import Distiller
 
@@ -33,8 +33,10 @@ class SAAD(Distiller):
         loss = w [KL(T(x*) || S(x*)) + IGDM]
                + clean_weight (1 - w / max_batch w) KL(T(x) || S(x))
 
-    `IGDM` is the term of `keras_adaad.IGDM`. The attack is AdaAD's with a
-    teacher that is linearised at x, in the logit of the true class only:
+    `IGDM` is the term of `keras_adaad.IGDM`, and the weights and the clean term
+    are `keras_adaad.EntropyWeighting`. Any distiller can have either. The
+    attack is AdaAD's with a teacher that is linearised at x, in the logit of
+    the true class only:
 
         z(x') = T(x) + lambda <grad_x T_y(x), x' - x> e_y
         x*    = argmax_{||x' - x|| <= epsilon}  KL(z(x') || S(x'))
@@ -53,7 +55,8 @@ class SAAD(Distiller):
     `keras_adaad.callbacks.StochasticWeightAveraging`.
 
     Args:
-        teacher, student, attack, **kwargs: See `keras_adaad.Distiller`.
+        teacher, student, attack, **kwargs: See `keras_adaad.Distiller`. Its
+            `sample_weighting` multiplies the weights of SAAD.
         entropy_scale: Factor of `w`. Defaults to `5.0`.
         igdm_weight: Weight of IGDM: 1 for CIFAR-10, 10 for CIFAR-100 and
             Tiny-ImageNet. Defaults to `1.0`.
@@ -101,9 +104,8 @@ class SAAD(Distiller):
         clean_weight = checks.check_number("clean_weight", clean_weight)
         correction = checks.check_number("correction", correction)
         super().__init__(teacher, student, attack, **kwargs)
-        self.entropy_scale = entropy_scale
         self.igdm = IGDM(igdm_weight)
-        self.clean_weight = clean_weight
+        self.weighting = EntropyWeighting(entropy_scale, clean_weight)
         self.correction = correction
 
     def inner_objective(self, x: Tensor, y: Labels) -> Objective:
@@ -123,27 +125,17 @@ class SAAD(Distiller):
 
     def outer_loss(self, views: Tensors, logits: Tensors, y: Labels) -> Tensor:
         target = self.teacher_logits(views["adversarial"])
-        entropy = entropy_from_logits(target)
-        weight = self.entropy_scale * (entropy - ops.min(entropy))
-        loss = weight * (
-            kl_divergence_from_logits(target, logits["adversarial"])
-            + self.igdm.loss(self, views, logits, y)
+        divergence = kl_divergence_from_logits(target, logits["adversarial"])
+        gradient_matching = self.igdm.loss(self, views, logits, y)
+        return self.weighting.weighted_loss(
+            self, views, logits, y, divergence + gradient_matching
         )
-        if self.clean_weight > 0.0:
-            certainty = 1.0 - weight / (ops.max(weight) + 1e-8)
-            loss += self.clean_weight * (
-                certainty
-                * kl_divergence_from_logits(
-                    self.teacher_logits(views["clean"]), logits["clean"]
-                )
-            )
-        return loss
 
     def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
-            "entropy_scale": self.entropy_scale,
+            "entropy_scale": self.weighting.scale,
             "igdm_weight": self.igdm.weight,
-            "clean_weight": self.clean_weight,
+            "clean_weight": self.weighting.clean_weight,
             "correction": self.correction,
         }

@@ -1,6 +1,8 @@
-"""The published training recipes, as data."""
+"""The published training recipes and their results, as data."""
 
-from keras_adaad.recipes.published_recipes import get as get
-from keras_adaad.recipes.published_recipes import list_recipes as list_recipes
-from keras_adaad.recipes.published_recipes import table as table
+from keras_adaad.recipes.lookup import get as get
+from keras_adaad.recipes.lookup import list_recipes as list_recipes
+from keras_adaad.recipes.lookup import table as table
 from keras_adaad.recipes.recipe import Recipe as Recipe
+from keras_adaad.recipes.results import PublishedResult as PublishedResult
+from keras_adaad.recipes.results import published_results as published_results

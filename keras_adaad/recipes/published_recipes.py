@@ -1,4 +1,4 @@
-"""The published recipes, and functions to look them up.
+"""The published recipes.
 
 The numbers are those of the reference code. If the code does not do what it
 intends, a note says so.
@@ -7,7 +7,6 @@ intends, a note says so.
 from typing import Any
 
 from keras_adaad.recipes.recipe import Recipe
-from keras_adaad.recipes.recipe import pixels
 
 # Settings that AdaAD's code uses for all its methods.
 ADAAD: dict[str, Any] = {
@@ -259,6 +258,78 @@ ALL = [
         )
         for dataset in ("cifar10", "cifar100")
     ),
+    Recipe(
+        name="ABSLD",
+        dataset="cifar10",
+        method="ABSLD",
+        constructor={
+            "alpha": 5 / 6,
+            "reduction": "mean",
+            "temperature_rate": 0.1,
+            "min_temperature": 0.5,
+            "max_temperature": 5.0,
+        },
+        selection=(
+            "best sum of PGD-20 accuracy and that of the worst class, on the "
+            "test set"
+        ),
+        source="https://github.com/zhaoshiji123/ABSLD",
+        notes=(
+            "The teacher is a WideResNet-34-10 from TRADES.",
+            "The code divides both soft labels by both temperatures, because "
+            "two names refer to the same memory.",
+            "The script saves under a name that it never sets.",
+        ),
+        **RSLAD,
+    ),
+    *(
+        Recipe(
+            name="DKL",
+            dataset=dataset,
+            method="DKL",
+            constructor={
+                "alpha": 4.0,
+                "beta": 20.0,
+                "temperature": 4.0,
+                "inner_beta": inner_beta,
+                "growing_epsilon": True,
+                "weight_perturbation": 0.005,
+            },
+            epochs=200,
+            drops=(),
+            cosine=True,
+            learning_rate=0.2,
+            weight_decay=5e-4,
+            step_size=4 / 255,
+            steps=5,
+            student="WideResNet-34-10",
+            selection="exponential average of the epochs' weights, decay 0.9",
+            source=(
+                "https://github.com/jiequancui/DKL, DKLv1/Adv-training-dkl"
+            ),
+            notes=(
+                "The code perturbs no weights before epoch 10, counted from 1.",
+                "It means to raise the number of attack steps from 2 to 5, but "
+                "takes 5 in all epochs.",
+                note,
+            ),
+        )
+        for dataset, inner_beta, note in (
+            (
+                "cifar10",
+                0.0,
+                "The log of the published model is named after alpha 3; the "
+                "script has 4.",
+            ),
+            (
+                "cifar100",
+                1.0,
+                "The script has a second run with alpha 5; the logs of the "
+                "published models are named after alpha 3, and after alpha 4 "
+                "with temperature 2.",
+            ),
+        )
+    ),
     *(
         Recipe(
             name="DGAD",
@@ -273,6 +344,47 @@ ALL = [
             **{**ADAAD, "source": "https://github.com/kunsaram01/DGAD"},
         )
         for dataset in ("cifar10", "cifar100")
+    ),
+    *(
+        Recipe(
+            name="PeerAiD",
+            dataset=dataset,
+            method="PeerAiD",
+            constructor={
+                "temperature": temperature,
+                "lambda1": lambdas[0],
+                "lambda2": lambdas[1],
+                "lambda3": lambdas[2],
+                "gamma1": 1.0,
+                "gamma2": gamma2,
+            },
+            epochs=epochs,
+            drops=drops,
+            weight_decay=2e-4,
+            student=student,
+            selection="best PGD accuracy on the test set, averaged weights",
+            average_from=drops[0],
+            source="https://github.com/jaewonalive/PeerAiD",
+            notes=(
+                "The peer starts untrained and has the student's architecture.",
+                "The test set selects the epoch, so its accuracy there is too "
+                "good.",
+            ),
+        )
+        for dataset, temperature, lambdas, gamma2, epochs, drops, student in (
+            (
+                *("cifar10", 5.0, (0.0, 1.0, 1.0), 0.1),
+                *(300, (214, 259, 284), "ResNet18"),
+            ),
+            (
+                *("cifar100", 5.0, (0.0, 1.0, 1.0), 1.0),
+                *(300, (214, 259, 284), "ResNet18"),
+            ),
+            (
+                *("tiny_imagenet", 1.0, (0.035, 35.0, 20.0), 100.0),
+                *(200, (99, 149), None),
+            ),
+        )
     ),
     *(
         Recipe(
@@ -354,75 +466,3 @@ ALL = [
         )
     ),
 ]
-
-
-def get(name: str, dataset: str) -> Recipe:
-    """Returns a published recipe.
-
-    Args:
-        name: Name of the recipe, e.g. `"AdaAD"`. `"IGDM"` is AdaAD with IGDM.
-        dataset: `"cifar10"`, `"cifar100"` or `"tiny_imagenet"`.
-
-    Returns:
-        A `keras_adaad.recipes.Recipe`.
-
-    Raises:
-        ValueError: If there is no such recipe.
-
-    Example:
-
-    ```python
-    print(keras_adaad.recipes.get("AdaAD", "cifar10"))
-    ```
-    """
-    for recipe in ALL:
-        if (recipe.name, recipe.dataset) == (name, dataset):
-            return recipe
-    raise ValueError(
-        "Arguments `name` and `dataset` must be a pair of "
-        f"`keras_adaad.recipes.list_recipes()`, {list_recipes()}. "
-        f"Received: name={name!r}, dataset={dataset!r}"
-    )
-
-
-def list_recipes(dataset: str | None = None) -> list[tuple[str, str]]:
-    """Returns the names and data sets of the published recipes.
-
-    Args:
-        dataset: Data set to select. Defaults to all.
-
-    Returns:
-        A list of pairs of strings `(name, dataset)`.
-    """
-    pairs = [(recipe.name, recipe.dataset) for recipe in ALL]
-    return [pair for pair in pairs if dataset in (None, pair[1])]
-
-
-def table(dataset: str | None = None) -> str:
-    """Returns the recipes as a Markdown table.
-
-    Args:
-        dataset: Data set to select. Defaults to all.
-
-    Returns:
-        A string.
-    """
-    head = "recipe|data|epochs|drops|weight decay|batch|epsilon|start|average"
-    rows = [head.split("|"), ["---"] * 9]
-    for recipe in ALL:
-        if dataset in (None, recipe.dataset):
-            average = recipe.average_from
-            rows.append(
-                [
-                    recipe.name,
-                    recipe.dataset,
-                    str(recipe.epochs),
-                    ", ".join(str(drop) for drop in recipe.drops),
-                    f"{recipe.weight_decay:g}",
-                    str(recipe.batch_size),
-                    pixels(recipe.epsilon),
-                    recipe.start,
-                    "no" if average is None else f"from {average}",
-                ]
-            )
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)

@@ -1,6 +1,7 @@
 """A training recipe, and the objects that a script builds from it."""
 
 import dataclasses
+import math
 from typing import Any
 from typing import Self
 
@@ -10,6 +11,7 @@ from keras_adaad import checks
 from keras_adaad.attacks import PGD
 from keras_adaad.methods.igdm import IGDM
 from keras_adaad.optimizers import CoupledSGD
+from keras_adaad.recipes.results import published_results
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,6 +32,8 @@ class Recipe:
         epochs: Number of epochs.
         drops: The numbers of epochs after which the learning rate falls to a
             tenth.
+        cosine: Whether the learning rate falls along half a cosine instead,
+            epoch by epoch. Defaults to `False`.
         epsilon: Radius of the attack.
         step_size: Step size of the attack.
         steps: Number of steps of the attack.
@@ -72,6 +76,7 @@ class Recipe:
     weight_decay: float
     source: str
     igdm: dict[str, Any] | None = None
+    cosine: bool = False
     epsilon: float = 8 / 255
     step_size: float = 2 / 255
     steps: int = 10
@@ -152,15 +157,25 @@ class Recipe:
             "steps_per_epoch", steps_per_epoch
         )
         recipe = self if epochs is None else self.with_epochs(epochs)
-        rates = [self.learning_rate / 10**i for i in range(len(self.drops) + 1)]
+        ends, rates = recipe._learning_rates()
         schedule = keras.optimizers.schedules.PiecewiseConstantDecay(
             # Keras drops the rate after the given step, the last of an epoch.
-            [drop * steps_per_epoch - 1 for drop in recipe.drops],
+            [epoch * steps_per_epoch - 1 for epoch in ends],
             rates,
         )
         return CoupledSGD(
             schedule, momentum=self.momentum, weight_decay=self.weight_decay
         )
+
+    def _learning_rates(self):
+        """Returns the epochs after which the rate changes, and all rates."""
+        if self.cosine:
+            ends = range(1, self.epochs + 1)
+            angles = [math.pi * end / (self.epochs + 1) for end in ends]
+            waves = [0.5 + 0.5 * math.cos(angle) for angle in angles]
+            return ends[:-1], [self.learning_rate * wave for wave in waves]
+        phases = range(len(self.drops) + 1)
+        return self.drops, [self.learning_rate / 10**i for i in phases]
 
     def with_epochs(self, epochs: int) -> Self:
         """Returns the recipe with another number of epochs.
@@ -193,6 +208,11 @@ class Recipe:
             average_from=average_from,
         )
 
+    def drops_text(self) -> str:
+        """Returns the drops of the learning rate as text."""
+        drops = ", ".join(str(drop) for drop in self.drops)
+        return "cosine" if self.cosine else drops
+
     def __str__(self) -> str:
         attack = (
             f"PGD-{self.steps}, epsilon {pixels(self.epsilon)}, step "
@@ -202,7 +222,9 @@ class Recipe:
             f"SGD, learning rate {self.learning_rate:g}, momentum "
             f"{self.momentum:g}, weight decay {self.weight_decay:g} (coupled)"
         )
-        drops = ", ".join(str(drop) for drop in self.drops)
+        schedule = f"a tenth after epochs {self.drops_text()} of {self.epochs}"
+        if self.cosine:
+            schedule = f"half a cosine over {self.epochs} epochs"
         options = [_call(self.constructor)]
         if self.igdm is not None:
             options.append(f"regularizers=[IGDM({_call(self.igdm)})]")
@@ -212,7 +234,7 @@ class Recipe:
             "method": f"{self.method}({call})",
             "attack": attack,
             "optimizer": optimizer,
-            "schedule": f"a tenth after epochs {drops} of {self.epochs}",
+            "schedule": schedule,
             "batch size": self.batch_size,
             "padding": self.padding,
             "student": self.student,
@@ -225,6 +247,8 @@ class Recipe:
         for key, value in rows.items():
             value = "not known" if value is None else value
             lines.append(f"  {key:<12}{value}")
+        for result in published_results(self.name, self.dataset):
+            lines.insert(-1, f"  {'published':<12}{result}")
         lines += [f"  - {note}" for note in self.notes]
         return "\n".join(lines)
 

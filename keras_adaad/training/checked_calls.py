@@ -46,6 +46,10 @@ class CheckedCalls(TrainingState):
         """Returns the networks by the names of their arguments."""
         return {name: getattr(self, name) for name in self._network_names}
 
+    def trained_networks(self) -> list[keras.Model]:
+        """Returns the networks whose weights and statistics the steps move."""
+        return [self.student]
+
     # Public calls.
 
     @_wraps(keras.Model.fit)

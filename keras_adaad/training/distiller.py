@@ -15,6 +15,8 @@ from keras_adaad.frozen.logits import logits_function
 from keras_adaad.training.adversarial_training import AdversarialTraining
 from keras_adaad.training.regularizer import Regularizer
 from keras_adaad.training.regularizer import check_regularizers
+from keras_adaad.training.sample_weighting import SampleWeighting
+from keras_adaad.training.sample_weighting import check_sample_weighting
 from keras_adaad.training.teacher_check import TeacherCheck
 
 
@@ -49,6 +51,10 @@ class Distiller(AdversarialTraining):
             subclasses. Defaults to none.
         regularizers: List of terms that are added to the method's loss, e.g.
             `[keras_adaad.IGDM()]`. Defaults to none.
+        sample_weighting: Weights of the samples, a
+            `keras_adaad.SampleWeighting`, e.g.
+            `keras_adaad.EntropyWeighting()`. They multiply the loss and the
+            regularizers. Defaults to `None`: all samples count alike.
         **kwargs: `evaluation_attack`, `input_range`, `seed`,
             `weight_perturbation`, `forward_order` and `name`; see
             `keras_adaad.AdversarialTraining`.
@@ -70,6 +76,7 @@ class Distiller(AdversarialTraining):
         attack: ObjectiveAttack | None = None,
         other_teachers: dict[str, keras.Model] | None = None,
         regularizers: Sequence[Regularizer] = (),
+        sample_weighting: SampleWeighting | None = None,
         **kwargs: Any,
     ) -> None:
         teachers = {"teacher": teacher, **(other_teachers or {})}
@@ -78,9 +85,13 @@ class Distiller(AdversarialTraining):
             checks.check_model(name, network)
             checks.check_pair(network, student, name)
         regularizers = check_regularizers(regularizers)
+        sample_weighting = check_sample_weighting(sample_weighting)
         super().__init__(student, attack, other_networks=teachers, **kwargs)
         _freeze(teachers)
         self.regularizers = regularizers
+        self.sample_weighting = sample_weighting
+        # In an object that Keras does not track.
+        self._target_cache = _TargetCache()
         for regularizer in self.regularizers:
             self.forward_order = regularizer.forward_order(self.forward_order)
 
@@ -97,13 +108,28 @@ class Distiller(AdversarialTraining):
             Float32 logits of shape `(batch_size, num_classes)`, through which
             no gradient flows.
         """
-        logits = logits_function(teacher or self.teacher)
-        return ops.stop_gradient(logits(x))
+        teacher = teacher or self.teacher
+        targets = self._target_cache.targets
+        targets = {} if targets is None else targets
+        key = id(teacher), id(x)
+        if key not in targets:
+            target = ops.stop_gradient(logits_function(teacher)(x))
+            targets[key] = x, target  # Keeps `x`, so that its id stays taken.
+        return targets[key][1]
 
     def total_loss(self, views: Tensors, logits: Tensors, y: Labels) -> Tensor:
-        loss = super().total_loss(views, logits, y)
-        for regularizer in self.regularizers:
-            loss = loss + regularizer.loss(self, views, logits, y)
+        # The method, a regularizer and the weights may ask for one target.
+        self._target_cache.targets = {}
+        try:
+            loss = super().total_loss(views, logits, y)
+            for regularizer in self.regularizers:
+                loss = loss + regularizer.loss(self, views, logits, y)
+            if self.sample_weighting is not None:
+                loss = self.sample_weighting.weighted_loss(
+                    self, views, logits, y, loss
+                )
+        finally:
+            self._target_cache.targets = None
         return loss
 
     def _training_views(self, data):
@@ -142,7 +168,14 @@ class Distiller(AdversarialTraining):
             **super().get_config(),
             **{name: serialize(teacher) for name, teacher in teachers},
             "regularizers": [serialize(r) for r in self.regularizers],
+            "sample_weighting": serialize(self.sample_weighting),
         }
+
+
+class _TargetCache:
+    """The targets of a loss that is being computed, by network and images."""
+
+    targets: dict[Any, Any] | None = None
 
 
 def _freeze(teachers):

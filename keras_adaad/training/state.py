@@ -1,11 +1,14 @@
 """State besides weights that changes during training, and how it is saved."""
 
+from collections.abc import Mapping
 from typing import Any
 from typing import Self
 
 import keras
+import numpy as np
 from keras import ops
 
+from keras_adaad._typing import ArrayLike
 from keras_adaad._typing import Tensor
 from keras_adaad.attacks.randomness import SeedGenerator
 from keras_adaad.training.metrics import PhaseMetrics
@@ -16,6 +19,8 @@ class TrainingState(PhaseMetrics):
     """A model with a random state, the epoch, and the state of its method.
 
     All of this is part of the compiled step, and is saved and restored.
+    `states` maps the names of scalars to their initial values. State whose
+    shape depends on the classes is added in `build`, with `add_states`.
     """
 
     states: dict[str, float] = {}
@@ -28,11 +33,22 @@ class TrainingState(PhaseMetrics):
         """Creates the variables, which become attributes."""
         self.seed_generator = SeedGenerator(seed)
         self._states = []
-        states = {"epoch": 0.0, "epochs": 200.0, **self.states}
+        self.add_states({"epoch": 0.0, "epochs": 200.0, **self.states})
+
+    def add_states(self, states: Mapping[str, ArrayLike]) -> None:
+        """Creates float32 variables that are saved, and become attributes.
+
+        Args:
+            states: Dict from names to initial values: numbers, or arrays.
+        """
         for name, value in states.items():
+
+            def initial(shape, dtype, value=value):
+                return ops.convert_to_tensor(value, dtype=dtype)
+
             variable = self.add_weight(
-                shape=(),
-                initializer=keras.initializers.Constant(value),
+                shape=np.shape(value),
+                initializer=initial,
                 dtype="float32",
                 trainable=False,
                 # Each replica updates it from its part of the batch.

@@ -74,7 +74,15 @@ def weight_perturbation():
     )
 
 
-@pytest.mark.parametrize("make", [mtard_with_igdm, weight_perturbation])
+def peer():
+    """Two networks that train."""
+    return keras_adaad.PeerAiD(
+        *(networks.dense_net(), networks.dense_net(), worker.EXACT),
+        evaluation_attack=worker.EXACT,
+    )
+
+
+@pytest.mark.parametrize("make", [mtard_with_igdm, weight_perturbation, peer])
 def test_states_and_terms(two_devices, make):
     _, one = worker.step(make)
     _, two = worker.step(make, two_devices.scope())

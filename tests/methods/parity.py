@@ -20,6 +20,7 @@ WIDTHS = {
     "student": (8, 12),
     "teacher": (16, 24),
     "clean_teacher": (12, 16),
+    "peer": (10, 14),
 }
 
 
@@ -27,8 +28,8 @@ def twins(*names):
     """Returns two dicts by name: networks in Keras, copies in PyTorch.
 
     Args:
-        *names: `"student"`, `"teacher"`, `"clean_teacher"`. Teachers are in
-            inference mode.
+        *names: `"student"`, `"teacher"`, `"clean_teacher"`, `"peer"`. Teachers
+            are in inference mode.
     """
     models, modules = {}, {}
     for name in names:
@@ -36,7 +37,7 @@ def twins(*names):
         model = builders.conv_net(widths, networks.SHAPE, name=name)
         models[name] = networks.randomized(model, seed=sum(widths))
         module = reference.copy_weights(model, reference.ConvNet(widths))
-        modules[name] = module.train(name == "student")
+        modules[name] = module.train(name in ("student", "peer"))
         for child in module.children():
             if isinstance(child, nn.BatchNorm2d):
                 child.register_forward_hook(_bias_variance)
@@ -65,13 +66,23 @@ def to_keras(x):
 
 
 def compare_step(
-    trainer, modules, attack, loss, x, y, noise, steps=1, loss_rel=1e-5
+    trainer,
+    modules,
+    attack,
+    loss,
+    x,
+    y,
+    noise,
+    steps=1,
+    loss_rel=1e-5,
+    trained=("student",),
 ):
     """Asserts that training steps are those of the transcription.
 
     Every step starts from `noise`: x* is equal on 99.9 % of the pixels, the
     loss to 1e-5. After the last step, the changes of each of the student's
-    weights and BatchNorm statistics are equal to 1e-3 of their norm.
+    weights and BatchNorm statistics are equal to 1e-3 of their norm, and of
+    those of the other networks in `trained`.
 
     Args:
         trainer: The method, over the Keras networks of `twins`; compiled here.
@@ -80,17 +91,22 @@ def compare_step(
         loss: Function `(modules, x, x_adv, y) -> scalar`, in PyTorch.
         x: Images, a NumPy array of shape `(batch_size, 8, 8, 1)`.
         y: Class indices, a NumPy array of shape `(batch_size,)`.
-        noise: Start of the attack, of the shape of `x`.
+        noise: Start of the attack, of the shape of `x`. Further calls with one
+            trainer take the noise of the first.
         steps: Number of steps. Defaults to `1`.
         loss_rel: Relative tolerance of the loss. Defaults to `1e-5`.
+        trained: Names of the networks that the step trains.
     """
     trainer.compile(keras.optimizers.SGD(0.1, momentum=0.9))
-    trainer.attack.start_noise = lambda *args: noise
-    student = modules["student"]
-    optimizer = torch.optim.SGD(student.parameters(), 0.1, momentum=0.9)
+    if "start_noise" not in vars(trainer.attack):
+        trainer.attack.start_noise = lambda *args: noise
+    weights = [w for name in trained for w in modules[name].parameters()]
+    optimizer = torch.optim.SGD(weights, 0.1, momentum=0.9)
     images, labels = to_torch(x), torch.tensor(y).long()
+    models = {name: getattr(trainer, name) for name in trained}
     starts = {
-        layer.name: layer.get_weights() for layer in trainer.student.layers
+        name: {layer.name: layer.get_weights() for layer in model.layers}
+        for name, model in models.items()
     }
     for _ in range(steps):
         x_adv = trainer.perturb(x, y, noise=noise)
@@ -105,7 +121,8 @@ def compare_step(
         optimizer.zero_grad()
         value.backward()
         optimizer.step()
-    assert_same_change(trainer.student, student, starts)
+    for name, model in models.items():
+        assert_same_change(model, modules[name], starts[name])
 
 
 def assert_same_change(model, module, starts):

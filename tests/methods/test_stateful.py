@@ -1,4 +1,4 @@
-"""MTARD, B-MTARD, DGAD, SAAD and IGDM against their transcriptions."""
+"""MTARD, B-MTARD, DGAD, SAAD, IGDM and weights against transcriptions."""
 
 import keras
 import numpy as np
@@ -6,11 +6,18 @@ import pytest
 
 from keras_adaad.attacks import PGD
 from keras_adaad.methods import AdaAD
+from keras_adaad.methods.absld import ABSLD
 from keras_adaad.methods.bmtard import BMTARD
 from keras_adaad.methods.dgad import DGAD
+from keras_adaad.methods.dkl import DKL
+from keras_adaad.methods.entropy_weighting import EntropyWeighting
 from keras_adaad.methods.igdm import IGDM
 from keras_adaad.methods.mtard import MTARD
+from keras_adaad.methods.peeraid import PeerAiD
+from keras_adaad.methods.rslad import RSLAD
 from keras_adaad.methods.saad import SAAD
+from keras_adaad.training.distiller import Distiller
+from keras_adaad.training.sample_weighting import SampleWeighting
 from tests import networks
 from tests.methods import parity
 from tests.oracles import stateful_methods as transcriptions
@@ -20,7 +27,10 @@ ONE_TEACHER = ("student", "teacher")
 
 
 def states(trainer):
-    return [float(variable) for variable in trainer._states]
+    """Returns the values of all states, those of each class included."""
+    return np.concatenate(
+        [np.ravel(keras.ops.convert_to_numpy(v)) for v in trainer._states]
+    ).tolist()
 
 
 @pytest.mark.parametrize("reduction, scale", [("batchmean", 1), ("mean", 10)])
@@ -141,21 +151,242 @@ def test_igdm_is_the_papers(batch, noise, order):
     )
 
 
+@pytest.mark.parametrize("clean_weight", [0.0, 0.5])
+def test_other_methods_take_the_parts_of_saad(batch, noise, clean_weight):
+    """AdaAD's loss with both parts is SAAD's, in SAAD's order of runs."""
+    models, modules = parity.twins(*ONE_TEACHER)
+    order = ("adversarial", "opposite", "clean")
+    trainer = AdaAD(
+        **models,
+        regularizers=[IGDM(weight=2.0, order=order)],
+        sample_weighting=EntropyWeighting(3.0, clean_weight),
+    )
+    trainer.epochs.assign(4.0)
+    parity.compare_step(
+        trainer,
+        modules,
+        transcriptions.adaad_attack,
+        transcriptions.saad_loss(3.0, 2.0 / 4, clean_weight),
+        *batch,
+        noise,
+        loss_rel=3e-5,
+    )
+
+
+def test_weights_multiply_the_whole_loss_of_a_method(batch, noise):
+    models, modules = parity.twins(*ONE_TEACHER)
+    parity.compare_step(
+        RSLAD(**models, sample_weighting=EntropyWeighting(2.0, 0.3)),
+        modules,
+        transcriptions.rslad_attack,
+        transcriptions.weighted_rslad_loss(2.0, 0.3),
+        *batch,
+        noise,
+        loss_rel=3e-5,
+    )
+
+
+def test_dkl_is_the_papers(batch, noise):
+    models, modules = parity.twins("student")
+    oracle, trainer = transcriptions.Dkl(), DKL(**models)
+    trainer.epoch.assign(149)
+    oracle.begin_epoch(150 / 200)
+    # Near the image, the gradient is lost in rounding.
+    data = (*batch, 20 * noise)
+    parity.compare_step(trainer, modules, oracle.attack, oracle.loss, *data)
+
+
+def test_dkl_weights_classes_by_the_epoch_before(batch, noise):
+    models, modules = parity.twins("student")
+    x, y = batch
+    y = np.where(y == 3, 4, y)  # No image of class 3.
+    # Small weights: the second step starts from almost the same student.
+    options = {"inner_beta": 1.0, "alpha": 0.2, "beta": 0.1, "temperature": 2.0}
+    oracle, trainer = transcriptions.Dkl(**options), DKL(**models, **options)
+    trainer.epochs.assign(4.0)
+    for epoch in (0, 1):
+        trainer.epoch.assign(epoch)
+        oracle.begin_epoch((epoch + 1) / 4)
+        parity.compare_step(
+            *(trainer, modules, oracle.attack, oracle.loss),
+            *(x, y, 20 * noise),
+        )
+    means = keras.ops.convert_to_numpy(trainer.class_means)
+    np.testing.assert_allclose(means, oracle.means, rtol=1e-4)
+    assert means[3] == pytest.approx(0.1) and means[4].max() > 0.11
+    sums = keras.ops.convert_to_numpy(trainer.class_sums)
+    np.testing.assert_allclose(sums, oracle.sums, rtol=1e-4)
+
+
+def test_absld_moves_its_temperatures_between_epochs(batch, noise):
+    models, modules = parity.twins(*ONE_TEACHER)
+    limits = {"rate": 2.0, "low": 0.25, "high": 2.5}
+    oracle = transcriptions.Absld(**limits)
+    trainer = ABSLD(
+        **models,
+        temperature_rate=limits["rate"],
+        min_temperature=limits["low"],
+        max_temperature=limits["high"],
+    )
+    for epoch in (0, 1, 2):
+        trainer.epoch.assign(epoch)
+        parity.compare_step(
+            trainer, modules, oracle.attack, oracle.loss, *batch, noise
+        )
+        ours = [trainer.adversarial_temperatures, trainer.clean_temperatures]
+        ours = [keras.ops.convert_to_numpy(t) for t in ours]
+        np.testing.assert_allclose(ours, oracle.temperatures, rtol=1e-4)
+        oracle.end_epoch()
+    assert np.min(ours) == 0.25 and np.max(ours) == 2.5
+
+
+def test_absld_stays_put_without_a_previous_epoch(batch):
+    """A run that begins later, and classes that are equally hard."""
+    models, _ = parity.twins(*ONE_TEACHER)
+    trainer = ABSLD(**models, attack=PGD(epsilon=0.1, steps=2, seed=0))
+    trainer.compile("sgd")
+    trainer.epoch.assign(5.0)
+    logs = trainer.train_on_batch(batch[0][:16], batch[1][:16])
+    assert np.isfinite(logs).all()
+    temperatures = keras.ops.convert_to_numpy(trainer.clean_temperatures)
+    np.testing.assert_array_equal(temperatures, 1.0)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"temperature": 2.0, "lambda1": 0.3, "gamma1": 0.5, "gamma2": 4.0},
+    ],
+)
+def test_peeraid_trains_both_networks_as_published(batch, noise, options):
+    models, modules = parity.twins("student", "peer")
+    loss = transcriptions.peeraid_loss(
+        options.get("temperature", 5.0),
+        (options.get("lambda1", 0.0), 1.0, 1.0),
+        (options.get("gamma1", 1.0), options.get("gamma2", 0.1)),
+    )
+    parity.compare_step(
+        PeerAiD(**models, **options),
+        *(modules, transcriptions.peeraid_attack, loss, *batch, noise),
+        # The divergence of two networks at temperature 5 is small.
+        loss_rel=3e-5,
+        trained=("student", "peer"),
+    )
+
+
+def test_peeraid_evaluates_the_student_alone(batch):
+    """Neither `evaluate` nor the weight perturbation moves the peer."""
+    x, y = (array[:16] for array in batch)
+    models, _ = parity.twins("student", "peer")
+    attack = PGD(epsilon=0.1, steps=2, seed=0)
+    options = {"attack": attack, "evaluation_attack": None}
+    trainer = PeerAiD(**models, **options, weight_perturbation=0.01)
+    trainer.compile(keras.optimizers.SGD(0.1), metrics=["accuracy"])
+    before = networks.snapshot(trainer)
+    logs = trainer.evaluate(x, y, verbose=0, return_dict=True)
+    networks.assert_same(before, networks.snapshot(trainer))
+    expected = models["student"].predict(x, verbose=0).argmax(-1)
+    assert logs["accuracy"] == pytest.approx(np.mean(expected == y))
+    peer = trainer.peer.get_weights()
+    assert np.isfinite(trainer.train_on_batch(x, y)).all()
+    moved = [
+        not np.array_equal(a, b)
+        for a, b in zip(peer, trainer.peer.get_weights(), strict=True)
+    ]
+    assert all(moved)
+
+
+def test_a_missing_peer_is_named():
+    student = networks.student_net()
+    with pytest.raises(TypeError, match="`peer` must be"):
+        PeerAiD(None, student)
+    with pytest.raises(ValueError, match="`peer` and `student`"):
+        PeerAiD(student, student)
+
+
+class OfStudent(SampleWeighting):
+    """Weights through which a gradient could flow, or the given ones."""
+
+    def __init__(self, given=None):
+        self.given = given
+
+    def weights(self, distiller, views, logits, y):
+        if self.given is not None:
+            return keras.ops.convert_to_tensor(self.given)
+        return keras.ops.max(logits["clean"], axis=-1)
+
+
+def test_weights_of_ones_own_are_constants_of_the_step(batch):
+    """The step is that with the same numbers, and no gradient, as weights."""
+    x, y = (array[:16] for array in batch)
+    models, _ = parity.twins(*ONE_TEACHER)
+    student = models["student"]
+    start = student.get_weights()
+    given = keras.ops.convert_to_numpy(student(x, training=True)).max(-1)
+    after = []
+    for weights in (None, given):
+        student.set_weights(start)
+        trainer = AdaAD(
+            **models,
+            attack=PGD(epsilon=0.1, steps=2, seed=0),
+            sample_weighting=OfStudent(weights),
+        )
+        trainer.compile(keras.optimizers.SGD(0.1))
+        trainer.train_on_batch(x, y)
+        after.append(student.get_weights())
+    for ours, theirs in zip(*after, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-6)
+
+
+def test_a_target_is_computed_once_for_each_loss(batch):
+    models, _ = parity.twins(*ONE_TEACHER)
+    trainer = RSLAD(**models)
+    x = keras.ops.convert_to_tensor(batch[0][:4])
+    seen = []
+
+    class Asks(SampleWeighting):
+        def weights(self, distiller, views, logits, y):
+            targets = [distiller.teacher_logits(views["clean"]) for _ in "12"]
+            seen.extend(targets)
+            return keras.ops.ones(len(views["clean"]))
+
+    trainer.sample_weighting = Asks()
+    views = {"clean": x, "adversarial": x}
+    logits = dict.fromkeys(views, trainer.student(x))
+    for _ in range(2):
+        trainer.total_loss(views, logits, None)
+    assert seen[0] is seen[1] and seen[1] is not seen[2]
+
+
+NAMES = ["absld", "mtard", "bmtard", "dgad", "dkl", "peeraid", "saad"]
+
+
 def methods(models):
     clean_teacher = models.pop("clean_teacher")
     # Few steps: JAX unrolls and compiles each.
     models["attack"] = PGD(epsilon=0.1, steps=2, seed=0)
+    student, peer = models["student"], networks.teacher_net("peer")
     return {
+        "peeraid": lambda: PeerAiD(peer, student, models["attack"]),
+        "absld": lambda: ABSLD(**models, temperature_rate=0.2),
+        "dkl": lambda: DKL(student, models["attack"]),
         "mtard": lambda: MTARD(**models, clean_teacher=clean_teacher),
         "bmtard": lambda: BMTARD(
             **models, clean_teacher=clean_teacher, temperature_rate=0.1
         ),
-        "dgad": lambda: DGAD(**models, regularizers=[IGDM(2.0)]),
+        "dgad": lambda: DGAD(
+            **models,
+            regularizers=[IGDM(2.0)],
+            sample_weighting=EntropyWeighting(2.0, clean_weight=0.5),
+        ),
         "saad": lambda: SAAD(**models, clean_weight=0.5),
     }
 
 
-@pytest.mark.parametrize("name", ["mtard", "bmtard", "dgad", "saad"])
+@pytest.mark.parametrize(
+    "name", ["absld", "mtard", "bmtard", "dgad", "dkl", "saad"]
+)
 def test_trains_and_resumes_in_the_middle(tmp_path, batch, name):
     """One run per method: `fit` moves the state, a file keeps all of it."""
     # One batch size, so that `fit` and the steps after it share a program.
@@ -174,7 +405,7 @@ def test_trains_and_resumes_in_the_middle(tmp_path, batch, name):
     resumed = keras.models.load_model(tmp_path / "trainer.keras")
     assert states(resumed) == states(trainer)
     for name, value in trainer.get_config().items():
-        if name not in TWO_TEACHERS:
+        if name not in (*TWO_TEACHERS, "peer"):
             assert resumed.get_config()[name] == value
     ours = resumed.train_on_batch(x, y)
     assert ours == pytest.approx(trainer.train_on_batch(x, y), rel=1e-5)
@@ -241,6 +472,17 @@ def test_a_missing_clean_teacher_is_named(method):
         (BMTARD, "temperature_rate", -0.1),
         (BMTARD, "max_temperature", 0.5),
         (DGAD, "consistency", -1.0),
+        (ABSLD, "temperature_rate", -1.0),
+        (ABSLD, "min_temperature", 0.0),
+        (ABSLD, "max_temperature", 0.9),
+        (ABSLD, "drops", [1.5]),
+        (DKL, "alpha", -1.0),
+        (DKL, "beta", -1.0),
+        (DKL, "temperature", 0.0),
+        (DKL, "inner_beta", -1.0),
+        (PeerAiD, "temperature", 0.0),
+        *((PeerAiD, f"lambda{i}", -1.0) for i in (1, 2, 3)),
+        *((PeerAiD, f"gamma{i}", -1.0) for i in (1, 2)),
         (SAAD, "entropy_scale", -1.0),
         (SAAD, "igdm_weight", -1.0),
         (SAAD, "clean_weight", -1.0),
@@ -252,6 +494,9 @@ def test_bad_arguments_are_named(method, argument, value):
         "teacher": networks.teacher_net(),
         "student": networks.student_net(),
     }
+    if not issubclass(method, Distiller):
+        teacher = models.pop("teacher")
+        models |= {"peer": teacher} if method is PeerAiD else {}
     if issubclass(method, MTARD):
         models["clean_teacher"] = networks.teacher_net("clean_teacher")
     with pytest.raises(ValueError, match=f"`{argument}"):
@@ -264,13 +509,22 @@ def test_bad_terms_are_named():
         AdaAD(*networks_, regularizers=IGDM())
     with pytest.raises(TypeError, match="`regularizers`"):
         AdaAD(*networks_, regularizers=["igdm"])
+    for weighting in (EntropyWeighting, "entropy", [EntropyWeighting()]):
+        with pytest.raises(TypeError, match="`sample_weighting`"):
+            AdaAD(*networks_, sample_weighting=weighting)
+    with pytest.raises(ValueError, match="`scale`"):
+        EntropyWeighting(scale=-1.0)
+    with pytest.raises(TypeError, match="`clean_weight`"):
+        EntropyWeighting(clean_weight="much")
     with pytest.raises(ValueError, match="`weight`"):
         IGDM(weight=-1.0)
     with pytest.raises(ValueError, match="opposite"):
         IGDM(order=("clean", "adversarial"))
 
 
-@pytest.mark.parametrize("name", ["mtard", "bmtard", "dgad", "saad"])
+@pytest.mark.parametrize(
+    "name", ["absld", "mtard", "bmtard", "dgad", "dkl", "saad"]
+)
 def test_labels_are_needed(batch, name):
     models, _ = parity.twins(*TWO_TEACHERS)
     trainer = methods(models)[name]()

@@ -21,15 +21,17 @@ def entropy(logits):
     return torch.distributions.Categorical(logits=logits.double()).entropy()
 
 
-def ascend(modules, objective, x, noise):
-    """Takes ten sign steps from an unclipped start, student in eval mode."""
+def ascend(
+    modules, objective, x, noise, steps=10, epsilon=EPSILON, step_size=STEP_SIZE
+):
+    """Takes sign steps from an unclipped start, student in eval mode."""
     modules["student"].eval()
     x_adv = x + noise
-    for _ in range(10):
+    for _ in range(steps):
         x_adv = x_adv.detach().requires_grad_(True)
         (gradient,) = torch.autograd.grad(objective(x_adv).sum(), x_adv)
-        x_adv = x_adv.detach() + STEP_SIZE * gradient.sign()
-        x_adv = x + (x_adv - x).clamp(-EPSILON, EPSILON)
+        x_adv = x_adv.detach() + step_size * gradient.sign()
+        x_adv = x + (x_adv - x).clamp(-epsilon, epsilon)
         x_adv = x_adv.clamp(0.0, 1.0)
     modules["student"].train()
     return x_adv
@@ -174,19 +176,175 @@ def saad_attack(correction):
     return attack
 
 
+def weighted(per_sample, modules, x, x_adv, on_clean, scale, clean_weight):
+    """SAAD's weights times the loss per sample, and its clean term."""
+    uncertainty = entropy(target(modules, x_adv))
+    weight = scale * (uncertainty - uncertainty.min())
+    rank = (weight - weight.min()) / (weight.max() - weight.min())
+    clean = (1 - rank) * divergence(target(modules, x), on_clean)
+    return weight * per_sample + clean_weight * clean
+
+
 def saad_loss(scale, igdm, clean_weight):
     def loss(modules, x, x_adv, y):
         on_adversarial = modules["student"](x_adv)
         on_opposite = modules["student"](2 * x - x_adv)
         on_clean = modules["student"](x)
-        robust = target(modules, x_adv)
-        uncertainty = entropy(robust)
-        weight = scale * (uncertainty - uncertainty.min())
-        rank = (weight - weight.min()) / (weight.max() - weight.min())
         term = igdm_term(modules, x, x_adv, on_adversarial, on_opposite)
-        per_sample = weight * (
-            divergence(robust, on_adversarial) + igdm * term
-        ) + clean_weight * (1 - rank) * divergence(target(modules, x), on_clean)
-        return per_sample.mean()
+        host = divergence(target(modules, x_adv), on_adversarial)
+        return weighted(
+            *(host + igdm * term, modules, x, x_adv, on_clean),
+            *(scale, clean_weight),
+        ).mean()
+
+    return loss
+
+
+def weighted_rslad_loss(scale, clean_weight):
+    def loss(modules, x, x_adv, y):
+        on_adversarial = modules["student"](x_adv)
+        on_clean = modules["student"](x)
+        soft = target(modules, x)
+        host = 5 / 6 * divergence(soft, on_adversarial)
+        host = host + 1 / 6 * divergence(soft, on_clean)
+        return weighted(
+            host, modules, x, x_adv, on_clean, scale, clean_weight
+        ).mean()
+
+    return loss
+
+
+def rslad_attack(modules, x, y, noise):
+    soft = target(modules, x)
+
+    def objective(x_adv):
+        return divergence(soft, modules["student"](x_adv))
+
+    return ascend(modules, objective, x, noise)
+
+
+class Dkl:
+    """`means` has a row for each class; `sums` is that of the epoch so far."""
+
+    def __init__(self, alpha=4.0, beta=20.0, temperature=4.0, inner_beta=0.0):
+        self.alpha, self.beta, self.inner_beta = alpha, beta, inner_beta
+        self.temperature, self.share = temperature, 0.0
+        self.means, self.sums = torch.full((10, 10), 0.1), torch.zeros(10, 10)
+
+    def begin_epoch(self, share):
+        """`share` is that of the radius. Classes without images stay."""
+        self.share = share
+        for label, row in enumerate(self.sums):
+            if row.sum() > 0:
+                self.means[label] = row / row.sum()
+        self.sums = torch.zeros(10, 10)
+
+    def square_error(self, a, b, y):
+        w = self.means[y]
+        pairs = (a[:, :, None] - a[:, None]) - (b[:, :, None] - b[:, None])
+        weights = w[:, :, None] * w[:, None]
+        return 0.25 * (weights * pairs**2).sum((1, 2))
+
+    def attack(self, modules, x, y, noise):
+        modules["student"].eval()
+        with torch.no_grad():
+            clean = modules["student"](x)
+
+        def objective(x_adv):
+            logits = modules["student"](x_adv)
+            value = divergence(clean, logits)
+            return value + self.inner_beta * self.square_error(clean, logits, y)
+
+        epsilon = EPSILON * self.share
+        return ascend(modules, objective, x, noise, 5, epsilon, epsilon / 2)
+
+    def loss(self, modules, x, x_adv, y):
+        adversarial, clean = modules["student"](x_adv), modules["student"](x)
+        for label, logits in zip(y, clean.detach(), strict=True):
+            self.sums[label] += F.softmax(logits / self.temperature, 0)
+        soft = F.softmax(clean, 1).detach()
+        return (
+            F.cross_entropy(clean, y)
+            + self.beta * self.square_error(clean, adversarial, y).mean()
+            + self.alpha * F.cross_entropy(adversarial, soft)
+        )
+
+
+class Absld:
+    """As the code: both soft labels are divided by both temperatures."""
+
+    def __init__(self, rate=0.1, low=0.5, high=5.0):
+        self.rate, self.low, self.high = rate, low, high
+        # For x* and for the clean images, a number for each class.
+        self.temperatures = [[1.0] * 10, [1.0] * 10]
+        self.sums = [[0.0] * 10, [0.0] * 10]
+
+    def end_epoch(self):
+        for temperatures, sums in zip(
+            self.temperatures, self.sums, strict=True
+        ):
+            gaps = [value - sum(sums) / 10 for value in sums]
+            largest = max(map(abs, gaps))
+            for c in range(10):
+                moved = temperatures[c] - self.rate * gaps[c] / largest
+                temperatures[c] = min(max(moved, self.low), self.high)
+        self.sums = [[0.0] * 10, [0.0] * 10]
+
+    def soft_label(self, modules, x, y):
+        logits = target(modules, x)
+        for temperatures in self.temperatures:
+            divisors = [temperatures[c] for c in y.tolist()]
+            logits = logits / torch.tensor(divisors)[:, None]
+        return logits
+
+    def attack(self, modules, x, y, noise):
+        soft = self.soft_label(modules, x, y)
+
+        def objective(x_adv):
+            return divergence(soft, modules["student"](x_adv))
+
+        return ascend(modules, objective, x, noise)
+
+    def loss(self, modules, x, x_adv, y):
+        logits = modules["student"](x_adv), modules["student"](x)
+        for sums, predicted in zip(self.sums, logits, strict=True):
+            losses = F.cross_entropy(predicted, y, reduction="none").tolist()
+            for label, value in zip(y.tolist(), losses, strict=True):
+                sums[label] += value
+        soft = self.soft_label(modules, x, y)
+        robust, clean = (divergence(soft, z).mean() for z in logits)
+        return 5 / 6 * robust + 1 / 6 * clean
+
+
+def peeraid_attack(modules, x, y, noise):
+    peer = modules["peer"].eval()
+    soft = target(modules, x, "peer")
+    peer.train()
+
+    def objective(x_adv):
+        return divergence(soft, modules["student"](x_adv))
+
+    return ascend(modules, objective, x, noise)
+
+
+def peeraid_loss(temperature, lambdas, gammas):
+    """The means are over the classes too, as those of `F.kl_div` are."""
+
+    def soft(target, predicted, t):
+        log_q = F.log_softmax(predicted / t, 1)
+        p = F.softmax(target / t, 1)
+        return t * t * F.kl_div(log_q, p, reduction="none").mean()
+
+    def loss(modules, x, x_adv, y):
+        student, peer = modules["student"], modules["peer"]
+        of_peer, first = peer(x_adv), student(x_adv)
+        of_student, clean = student(x_adv), student(x)
+        return (
+            gammas[0] * F.cross_entropy(of_peer, y)
+            + gammas[1] * soft(first, of_peer, 1.0)
+            + lambdas[0] * F.cross_entropy(of_student, y)
+            + lambdas[1] * soft(of_peer.detach(), of_student, temperature)
+            + lambdas[2] * soft(clean, of_student, temperature)
+        )
 
     return loss
