@@ -68,7 +68,11 @@ def test_the_wheel_has_the_whole_package(names):
         path.relative_to(ROOT).as_posix()
         for path in (ROOT / "keras_adaad").rglob("*.py")
     }
-    data = {"keras_adaad/py.typed", "keras_adaad/zoo/registry.json"}
+    data = {
+        "keras_adaad/py.typed",
+        "keras_adaad/recipes/published_results.json",
+        "keras_adaad/zoo/registry.json",
+    }
     templates = ROOT / "keras_adaad/evaluation/pages/templates"
     data |= {p.relative_to(ROOT).as_posix() for p in templates.iterdir()}
     assert {n for n in names if n.startswith("keras_adaad/")} == code | data
