@@ -13,7 +13,7 @@ from keras_adaad._typing import Tensor
 from keras_adaad._typing import Tensors
 from keras_adaad.attacks import ObjectiveAttack
 from keras_adaad.losses import cross_entropy_from_logits
-from keras_adaad.losses import label_mask
+from keras_adaad.methods import by_class
 from keras_adaad.methods.drops import check_drops
 from keras_adaad.methods.drops import dropped
 from keras_adaad.methods.rslad import RSLAD
@@ -129,10 +129,8 @@ class ABSLD(RSLAD):
     def target(self, x: Tensor, y: Labels) -> Tensor:
         logits = super().target(x, y)
         adversarial, clean = self._temperatures()
-        of_label = ops.matmul(
-            _one_hot(y, logits), ops.expand_dims(adversarial * clean, -1)
-        )
-        return logits / of_label
+        of_label = by_class.of_label(adversarial * clean, y, logits)
+        return logits / ops.expand_dims(of_label, -1)
 
     def outer_loss(self, views: Tensors, logits: Tensors, y: Labels) -> Tensor:
         loss = super().outer_loss(views, logits, y)
@@ -165,9 +163,9 @@ class ABSLD(RSLAD):
     def _collect(self, logits, y):
         def added(sums, view):
             losses = cross_entropy_from_logits(y, logits[view])
-            of_class = ops.expand_dims(losses, -1) * _one_hot(y, logits[view])
+            batch = by_class.summed(losses, y, logits[view])
             before = ops.where(self._begins_epoch(), 0.0, sums.value)
-            return before + ops.stop_gradient(ops.sum(of_class, axis=0))
+            return before + ops.stop_gradient(batch)
 
         adversarial, clean = self._temperatures()
         adversarial_sums = added(self.adversarial_sums, "adversarial")
@@ -186,7 +184,3 @@ class ABSLD(RSLAD):
             "max_temperature": self.max_temperature,
             "drops": list(self.drops),
         }
-
-
-def _one_hot(y, logits):
-    return ops.cast(label_mask(y, logits), "float32")

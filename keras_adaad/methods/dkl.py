@@ -17,7 +17,7 @@ from keras_adaad.attacks import ObjectiveAttack
 from keras_adaad.frozen.logits import logits_function
 from keras_adaad.losses import cross_entropy_from_logits
 from keras_adaad.losses import kl_divergence_from_logits
-from keras_adaad.losses import label_mask
+from keras_adaad.methods import by_class
 from keras_adaad.training.adversarial_training import AdversarialTraining
 
 
@@ -169,7 +169,7 @@ class DKL(AdversarialTraining):
 
     def _class_weights(self, y, logits):
         """Returns the class weights of each image: a row of the means."""
-        return ops.matmul(_one_hot(y, logits), self._means())
+        return by_class.of_label(self._means(), y, logits)
 
     def _means(self):
         """Returns the class means, from the last epoch that is complete."""
@@ -184,7 +184,7 @@ class DKL(AdversarialTraining):
     def _collect(self, y, logits):
         softened = ops.softmax(ops.stop_gradient(logits) / self.temperature)
         sums = ops.where(self._begins_epoch(), 0.0, self.class_sums.value)
-        sums += ops.matmul(ops.transpose(_one_hot(y, logits)), softened)
+        sums += by_class.summed(softened, y, logits)
         self.class_means.assign(self._means())
         self.class_sums.assign(sums)
         self.summed_epoch.assign(self.epoch)
@@ -208,7 +208,3 @@ def _weighted_square_error(target, predicted, weights):
     difference = target - predicted
     mean = ops.sum(weights * difference, axis=-1, keepdims=True)
     return 0.5 * ops.sum(weights * ops.square(difference - mean), axis=-1)
-
-
-def _one_hot(y, logits):
-    return ops.cast(label_mask(y, logits), "float32")
