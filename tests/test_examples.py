@@ -36,7 +36,7 @@ def test_quickstart(tmp_path):
     assert clean > 90 and clean >= fgsm >= pgd
     for name in ("student, plain", "student, distilled"):
         assert abs(rows[name][0] - clean) < 8
-        assert pgd > rows[name][2] + 15
+        assert pgd > rows[name][2] + 20
     assert (tmp_path / "quickstart.png").stat().st_size > 10_000
     student = keras.models.load_model(tmp_path / "student.keras")
     assert student.output_shape == (None, 10)

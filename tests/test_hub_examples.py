@@ -54,7 +54,6 @@ def check_report(folder, printed, num_images):
     return report
 
 
-@pytest.mark.once
 @ignore_uncompiled
 def test_keras_hub_example(example, tmp_path):
     printed = run("keras_hub_student", tmp_path, "--epochs", 3, "--limit", 256)
@@ -121,7 +120,6 @@ def test_a_step_of_a_hub_student(example):
     assert int(optimizer.iterations.numpy()) == 0
 
 
-@pytest.mark.once
 @pytest.mark.skipif(
     importlib.util.find_spec("keras_cv") is None, reason="needs the extra `cv`"
 )
