@@ -16,11 +16,11 @@ from benchmarks.study import cifar10
 from benchmarks.study import fashion_mnist
 from benchmarks.study import machine
 from benchmarks.study import methods
-from benchmarks.study import pictures
 from benchmarks.study import report
 from benchmarks.study import results
 from benchmarks.study import run
 from benchmarks.study import schedule
+from benchmarks.study import tables
 from benchmarks.study import training
 from keras_adaad.models import WideResNet
 
@@ -43,10 +43,9 @@ def test_the_runs_make_the_published_pictures(tmp_path):
     """To the pixel, but for another Matplotlib's letters."""
     from matplotlib import image
 
-    runs = results.load(FASHION, report.PUBLISHED / FASHION.name / "small")
-    for path in pictures.draw(FASHION, runs, tmp_path):
+    for path in report.draw_published(tmp_path):
         drawn = image.imread(path)
-        published = image.imread(report.IMAGES / f"fashion_mnist_{path.name}")
+        published = image.imread(report.IMAGES / path.name)
         assert drawn.shape == published.shape
         assert np.mean(drawn != published) < 0.01
 
@@ -149,13 +148,13 @@ def row_of(printed, name):
 def test_differences_are_paired():
     """Equal gains on all images are sure; the same mean by chance is not."""
     first = np.array([1.0, 0.0] * 50)
-    assert report.difference([first], [first]) == ("+0.0 ± 0.0", "1")
+    assert tables.difference([first], [first]) == ("+0.0 ± 0.0", "1")
     second = first.copy()
     second[:40:2] = 0.0  # 20 images, all in favour of the first.
-    points, p = report.difference([first], [second])
+    points, p = tables.difference([first], [second])
     assert points.startswith("+20.0") and float(p) < 1e-4
     second[1:41:2] = 1.0  # and 20 in favour of the second.
-    points, p = report.difference([first], [second])
+    points, p = tables.difference([first], [second])
     assert points.startswith("+0.0") and float(p) == 1.0
 
 
@@ -164,7 +163,7 @@ def test_two_runs_are_compared_exactly():
     """Five coins that all fall alike: 2 / 2 ** 5."""
     first = np.arange(100) < 55
     second = np.arange(100) < 50
-    assert report.difference([first], [second], exact=True)[1] == "0.062"
+    assert tables.difference([first], [second], exact=True)[1] == "0.062"
 
 
 @pytest.mark.once

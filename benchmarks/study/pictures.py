@@ -4,6 +4,7 @@ import numpy as np
 
 from benchmarks.study.results import OURS
 from benchmarks.study.results import interval
+from benchmarks.study.results import load
 from benchmarks.study.results import outcomes
 
 
@@ -48,6 +49,105 @@ def draw(study, runs, folder, regime=""):
     curves = folder / f"{prefix}curves.png"
     figure.savefig(curves, dpi=120)
     return accuracy, curves
+
+
+def draw_frontier(study, folder, target):
+    """Draws the students of regimes A and B, and the frontier of each kind.
+
+    A student is on the frontier of its kind if no other one is better in both
+    accuracies. The kinds are those that learn from labels alone and those that
+    a teacher trains.
+
+    Returns:
+        The path of the picture.
+    """
+    from matplotlib.figure import Figure
+
+    regimes = {
+        "A": "A: 10,000 labelled images",
+        "B": "B: 35,000 unlabelled images besides",
+    }
+    regimes = {
+        r: text for r, text in regimes.items() if students(study, folder, r)
+    }
+    figure = Figure(
+        figsize=(1.0 + 5.0 * len(regimes), 4.5), layout="constrained"
+    )
+    panels = figure.subplots(1, len(regimes), sharey=True, squeeze=False)[0]
+    for axis, (regime, title) in zip(panels, regimes.items(), strict=True):
+        found = students(study, folder, regime)
+        for taught, kind in KINDS.items():
+            points = {
+                arm.name: point
+                for arm, point in found
+                if (arm.teacher is not None) == taught
+            }
+            if points:
+                draw_kind(axis, points, **kind)
+        axis.set(xlabel="clean accuracy (%)", title=title)
+        axis.margins(0.12)
+        axis.legend(loc="lower left")
+    panels[0].set_ylabel("AutoAttack accuracy (%)")
+    path = target / "frontier.png"
+    figure.savefig(path, dpi=120)
+    return path
+
+
+# By whether a teacher takes part.
+KINDS = {
+    False: {"label": "labels alone", "color": "C1", "above": False},
+    True: {"label": "with the teacher", "color": "C0", "above": True},
+}
+
+
+def students(study, folder, regime):
+    """Returns pairs of a regime's robust students and their two accuracies.
+
+    An accuracy is its mean and the ends of its 95 % interval.
+    """
+    runs = load(study, folder, regime)
+    found = []
+    for arm in study.arms:
+        if arm.regime != regime or arm.name not in runs:
+            continue
+        flags = [outcomes(study, r) for r in runs[arm.name].values()]
+        point = []
+        for column in ("clean", "AutoAttack"):
+            values = [seed[column] for seed in flags]
+            point.append((100 * np.mean(values), *interval(values)))
+        if point[1][0] > study.robust_above:
+            found.append((arm, point))
+    return found
+
+
+def draw_kind(axis, points, label, color, above):
+    """Draws points with their intervals, and the frontier through the best.
+
+    The names stand above the points, or below them.
+    """
+    for name, (clean, robust) in points.items():
+        axis.errorbar(
+            *(clean[0], robust[0]),
+            xerr=[[clean[0] - clean[1]], [clean[2] - clean[0]]],
+            yerr=[[robust[0] - robust[1]], [robust[2] - robust[0]]],
+            **{"color": color, "marker": "o", "elinewidth": 0.6},
+        )
+        axis.annotate(
+            name,
+            (clean[0], robust[0]),
+            xytext=(5, 5 if above else -13),
+            textcoords="offset points",
+            weight="bold" if name == OURS else None,
+        )
+    best = sorted(
+        (clean[0], robust[0])
+        for clean, robust in points.values()
+        if not any(
+            other[0][0] > clean[0] and other[1][0] > robust[0]
+            for other in points.values()
+        )
+    )
+    axis.plot(*zip(*best, strict=True), color=color, linestyle=":", label=label)
 
 
 def draw_accuracy(study, axis, number, name, seeds):
