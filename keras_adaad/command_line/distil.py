@@ -32,6 +32,7 @@ from keras_adaad.command_line.devices import device_scope
 from keras_adaad.command_line.errors import naming
 from keras_adaad.command_line.evaluate import verbosity
 from keras_adaad.evaluation import evaluate_robustness
+from keras_adaad.writing import write_atomically
 
 STUDENTS: dict[str, Callable[..., keras.Model]] = {
     "resnet18": models.ResNet18,
@@ -239,9 +240,11 @@ def resume_log(output):
         epoch = json.loads(backup.read_text())["epoch"]
     if not log.exists():
         return None
-    lines = log.read_text().splitlines(keepends=True)
+    # As bytes, because reading as text changes the line ends of a CSV file.
+    lines = log.read_bytes().decode().splitlines(keepends=True)
     rows = [row for row in csv.DictReader(lines) if int(row["epoch"]) < epoch]
-    log.write_text("".join(lines[: 1 + len(rows)]))
+    kept = "".join(lines[: 1 + len(rows)])
+    write_atomically(log, lambda path: path.write_bytes(kept.encode()))
     accuracies = [float(row["val_robust_accuracy"]) for row in rows]
     return max(accuracies, default=None)
 
