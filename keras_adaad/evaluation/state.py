@@ -15,6 +15,9 @@ from keras_adaad.writing import write_atomically
 
 LOGGER = logging.getLogger("keras_adaad")
 
+# What an `AttackResult` may hold of each image, beside `robust`.
+OPTIONAL = ("individual", "perturbations")
+
 # The first version with the results of this one. It identifies an evaluation,
 # for the digest does not cover the code of the package. A change that moves the
 # results of an attack sets it to the coming version, which then refuses the
@@ -104,7 +107,7 @@ class State:
                     AttackResult(
                         **values,
                         robust=content[f"robust_{k}"],
-                        individual=content.get(f"individual_{k}"),
+                        **{n: content.get(f"{n}_{k}") for n in OPTIONAL},
                     )
                     for k, values in enumerate(
                         json.loads(str(content["results"]))
@@ -146,9 +149,10 @@ class State:
         for k, result in enumerate(results):
             values = dict(vars(result))
             content[f"robust_{k}"] = values.pop("robust")
-            individual = values.pop("individual")
-            if individual is not None:
-                content[f"individual_{k}"] = individual
+            for name in OPTIONAL:
+                array = values.pop(name)
+                if array is not None:
+                    content[f"{name}_{k}"] = array
             saved.append(values)
         content["results"] = json.dumps(saved)
 

@@ -26,9 +26,7 @@ def pack_report(report: Any) -> dict[str, Any]:
         if field.name != "images"
     }
     values.update(dataclasses.asdict(values.pop("threat_model")))
-    values["results"] = [
-        pack(vars(result), "robust", "individual") for result in report.results
-    ]
+    values["results"] = [_pack_result(result) for result in report.results]
     return {
         "format": FORMAT,
         # For human readers only. A loaded report computes them anew.
@@ -54,8 +52,7 @@ def unpack_report(
         if not isinstance(values["results"], list):
             raise ValueError("results must be a list")
         values["results"] = [
-            AttackResult(**unpack(result, "robust", "individual"))
-            for result in values["results"]
+            _unpack_result(result) for result in values["results"]
         ]
         return report_class(**values)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
@@ -84,6 +81,24 @@ def write(values: Mapping[str, Any], path: PathLike) -> None:
 
 def _to_bits(flags):
     return None if flags is None else "".join(np.where(flags, "1", "0"))
+
+
+def _pack_result(result):
+    values = pack(vars(result), "robust", "individual")
+    sizes = values.pop("perturbations")
+    # Results of earlier versions have none.
+    if sizes is not None:
+        # On one line, and as text, for JSON has no infinity.
+        values["perturbations"] = " ".join(map(repr, sizes.tolist()))
+    return values
+
+
+def _unpack_result(values):
+    values = unpack(values, "robust", "individual")
+    if "perturbations" in values:
+        sizes = values["perturbations"].split()
+        values["perturbations"] = np.array(sizes, float)
+    return AttackResult(**values)
 
 
 def _from_bits(bits):
