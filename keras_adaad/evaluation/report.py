@@ -5,11 +5,15 @@ import json
 from typing import Any
 from typing import Self
 
+import keras
 import numpy as np
 
+from keras_adaad._typing import ArrayLike
 from keras_adaad._typing import Figure
+from keras_adaad._typing import Logits
 from keras_adaad._typing import PathLike
 from keras_adaad.evaluation import comparison
+from keras_adaad.evaluation import external
 from keras_adaad.evaluation import fields
 from keras_adaad.evaluation import plots
 from keras_adaad.evaluation import storage
@@ -188,6 +192,53 @@ class RobustnessReport(Accuracies):
             ValueError: If the images or the threat models differ.
         """
         return comparison.compare(self, other)
+
+    def with_adversarial(
+        self,
+        model: keras.Model | Logits,
+        x: ArrayLike,
+        x_adv: ArrayLike,
+        *,
+        source: str,
+    ) -> Self:
+        """Returns a report that counts adversarial images from elsewhere.
+
+        They may be from another library, or from an attack written for this
+        model. Those inside the ball and the input range are classified. Where
+        one fools the model, the robust accuracy falls. It is then the best
+        known accuracy. That of AutoAttack stays beside it, as in RobustBench:
+        `report.accuracy("AutoAttack (standard)")`, or `attacks_accuracy` for
+        all attacks of the evaluation. The curve stays as it was measured.
+
+        Args:
+            model: The model of the report.
+            x: The clean images that were attacked, of shape
+                `(num_images, ...)`: `x[report.indices]` of what
+                `evaluate_robustness` got.
+            x_adv: An image for each of them, in the same order. The clean
+                image where there is no other.
+            source: Where the images are from: their name in the report.
+
+        Returns:
+            A new `RobustnessReport`. This one does not change.
+
+        Raises:
+            TypeError: If an argument has the wrong type.
+            ValueError: If the model or the images are not those of the report,
+                if no image is inside the ball and the range, or if the report
+                has the name `source` already.
+
+        Example:
+
+        ```python
+        x_adv = other_library.attack(model, x_test, y_test)
+        best = report.with_adversarial(
+            model, x_test, x_adv, source="another library"
+        )
+        print(best.robust_accuracy, best.attacks_accuracy)
+        ```
+        """
+        return external.with_adversarial(self, model, x, x_adv, source)
 
     def plot(self, path: PathLike | None = None) -> Figure:
         """Draws the accuracies, and the accuracy over epsilon if measured.

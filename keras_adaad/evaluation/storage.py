@@ -32,6 +32,7 @@ def pack_report(report: Any) -> dict[str, Any]:
         # For human readers only. A loaded report computes them anew.
         "clean_accuracy": report.clean_accuracy,
         "robust_accuracy": report.robust_accuracy,
+        "attacks_accuracy": report.attacks_accuracy,
         **plain(pack(values, "clean")),
     }
 
@@ -45,6 +46,7 @@ def unpack_report(
         if values.pop("format") != FORMAT:
             raise ValueError("another format")
         del values["clean_accuracy"], values["robust_accuracy"]
+        values.pop("attacks_accuracy", None)
         values = unpack(values, "clean")
         values["threat_model"] = ThreatModel(
             *(values.pop(name) for name in ("epsilon", "norm", "input_range"))
