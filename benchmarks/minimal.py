@@ -3,15 +3,16 @@
     python -m benchmarks.minimal --data cifar10.npz [--images 100]
 
 Attacks the study's teacher for CIFAR-10, which is in the repository, or another
-`.keras` file (`--model`). `--data` is an `.npz` file with `x_test` and `y_test`,
-uint8 or in [0, 1]. The first images are taken.
+`.keras` file (`--model`). `--data` is an `.npz` file with `x_test` (uint8 or in
+[0, 1]) and `y_test`. The first images are taken.
 
 FMN looks for the smallest perturbation of each image, one run for all epsilons.
-So does FAB-T (`--attacks fmn fab-t`), which takes much longer. PGD-20 runs at each epsilon, on the images that it has not fooled yet
-in a smaller ball. All see the same images. Both curves are upper bounds of the
-robust accuracy; so the table says by how many points the one from the smallest
-perturbations is above PGD's, at the epsilon where it is most. Times are of
-whole calls, after a first one that compiles.
+So does FAB-T (`--attacks fmn fab-t`), which takes much longer. PGD-20 runs at
+each epsilon, on the images that it has not fooled yet in a smaller ball. All
+see the same images. Each curve is an upper bound of the robust accuracy. The
+table says by how many points the one from the smallest perturbations is above
+PGD's, at the epsilon where it is most. Times are of whole calls, after a first
+one that compiles.
 
 Writes `results/minimal.json`.
 """

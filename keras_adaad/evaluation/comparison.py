@@ -310,7 +310,7 @@ def _perturbation(first, second):
     )
     if not np.isfinite([low, high]).all():
         return None
-    return PairedPerturbation(*medians, low, high)
+    return PairedPerturbation(medians[0], medians[1], low, high)
 
 
 def _attacks(report):

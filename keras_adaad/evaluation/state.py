@@ -15,9 +15,6 @@ from keras_adaad.writing import write_atomically
 
 LOGGER = logging.getLogger("keras_adaad")
 
-# What an `AttackResult` may hold of each image, beside `robust`.
-OPTIONAL = ("individual", "perturbations")
-
 # The first version with the results of this one. It identifies an evaluation,
 # for the digest does not cover the code of the package. A change that moves the
 # results of an attack sets it to the coming version, which then refuses the
@@ -107,7 +104,8 @@ class State:
                     AttackResult(
                         **values,
                         robust=content[f"robust_{k}"],
-                        **{n: content.get(f"{n}_{k}") for n in OPTIONAL},
+                        individual=content.get(f"individual_{k}"),
+                        perturbations=content.get(f"perturbations_{k}"),
                     )
                     for k, values in enumerate(
                         json.loads(str(content["results"]))
@@ -149,7 +147,7 @@ class State:
         for k, result in enumerate(results):
             values = dict(vars(result))
             content[f"robust_{k}"] = values.pop("robust")
-            for name in OPTIONAL:
+            for name in ("individual", "perturbations"):
                 array = values.pop(name)
                 if array is not None:
                     content[f"{name}_{k}"] = array
