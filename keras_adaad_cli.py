@@ -145,6 +145,12 @@ def main():
     help="File to write the report to, as a page.",
 )
 @click.option(
+    "--adversarial",
+    type=click.Path(exists=True, dir_okay=False, path_type=pathlib.Path),
+    help="File of images from elsewhere, .npy or .npz, one for each image that "
+    "is attacked: where they fool the model, the robust accuracy falls.",
+)
+@click.option(
     "--fail-under",
     # From 1, because a threshold of 0.45 is a mistake for 45.
     type=click.FloatRange(min=1, max=100),

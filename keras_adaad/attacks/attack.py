@@ -41,6 +41,10 @@ class Attack:
     # Whether the attack needs the model's gradient. If not, it can attack any
     # function from images to logits.
     needs_gradient = True
+    # Whether the attack looks for the smallest perturbation, whatever epsilon
+    # is. The state of its search then has `"distance"`: the size for each
+    # image, infinite where none has been found.
+    minimum_norm = False
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

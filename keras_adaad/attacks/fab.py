@@ -1,5 +1,6 @@
 """The fast adaptive boundary attack (Croce & Hein, ICML 2020)."""
 
+import math
 from typing import Any
 
 import keras
@@ -61,6 +62,7 @@ class FAB(IterativeAttack):
     """
 
     not_compiled: tuple[str, ...] = ("epsilon", "restarts", "seed", "steps")
+    minimum_norm = True
 
     def __init__(
         self,
@@ -137,7 +139,7 @@ class FAB(IterativeAttack):
         return {
             **super().begin(objective, x, noise, setting),
             "closest": x,
-            "distance": 1e10 + ops.zeros_like(_sum(x)),
+            "distance": ops.full_like(_sum(x), math.inf),
         }
 
     def step(

@@ -75,6 +75,7 @@ class FMN(IterativeAttack):
     """
 
     not_compiled: tuple[str, ...] = ("epsilon", "gamma", "step_size", "steps")
+    minimum_norm = True
 
     def __init__(
         self,

@@ -19,13 +19,15 @@ class Outcome:
     """The result of an attack: the best point for each image.
 
     `lost` is true where the search met NaN, in the logits, the loss or the
-    gradient, and did not fool the model.
+    gradient, and did not fool the model. `distance` is what a minimum-norm
+    attack returns: the size of the smallest perturbation found, of any size.
     """
 
     x_adv: np.ndarray
     fooled: np.ndarray
     complete: bool = True
     lost: Any = None
+    distance: Any = None
 
     def __post_init__(self):
         if self.lost is None:
@@ -55,6 +57,8 @@ def search(
     rows = np.arange(len(x)) if rows is None else rows
     targets = attack._target_classes(classifier, x, batch_size)
     outcome = Outcome(x.copy(), np.zeros(len(x), bool))
+    if attack.minimum_norm:
+        outcome.distance = np.full(len(x), np.inf)
     best = np.full(len(x), -np.inf, "float32")
     x_last = x.copy()
     for round_ in range(attack._rounds(classifier.num_classes)):
@@ -76,8 +80,15 @@ def search(
             if found is None:
                 outcome.complete = False
                 return outcome
-            x_new, values, fooled, lost = (a[: len(some)] for a in found)
+            x_new, values, fooled, lost, *distances = (
+                a[: len(some)] for a in found
+            )
             fooled = fooled & ~lost
+            for distance in distances:
+                distance = np.where(lost, np.inf, distance)
+                outcome.distance[some] = np.minimum(
+                    outcome.distance[some], distance
+                )
             x_last[some[~lost]] = x_new[~lost]
             better = fooled | (~lost & (values > best[some]))
             outcome.x_adv[some[better]] = x_new[better]
@@ -97,7 +108,7 @@ def _to_device(data, size):
 
 
 def _run(attack, classifier, data, settings, images, stop):
-    """Returns points, values, fooled and lost flags; `None` if stopped."""
+    """Returns the outputs of `finish` as arrays; `None` if stopped."""
     begin, step, finish = _programs(attack, classifier)
     state, setting = None, None
     for setting in settings:
@@ -133,7 +144,8 @@ def _programs(attack, classifier):
             if _is_of_images(part, x_adv):
                 axes = tuple(range(1, len(part.shape)))
                 lost = ops.logical_or(lost, ops.any(ops.isnan(part), axis=axes))
-        return x_adv, values, fooled, lost
+        distance = [state["distance"]] if attack.minimum_norm else []
+        return x_adv, values, fooled, lost, *distance
 
     return [
         classifier.program((key, part.__name__), part)

@@ -34,6 +34,22 @@ def load_test(source, images, data_dir, download):
         return arrays
 
 
+def load_adversarial(path):
+    """Returns the images of an `.npy` file, or `x_adv` of an `.npz` file."""
+    if path.suffix == ".npz":
+        with np.load(path) as file:
+            if "x_adv" not in file:
+                raise ValueError(
+                    "it must hold an array x_adv. Received: "
+                    f"{', '.join(file) or 'no array'}."
+                )
+            images = file["x_adv"]
+    else:
+        images = np.load(path)
+    # As in files of clean images.
+    return images / 255 if images.dtype == np.uint8 else images
+
+
 def load(source, split, data_dir=None, download=False, **options):
     """Returns a split of an `.npz` file, a folder, or a data set of TFDS."""
     path = pathlib.Path(source)

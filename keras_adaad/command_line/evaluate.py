@@ -9,12 +9,15 @@ import click
 import keras
 
 from keras_adaad import export
+from keras_adaad.command_line.data import load_adversarial
 from keras_adaad.command_line.data import load_test
 from keras_adaad.command_line.errors import bad_input
 from keras_adaad.command_line.errors import check_folder
 from keras_adaad.command_line.errors import naming
 from keras_adaad.evaluation import RobustnessReport
+from keras_adaad.evaluation import ThreatModel
 from keras_adaad.evaluation import evaluate_robustness
+from keras_adaad.evaluation.external import check_adversarial
 
 
 def evaluate(
@@ -27,6 +30,7 @@ def evaluate(
     state,
     json,
     html,
+    adversarial,
     fail_under,
     strict,
     data_dir,
@@ -46,6 +50,12 @@ def evaluate(
     network = load_model(model)
     x, y = load_test(data, images, data_dir, download)
     _check_shape(network, x, model, data)
+    if adversarial:
+        with naming(f"--adversarial {adversarial}"):
+            x_adv = load_adversarial(adversarial)
+            # Before the attacks, which may take hours.
+            threat_model = ThreatModel(epsilon, norm)
+            check_adversarial("x_adv", x_adv, x, threat_model)
     if attacks is None:
         has_gradient = isinstance(network, keras.Model)
         attacks = "autoattack" if has_gradient else "square"
@@ -73,6 +83,11 @@ def evaluate(
         name = match[1] if match else "model"
         argument = given.get(name, f"MODEL {model}")
         raise bad_input(argument, error) from error
+    if adversarial:
+        with naming(f"--adversarial {adversarial}"):
+            report = report.with_adversarial(
+                network, x, x_adv, source=adversarial.name
+            )
     print(report)
     for path, save in outputs.values():
         if path:

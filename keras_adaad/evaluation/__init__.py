@@ -5,6 +5,9 @@ from keras_adaad.evaluation.comparison import Comparison as Comparison
 from keras_adaad.evaluation.comparison import Comparisons as Comparisons
 from keras_adaad.evaluation.comparison import PairedAccuracy as PairedAccuracy
 from keras_adaad.evaluation.comparison import (
+    PairedPerturbation as PairedPerturbation,
+)
+from keras_adaad.evaluation.comparison import (
     robustness_table as robustness_table,
 )
 from keras_adaad.evaluation.evaluate import (

@@ -31,6 +31,14 @@ class AttackResult:
         lost: Indices, among the evaluated images, where the attack met NaN
             and did not fool the model, or where its point was outside of the
             ball or the range. Defaults to none.
+        perturbations: Floats of shape `(num_images,)`: size of the smallest
+            perturbation with which this attack fooled the model, infinite
+            where it did not. Those of a minimum-norm attack may be larger than
+            epsilon. Defaults to `None`: not measured.
+        minimum_norm: Whether the attack looks for the smallest perturbation.
+            Defaults to `False`.
+        external: Whether the images are from elsewhere: see
+            `RobustnessReport.with_adversarial`. Defaults to `False`.
     """
 
     name: str
@@ -42,9 +50,13 @@ class AttackResult:
     individual: np.ndarray | None
     complete: bool = True
     lost: list[int] = dataclasses.field(default_factory=list)
+    perturbations: np.ndarray | None = None
+    minimum_norm: bool = False
+    external: bool = False
 
     def __post_init__(self) -> None:
-        fields.make_plain(self, except_for=("robust", "individual"))
+        arrays = ("robust", "individual", "perturbations")
+        fields.make_plain(self, except_for=arrays)
         fields.check(
             self,
             name="a string",
@@ -54,7 +66,13 @@ class AttackResult:
             seconds="a finite number",
             complete="a bool",
             lost="a list of integers",
+            minimum_norm="a bool",
+            external="a bool",
         )
         self.robust = np.asarray(self.robust, bool)
         if self.individual is not None:
             self.individual = np.asarray(self.individual, bool)
+        if self.perturbations is not None:
+            self.perturbations = fields.sizes(
+                "perturbations", self.perturbations
+            )

@@ -12,6 +12,7 @@ import numpy as np
 from keras_adaad._typing import PathLike
 from keras_adaad.evaluation.pages import comparison_page
 from keras_adaad.evaluation.statistics import mcnemar
+from keras_adaad.evaluation.statistics import median_difference_interval
 from keras_adaad.evaluation.text import wrap
 
 
@@ -30,6 +31,31 @@ class PairedAccuracy(NamedTuple):
         return 100 * (self.first - self.second)
 
 
+class PairedPerturbation(NamedTuple):
+    """Median perturbations of two models on the same images.
+
+    `low` and `high` are the bounds of a 95 % interval of the difference, from
+    a bootstrap over the images.
+    """
+
+    first: float
+    second: float
+    low: float
+    high: float
+
+    @property
+    def difference(self) -> float:
+        """First minus second, in the units of the images."""
+        return self.first - self.second
+
+    def __str__(self) -> str:
+        return (
+            f"median perturbation {self.first:.4g} and {self.second:.4g}, "
+            f"difference {self.difference:+.4g} "
+            f"[{self.low:+.4g}, {self.high:+.4g}]"
+        )
+
+
 @dataclasses.dataclass(frozen=True)
 class Comparison:
     """The result of `RobustnessReport.compare`.
@@ -42,6 +68,9 @@ class Comparison:
         robust: `PairedAccuracy` in the worst case over all attacks.
         same_attacks: Whether the same attacks ran on both, and all finished.
         reports: The pair of `RobustnessReport`s, for `save_html`.
+        perturbation: `PairedPerturbation`, or `None` unless a minimum-norm
+            attack ran on every image of both reports that is correct when
+            clean, and fooled each model on half of the images.
     """
 
     task: str
@@ -53,6 +82,7 @@ class Comparison:
     reports: tuple[Any, ...] = dataclasses.field(
         default=(), repr=False, compare=False
     )
+    perturbation: PairedPerturbation | None = None
 
     def save_html(self, path: PathLike) -> None:
         """Writes the comparison as a page: one file that needs no network.
@@ -103,6 +133,8 @@ class Comparison:
                 )
             )
         lines += ["", "Accuracy in %. p: exact two-sided McNemar test."]
+        if self.perturbation is not None:
+            lines += wrap(f"{self.perturbation}: 95 % bootstrap interval.")
         if not self.same_attacks:
             lines += wrap(
                 "The attacks differ or were not all completed: the model that "
@@ -194,6 +226,7 @@ def _compare(argument, first, second):
         clean=_paired(first.clean, second.clean),
         robust=_paired(first.robust, second.robust),
         same_attacks=first.complete and _attacks(first) == _attacks(second),
+        perturbation=_perturbation(first, second),
     )
 
 
@@ -266,6 +299,18 @@ def _paired(first, second):
     return PairedAccuracy(
         float(first.mean()), float(second.mean()), *mcnemar(first, second)
     )
+
+
+def _perturbation(first, second):
+    medians = [report.median_perturbation for report in (first, second)]
+    if None in medians or not np.isfinite(medians).all():
+        return None
+    low, high = median_difference_interval(
+        first.smallest_perturbations, second.smallest_perturbations
+    )
+    if not np.isfinite([low, high]).all():
+        return None
+    return PairedPerturbation(medians[0], medians[1], low, high)
 
 
 def _attacks(report):

@@ -42,14 +42,25 @@ def integers(name: str, values: ArrayLike) -> np.ndarray:
     return array.astype("int64")
 
 
+def sizes(name: str, values: ArrayLike) -> np.ndarray:
+    """Returns a float64 array, or raises unless no value is below 0."""
+    array = np.asarray(values)
+    if array.dtype.kind not in "fiu" or not (array >= 0.0).all():
+        raise ValueError(
+            f"Argument `{name}` must hold sizes, of at least 0, or infinity. "
+            f"Received: {name}={values!r}"
+        )
+    return array.astype("float64")
+
+
 def check_shapes(report: Any) -> None:
     """Raises unless a report has one value per image, of at least one."""
     clean = report.clean
     arrays = {name: getattr(report, name) for name in ("labels", "indices")}
     for i, result in enumerate(report.results):
-        arrays[f"results[{i}].robust"] = result.robust
-        if result.individual is not None:
-            arrays[f"results[{i}].individual"] = result.individual
+        for name in ("robust", "individual", "perturbations"):
+            if getattr(result, name) is not None:
+                arrays[f"results[{i}].{name}"] = getattr(result, name)
     if clean.ndim != 1 or len(clean) == 0:
         raise ValueError(
             "Argument `clean` must have one value per image, of at least "

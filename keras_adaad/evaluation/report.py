@@ -5,23 +5,27 @@ import json
 from typing import Any
 from typing import Self
 
+import keras
 import numpy as np
 
+from keras_adaad._typing import ArrayLike
 from keras_adaad._typing import Figure
+from keras_adaad._typing import Logits
 from keras_adaad._typing import PathLike
 from keras_adaad.evaluation import comparison
+from keras_adaad.evaluation import external
 from keras_adaad.evaluation import fields
 from keras_adaad.evaluation import plots
 from keras_adaad.evaluation import storage
 from keras_adaad.evaluation import text
+from keras_adaad.evaluation.accuracies import Accuracies
 from keras_adaad.evaluation.attack_result import AttackResult
 from keras_adaad.evaluation.pages import report_page
-from keras_adaad.evaluation.statistics import wilson_interval
 from keras_adaad.evaluation.threat_model import ThreatModel
 
 
 @dataclasses.dataclass(eq=False)
-class RobustnessReport:
+class RobustnessReport(Accuracies):
     """The results of a robustness evaluation, image by image.
 
     `print(report)` shows them. Accuracies are fractions of all images: those
@@ -107,108 +111,6 @@ class RobustnessReport:
         fields.check_shapes(self)
         fields.check_classes(self)
 
-    @property
-    def robust(self) -> np.ndarray:
-        """Booleans of shape `(num_images,)`: no attack fooled the model."""
-        return np.logical_and.reduce(
-            [self.clean, *(result.robust for result in self.results)]
-        )
-
-    @property
-    def clean_accuracy(self) -> float:
-        """Accuracy on the clean images."""
-        return float(self.clean.mean())
-
-    @property
-    def robust_accuracy(self) -> float:
-        """Accuracy in the worst case over all attacks: an upper bound."""
-        return float(self.robust.mean())
-
-    @property
-    def complete(self) -> bool:
-        """Whether every attack finished within the time budget."""
-        return all(result.complete for result in self.results)
-
-    @property
-    def reliable(self) -> bool:
-        """Whether attacks were run, all finished, and nothing was flagged."""
-        return bool(self.results) and self.complete and not self.flags
-
-    def stages(self) -> list[tuple[str, np.ndarray]]:
-        """Lists the columns of tables and plots.
-
-        Returns:
-            A list of pairs `(name, robust)`: the name of an attack or of a
-            group, and the booleans after it and all before it. If the time
-            budget stopped it, the name is `"incomplete: "` and its attacks.
-        """
-        return [
-            (text.title(group), group[-1].robust) for group in text.groups(self)
-        ]
-
-    def accuracy(self, name: str) -> float:
-        """Computes the accuracy after an attack and all before it.
-
-        Args:
-            name: Name of an attack or a group that is complete, or
-                `"clean"`. If several attacks have the name, the last counts.
-
-        Returns:
-            A fraction.
-
-        Raises:
-            ValueError: If no complete attack and no complete group has that
-                name.
-        """
-        return float(self._after(name).mean())
-
-    def confidence_interval(
-        self, name: str | None = None, confidence: float = 0.95
-    ) -> tuple[float, float]:
-        """Computes the Wilson interval of an accuracy.
-
-        It covers only the sampling of the images, not what a stronger attack
-        would find.
-
-        Args:
-            name: As for `accuracy`, or `None` for the worst case over all
-                attacks. Defaults to `None`.
-            confidence: Confidence level. Defaults to `0.95`.
-
-        Returns:
-            The pair `(low, high)`, fractions.
-        """
-        flags = self.robust if name is None else self._after(name)
-        return _interval(flags, confidence)
-
-    def per_class(self) -> list[dict[str, Any]]:
-        """Computes the accuracies of each class that has images.
-
-        Returns:
-            A list of dictionaries with the keys `"class"`, `"name"`, `"n"`,
-            `"clean"`, `"clean_interval"`, `"robust"` and `"robust_interval"`.
-        """
-        rows = []
-        for label in np.unique(self.labels):
-            chosen = self.labels == label
-            clean, robust = self.clean[chosen], self.robust[chosen]
-            rows.append(
-                {
-                    "class": int(label),
-                    "name": self.class_name(label),
-                    "n": int(chosen.sum()),
-                    "clean": float(clean.mean()),
-                    "clean_interval": _interval(clean),
-                    "robust": float(robust.mean()),
-                    "robust_interval": _interval(robust),
-                }
-            )
-        return rows
-
-    def class_name(self, label: int) -> str:
-        """Returns the name of a class, or its number if it has none."""
-        return str(self.class_names[label] if self.class_names else label)
-
     def __str__(self) -> str:
         return text.render(self)
 
@@ -291,6 +193,53 @@ class RobustnessReport:
         """
         return comparison.compare(self, other)
 
+    def with_adversarial(
+        self,
+        model: keras.Model | Logits,
+        x: ArrayLike,
+        x_adv: ArrayLike,
+        *,
+        source: str,
+    ) -> Self:
+        """Returns a report that counts adversarial images from elsewhere.
+
+        They may be from another library, or from an attack written for this
+        model. Those inside the ball and the input range are classified. Where
+        one fools the model, the robust accuracy falls. It is then the best
+        known accuracy. That of AutoAttack stays beside it, as in RobustBench:
+        `report.accuracy("AutoAttack (standard)")`, or `attacks_accuracy` for
+        all attacks of the evaluation. The curve stays as it was measured.
+
+        Args:
+            model: The model of the report.
+            x: The clean images that were attacked, of shape
+                `(num_images, ...)`: `x[report.indices]` of what
+                `evaluate_robustness` got.
+            x_adv: An image for each of them, in the same order. The clean
+                image where there is no other.
+            source: Where the images are from: their name in the report.
+
+        Returns:
+            A new `RobustnessReport`. This one does not change.
+
+        Raises:
+            TypeError: If an argument has the wrong type.
+            ValueError: If the model or the images are not those of the report,
+                if no image is inside the ball and the range, or if the report
+                has the name `source` already.
+
+        Example:
+
+        ```python
+        x_adv = other_library.attack(model, x_test, y_test)
+        best = report.with_adversarial(
+            model, x_test, x_adv, source="another library"
+        )
+        print(best.robust_accuracy, best.attacks_accuracy)
+        ```
+        """
+        return external.with_adversarial(self, model, x, x_adv, source)
+
     def plot(self, path: PathLike | None = None) -> Figure:
         """Draws the accuracies, and the accuracy over epsilon if measured.
 
@@ -322,21 +271,3 @@ class RobustnessReport:
             ValueError: If the report has no images, or if none was fooled.
         """
         return plots.plot_examples(self, path, num_images)
-
-    def _after(self, name):
-        flags = {"clean": self.clean}
-        for result in self.results:
-            if result.complete:
-                flags[result.name] = result.robust
-        flags.update(self.stages())
-        if name not in flags:
-            raise ValueError(
-                "Argument `name` must be a complete attack, or a group whose "
-                f"attacks are all complete: {', '.join(map(repr, flags))}. "
-                f"Received: name={name!r}"
-            )
-        return flags[name]
-
-
-def _interval(flags, confidence=0.95):
-    return wilson_interval(int(flags.sum()), len(flags), confidence)

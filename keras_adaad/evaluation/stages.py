@@ -100,6 +100,7 @@ def run_stage(task, stage, robust):
     seed = task.seed if attack.seed is None else attack.seed
     left = np.flatnonzero(clean if task.individual else robust)
     fooled, x_adv, lost = np.zeros(len(x), bool), x.copy(), []
+    perturbations = np.full(len(x), np.inf)
     complete = len(left) == 0 or task.in_time()
     attacked = len(left) if complete else 0
     if attacked:
@@ -110,6 +111,7 @@ def run_stage(task, stage, robust):
         inside = task.threat_model.contains(outcome.x_adv, x[left])
         fooled[left] = outcome.fooled & inside
         lost = left[outcome.lost | ~inside].tolist()
+        perturbations[left] = _sizes(task, outcome, x[left], fooled[left])
         complete = outcome.complete
         bar.finish((robust & ~fooled).mean())
     alone = complete and len(left) == clean.sum()
@@ -127,8 +129,23 @@ def run_stage(task, stage, robust):
         individual=clean & ~fooled if alone else None,
         complete=complete,
         lost=lost,
+        perturbations=perturbations,
+        minimum_norm=attack.minimum_norm,
     )
     return result, x_adv
+
+
+def _sizes(task, outcome, x, fooled):
+    """Returns the size of each perturbation that fools, infinite if none."""
+    beyond = np.full(len(x), np.inf)
+    if outcome.distance is not None:
+        # Within epsilon, only the points of the outcome count.
+        outside = outcome.distance > task.threat_model.epsilon
+        beyond = np.where(outside, outcome.distance, np.inf)
+    # Larger by rounding alone, for these are inside the ball.
+    sizes = task.threat_model.sizes(outcome.x_adv - x)
+    sizes = np.minimum(sizes, task.threat_model.epsilon)
+    return np.where(fooled, sizes, beyond)
 
 
 class _Bar:

@@ -105,6 +105,7 @@ class State:
                         **values,
                         robust=content[f"robust_{k}"],
                         individual=content.get(f"individual_{k}"),
+                        perturbations=content.get(f"perturbations_{k}"),
                     )
                     for k, values in enumerate(
                         json.loads(str(content["results"]))
@@ -146,9 +147,10 @@ class State:
         for k, result in enumerate(results):
             values = dict(vars(result))
             content[f"robust_{k}"] = values.pop("robust")
-            individual = values.pop("individual")
-            if individual is not None:
-                content[f"individual_{k}"] = individual
+            for name in ("individual", "perturbations"):
+                array = values.pop(name)
+                if array is not None:
+                    content[f"{name}_{k}"] = array
             saved.append(values)
         content["results"] = json.dumps(saved)
 

@@ -63,6 +63,29 @@ def softmax(logits: np.ndarray) -> np.ndarray:
     return shifted / shifted.sum(-1, keepdims=True)
 
 
+def median_difference_interval(
+    a: np.ndarray, b: np.ndarray, confidence: float = 0.95
+) -> tuple[float, float]:
+    """Returns the bootstrap interval of `median(a) - median(b)`.
+
+    `a` and `b` are values for the same samples. Each of 1,000 repetitions draws
+    as many samples with replacement, the same in every call. Values may be
+    infinite. The bounds are NaN if a difference is not defined.
+    """
+    generator = np.random.default_rng(0)
+    differences = np.empty(1000)
+    with np.errstate(invalid="ignore"):
+        for i in range(len(differences)):
+            rows = generator.integers(len(a), size=len(a))
+            differences[i] = np.median(a[rows]) - np.median(b[rows])
+    tail = (1.0 - confidence) / 2.0
+    # No interpolation, which infinity does not allow.
+    low, high = np.quantile(
+        differences, [tail, 1.0 - tail], method="inverted_cdf"
+    )
+    return float(low), float(high)
+
+
 class McNemar(NamedTuple):
     """The result of `mcnemar`."""
 

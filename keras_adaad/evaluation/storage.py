@@ -26,14 +26,13 @@ def pack_report(report: Any) -> dict[str, Any]:
         if field.name != "images"
     }
     values.update(dataclasses.asdict(values.pop("threat_model")))
-    values["results"] = [
-        pack(vars(result), "robust", "individual") for result in report.results
-    ]
+    values["results"] = [_pack_result(result) for result in report.results]
     return {
         "format": FORMAT,
         # For human readers only. A loaded report computes them anew.
         "clean_accuracy": report.clean_accuracy,
         "robust_accuracy": report.robust_accuracy,
+        "attacks_accuracy": report.attacks_accuracy,
         **plain(pack(values, "clean")),
     }
 
@@ -47,6 +46,7 @@ def unpack_report(
         if values.pop("format") != FORMAT:
             raise ValueError("another format")
         del values["clean_accuracy"], values["robust_accuracy"]
+        values.pop("attacks_accuracy", None)
         values = unpack(values, "clean")
         values["threat_model"] = ThreatModel(
             *(values.pop(name) for name in ("epsilon", "norm", "input_range"))
@@ -54,8 +54,7 @@ def unpack_report(
         if not isinstance(values["results"], list):
             raise ValueError("results must be a list")
         values["results"] = [
-            AttackResult(**unpack(result, "robust", "individual"))
-            for result in values["results"]
+            _unpack_result(result) for result in values["results"]
         ]
         return report_class(**values)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
@@ -84,6 +83,24 @@ def write(values: Mapping[str, Any], path: PathLike) -> None:
 
 def _to_bits(flags):
     return None if flags is None else "".join(np.where(flags, "1", "0"))
+
+
+def _pack_result(result):
+    values = pack(vars(result), "robust", "individual")
+    sizes = values.pop("perturbations")
+    # Results of earlier versions have none.
+    if sizes is not None:
+        # On one line, and as text, for JSON has no infinity.
+        values["perturbations"] = " ".join(map(repr, sizes.tolist()))
+    return values
+
+
+def _unpack_result(values):
+    values = unpack(values, "robust", "individual")
+    if "perturbations" in values:
+        sizes = values["perturbations"].split()
+        values["perturbations"] = np.array(sizes, float)
+    return AttackResult(**values)
 
 
 def _from_bits(bits):

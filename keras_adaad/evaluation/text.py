@@ -20,7 +20,7 @@ def render(report):
     for group in groups(report):
         lines += _group_rows(report, group)
     if report.results:
-        lines += _row("worst case", n, _percent(report, report.robust))
+        lines += _row(worst_case(report), n, _percent(report, report.robust))
         lines += _worst_class_row(report)
     lines += ["", *_remarks(report), "", *wrap(_provenance(report))]
     return "\n".join(lines)
@@ -40,6 +40,19 @@ def title(group):
         return group[0].group or group[0].name
     # A part of a protocol must not pass for the protocol.
     return "incomplete: " + ", ".join(result.name for result in group)
+
+
+def worst_case(report):
+    """Returns what the accuracy is called that no attack lowers."""
+    return "best known" if report.sources else "worst case"
+
+
+def median(report):
+    """Returns the median perturbation in words, or `None`."""
+    size = report.median_perturbation
+    if size is None:
+        return None
+    return f"{size:.4g}" if np.isfinite(size) else "not found"
 
 
 def wrap(text, **kwargs):
@@ -108,6 +121,11 @@ def _percent(report, flags, interval=True):
 
 def _remarks(report):
     lines = [f"maximum perturbation {report.max_perturbation:.6g}"]
+    if median(report):
+        lines += wrap(
+            f"median of the smallest perturbations {median(report)}, an upper "
+            "bound: so much fools the model on half of the images"
+        )
     for name, message in report.flags.items():
         lines += wrap(f"FLAG {name}: {message}", subsequent_indent="  ")
     if not report.results:

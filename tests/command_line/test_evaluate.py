@@ -168,6 +168,11 @@ BAD = {
     "share": (["--fail-under", "0.45"], None, ["--fail-under", "1<=x<=100"]),
     "folder": (["--json", "no/r.json"], None, ["--json", "no folder"]),
     "state": (["--state", "no/s.npz"], None, ["--state", "folder"]),
+    "adversarial": (
+        ["--adversarial", ROOT / "tests/saved_files/data.npz"],
+        None,
+        ["--adversarial", "x_adv", "x, y"],
+    ),
 }
 
 
@@ -184,6 +189,34 @@ def test_bad_input_is_one_line(case, folder):
     assert result.stderr.count("\n") == 1 and not result.stdout
     for word in words:
         assert word in result.stderr
+
+
+@pytest.mark.once
+def test_images_from_elsewhere_count(folder, tmp_path):
+    with np.load(folder / "test.npz") as file:
+        x, y = file["x_test"], file["y_test"]
+    student = keras.models.load_model(folder / "student.keras")
+    attack = attacks.PGD(epsilon=4 / 255, start=None)
+    x_adv = attack(student, x, y)
+    np.savez(tmp_path / "stronger.npz", x_adv=x_adv)
+    np.save(tmp_path / "clean.npy", np.uint8(np.round(255 * x)))
+    accuracies = {}
+    for name in ("stronger.npz", "clean.npy"):
+        path = tmp_path / f"{name}.json"
+        options = ("--adversarial", tmp_path / name, "--json", path)
+        result = evaluate(folder, *options, "--fail-under", 100)
+        # The threshold is for what is known best.
+        assert result.exit_code == 1, result.output
+        report = RobustnessReport.load(path)
+        accuracy = f"{100 * report.robust_accuracy:.2f} %"
+        assert f"accuracy, {accuracy}, is below" in result.stderr
+        assert report.sources == [name] and "best known" in result.stdout
+        accuracies[name] = report.robust_accuracy, report.attacks_accuracy
+    assert accuracies["clean.npy"][0] == accuracies["clean.npy"][1]
+    best, own = accuracies["stronger.npz"]
+    assert own == accuracies["clean.npy"][0] and best <= own
+    expected = student.predict(x_adv, verbose=0).argmax(-1) == y
+    assert best == (expected & report.robust).mean()
 
 
 # Dies when an attack is finished and written.

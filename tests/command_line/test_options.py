@@ -41,7 +41,7 @@ COMMANDS = [
 def test_documented_commands_parse(arguments, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in arguments:
-        if name.endswith((".keras", ".tflite", ".onnx", ".json")):
+        if name.endswith((".keras", ".tflite", ".onnx", ".json", ".npz")):
             (tmp_path / name).touch()
     command, parent = keras_adaad_cli.main, None
     while isinstance(command, click.Group):

@@ -2,12 +2,14 @@
 
 import numpy as np
 import pytest
+import scipy.stats
 from hypothesis import given
 from hypothesis import settings
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
 from keras_adaad.evaluation.statistics import mcnemar
+from keras_adaad.evaluation.statistics import median_difference_interval
 from keras_adaad.evaluation.statistics import wilson_interval
 
 pytestmark = pytest.mark.once
@@ -103,3 +105,30 @@ def test_mcnemar_of_ten_thousand(only_a):
 def test_mcnemar_refuses_what_is_not_paired_booleans(a, b):
     with pytest.raises(ValueError, match="boolean arrays of the same shape"):
         mcnemar(a, b)
+
+
+# The difference of medians.
+
+
+def test_interval_of_a_median_difference_is_that_of_scipy():
+    generator = np.random.default_rng(0)
+    a = generator.exponential(1.0, 200)
+    b = a + generator.normal(0.3, 0.2, 200)
+    expected = scipy.stats.bootstrap(
+        (a, b),
+        lambda a, b, axis: np.median(a, axis) - np.median(b, axis),
+        paired=True,
+        method="percentile",
+        n_resamples=2000,
+        rng=1,
+    ).confidence_interval
+    found = median_difference_interval(a, b)
+    np.testing.assert_allclose(found, expected, atol=0.03)
+
+
+def test_infinite_values_have_an_interval():
+    """Fewer than half of them, and as many in both."""
+    a = np.r_[np.arange(80.0), np.full(20, np.inf)]
+    assert median_difference_interval(a + 1.0, a) == (1.0, 1.0)
+    never = np.full(100, np.inf)
+    assert np.isnan(median_difference_interval(never, never)).all()

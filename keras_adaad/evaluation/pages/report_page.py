@@ -1,5 +1,6 @@
 """The page of a report, and its short form for notebooks."""
 
+from keras_adaad.evaluation import text
 from keras_adaad.evaluation.pages import charts
 from keras_adaad.evaluation.pages import explorer
 from keras_adaad.evaluation.pages import rendering
@@ -28,5 +29,8 @@ def _headline(report):
         "report": report,
         "clean": charts.share(report.clean),
         "robust": charts.share(report.robust),
+        "attacks_alone": f"{100 * report.attacks_accuracy:.2f}",
+        "worst_case": text.worst_case(report),
+        "median": text.median(report),
         "attacks": charts.attack_rows(report),
     }

@@ -1,0 +1,38 @@
+"""The smallest perturbation of each image that any attack found."""
+
+import numpy as np
+
+from keras_adaad.evaluation.attack_result import AttackResult
+
+
+def smallest(
+    clean: np.ndarray, results: list[AttackResult], epsilon: float
+) -> np.ndarray:
+    """Returns the sizes, 0 where the clean image is wrong, infinite if unknown.
+
+    Each is an upper bound: a smaller one may exist.
+    """
+    found = np.where(clean, np.inf, 0.0)
+    for result in results:
+        if result.perturbations is not None:
+            found = np.minimum(found, result.perturbations)
+    fooled = ~np.logical_and.reduce([clean, *(r.robust for r in results)])
+    # What fooled the model was inside the ball, but for rounding. Of a report
+    # or a state file of an earlier version, no more than this is known.
+    return np.where(fooled, np.minimum(found, epsilon), found)
+
+
+def minimum_norm_attacks(
+    clean: np.ndarray, results: list[AttackResult]
+) -> list[str]:
+    """Returns the names of those that looked for the smallest one everywhere.
+
+    They ran on every image that is correct when clean, and finished.
+    """
+    return [
+        result.name
+        for result in results
+        if result.minimum_norm
+        and result.complete
+        and result.attacked == clean.sum()
+    ]
