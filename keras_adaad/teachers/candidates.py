@@ -48,8 +48,16 @@ def check_candidates(candidates, student, x):
     """Loads each teacher once, and raises unless all suit the student."""
     _check_outputs("student", student, x)
     for candidate in candidates:
-        teacher = candidate.load()
         name = f"teachers[{candidate.name!r}]"
+        try:
+            teacher = candidate.load()
+        except FileNotFoundError:
+            raise
+        except Exception as error:  # A damaged file can fail in many ways.
+            raise ValueError(
+                f"Argument `{name}` must be a file that holds the model. "
+                f"Received: {type(error).__name__}: {error}"
+            ) from error
         checks.check_model(name, teacher)
         if not teacher.built:
             raise ValueError(
@@ -110,15 +118,21 @@ def _loader(name, source, num_classes, norm):
         raise _not_a_teacher(source)
     if source is not None and _is_keras_file(source):
         return lambda: keras.saving.load_model(source)
+    entry = published_entry(name, num_classes, norm)
+    return lambda: zoo.load_robustbench(
+        name, source, entry["dataset"], entry["threat_model"]
+    )
+
+
+def published_entry(name, num_classes, norm):
+    """Returns the zoo's entry of a teacher for these classes and this norm."""
     if num_classes not in DATASETS:
         raise ValueError(
             "Argument `teachers` names a published model, and those of the zoo "
             "have the 10 or the 100 classes of CIFAR. Received: "
             f"{name!r}, and a student with {num_classes} classes"
         )
-    dataset, threat_model = DATASETS[num_classes], THREAT_MODELS[norm]
-    zoo.entry(name, dataset, threat_model)
-    return lambda: zoo.load_robustbench(name, source, dataset, threat_model)
+    return zoo.entry(name, DATASETS[num_classes], THREAT_MODELS[norm])
 
 
 def _is_keras_file(path):

@@ -153,6 +153,7 @@ def rank_teachers(
 def _task(student, x, y, attack, warmup, num_images, batch_size, seed):
     """Returns the `Task` of the arguments, or raises."""
     attack, _ = training_attack(attack, None, RSLAD.published_attack)
+    checks.check_number("attack.epsilon", attack.epsilon, open_minimum=True)
     warmup = checks.check_integer("warmup", warmup, minimum=0)
     num_images = checks.check_integer("num_images", num_images, MIN_IMAGES)
     batch_size = checks.check_integer("batch_size", batch_size)
