@@ -12,7 +12,7 @@ from keras import ops
 
 from keras_adaad import checks
 from keras_adaad import zoo
-from keras_adaad.attacks.digest import digest
+from keras_adaad.teachers.state import identity_of
 
 DATASETS = {10: "cifar10", 100: "cifar100"}
 THREAT_MODELS = {"linf": "Linf", "l2": "L2"}
@@ -22,7 +22,7 @@ THREAT_MODELS = {"linf": "Linf", "l2": "L2"}
 class Candidate:
     """A teacher by name, and the function that loads it.
 
-    `identity` is a digest of its weights and its configuration.
+    `identity` is that of its layers and weights.
     """
 
     name: str
@@ -66,7 +66,7 @@ def check_candidates(candidates, student, x):
             )
         checks.check_pair(teacher, student, name)
         _check_outputs(name, teacher, x)
-        candidate.identity = digest([teacher])
+        candidate.identity = identity_of(teacher)
 
 
 def _check_outputs(name, model, x):

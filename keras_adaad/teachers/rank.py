@@ -22,6 +22,7 @@ from keras_adaad.teachers.measure import Task
 from keras_adaad.teachers.measure import measure
 from keras_adaad.teachers.ranking import TeacherRanking
 from keras_adaad.teachers.state import State
+from keras_adaad.teachers.state import identity_of
 from keras_adaad.training.attack_arguments import training_attack
 
 # With fewer, the 95 % interval of a share is wider than 28 points.
@@ -202,7 +203,7 @@ def _identity(task, student):
     attack = (type(task.attack), task.attack._contents())
     settings = (task.warmup, task.batch_size, task.seed)
     backend = keras.backend.backend()
-    data = (student, task.x, task.rows, task.y)
+    data = (identity_of(student), task.x, task.rows, task.y)
     return [*data, *attack, *settings, backend, RESULTS_SINCE]
 
 

@@ -4,18 +4,36 @@ import json
 import os
 import pathlib
 
+import keras
+
 from keras_adaad.attacks.digest import digest
 from keras_adaad.evaluation import storage
+from keras_adaad.frozen.fingerprint import layers_within
 from keras_adaad.teachers.result import TeacherResult
 
 FORMAT = "keras_adaad.rank_teachers.1"
+
+
+def identity_of(model):
+    """Returns a digest of a model's layers and weights, without their names.
+
+    Keras numbers the names, so the same code gives others in a new process.
+    """
+    layers = [(type(layer), _config(layer)) for layer in layers_within(model)]
+    return digest([layers, model.weights])
+
+
+def _config(layer):
+    if isinstance(layer, keras.Model):
+        return None  # That of a model repeats those of its layers.
+    return {k: v for k, v in layer.get_config().items() if k != "name"}
 
 
 class State:
     """Keeps the teachers that are measured. Without a path, it keeps nothing.
 
     The file belongs to one student, its images, the attack and the settings.
-    Teachers are known by a digest of their weights, so some may be added.
+    Teachers are known by `identity_of`, so some may be added.
     """
 
     def __init__(self, path, task):
