@@ -78,6 +78,7 @@ STUDY = dataclasses.replace(
             cifar10.BUDGETS["tiny"],
             images=60,
             epochs=1,
+            batch_size=60,
             autoattack="fgsm",
         ),
     },

@@ -30,7 +30,7 @@ def test_runs_are_ranked_and_done_once(tmp_path, monkeypatch, capsys):
     folder = tmp_path / "teachers" / "tiny"
     result = json.loads((folder / "teachers.json").read_text())
     assert {row["name"] for row in result["rows"]} == {"short", "narrow"}
-    # A tenth of 1 epoch of 3 steps, and 60 of the images.
+    # A tenth of one step, and 60 images.
     assert (result["warmup"], result["images"]) == (1, 60)
     assert set(result["correlations"]) == set(teachers.PREDICTORS)
     assert "| rank correlation |" in capsys.readouterr().out
