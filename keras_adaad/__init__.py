@@ -2,7 +2,7 @@
 
 What is public is exported here or in `attacks`, `callbacks`, `data`,
 `distribution`, `evaluation`, `export`, `losses`, `models`, `optimizers`,
-`recipes` and `zoo`. Everything else may change without notice.
+`recipes`, `teachers` and `zoo`. Everything else may change without notice.
 """
 
 from keras_adaad import attacks as attacks
@@ -15,6 +15,7 @@ from keras_adaad import losses as losses
 from keras_adaad import models as models
 from keras_adaad import optimizers as optimizers
 from keras_adaad import recipes as recipes
+from keras_adaad import teachers as teachers
 from keras_adaad import zoo as zoo
 from keras_adaad.backend import input_gradient as input_gradient
 from keras_adaad.evaluation import RobustnessReport as RobustnessReport
@@ -37,6 +38,7 @@ from keras_adaad.methods import AdaAD as AdaAD
 from keras_adaad.methods import AdaIAD as AdaIAD
 from keras_adaad.methods import EntropyWeighting as EntropyWeighting
 from keras_adaad.methods import PeerAiD as PeerAiD
+from keras_adaad.teachers.rank import rank_teachers as rank_teachers
 from keras_adaad.training.adversarial_training import (
     AdversarialTraining as AdversarialTraining,
 )

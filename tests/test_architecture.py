@@ -45,6 +45,7 @@ FLOORS = (
     "recipes",
     "export",
     "zoo",
+    "teachers",
     "command_line",
     "__init__",
 )

@@ -14,8 +14,8 @@ from keras_adaad.data.splits import rows_of
 TFDS = re.compile(r"(\w+)(/[\w.-]+)?(:[\d.]+)?")
 
 
-def load_test(source, images, data_dir, download):
-    """Returns at most so many test images and their labels, as arrays."""
+def load_part(source, split, images, data_dir, download):
+    """Returns at most so many images of a split and their labels, as arrays."""
     # Arrays need no `tf.data`, which takes seconds to import.
     options = {
         "data_dir": data_dir,
@@ -24,10 +24,10 @@ def load_test(source, images, data_dir, download):
     }
     with naming(f"--data {source}"):
         try:
-            dataset = load(source, f"test[:{images}]", **options)
+            dataset = load(source, f"{split}[:{images}]", **options)
         except ValueError:
             # There may be fewer. Any other error comes again.
-            dataset = load(source, "test", **options)
+            dataset = load(source, split, **options)
         arrays = data.to_arrays(dataset)
         if not isinstance(arrays, tuple):
             raise ValueError("it has no labels. Add them.")

@@ -311,10 +311,15 @@ def load_teacher(experiment, arguments):
 
 def make_student(arguments, teacher):
     """Returns a student for the images and the classes of the teacher."""
-    if arguments.student.endswith(".keras"):
-        return keras.models.load_model(arguments.student)
-    if arguments.student not in STUDENTS:
-        raise ValueError(f"give {', '.join(STUDENTS)}, or a .keras file.")
-    return STUDENTS[arguments.student](
-        teacher.input_shape[1:], teacher.output_shape[-1]
+    return new_student(
+        arguments.student, teacher.input_shape[1:], teacher.output_shape[-1]
     )
+
+
+def new_student(name, shape, num_classes):
+    """Returns the model of a `.keras` file, or a new network by its name."""
+    if name.endswith(".keras"):
+        return keras.models.load_model(name)
+    if name not in STUDENTS:
+        raise ValueError(f"give {', '.join(STUDENTS)}, or a .keras file.")
+    return STUDENTS[name](shape, num_classes)

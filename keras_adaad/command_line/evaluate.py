@@ -10,7 +10,7 @@ import keras
 
 from keras_adaad import export
 from keras_adaad.command_line.data import load_adversarial
-from keras_adaad.command_line.data import load_test
+from keras_adaad.command_line.data import load_part
 from keras_adaad.command_line.errors import bad_input
 from keras_adaad.command_line.errors import check_folder
 from keras_adaad.command_line.errors import naming
@@ -48,7 +48,7 @@ def evaluate(
     for option, (path, _) in outputs.items():
         check_folder(option, path)
     network = load_model(model)
-    x, y = load_test(data, images, data_dir, download)
+    x, y = load_part(data, "test", images, data_dir, download)
     _check_shape(network, x, model, data)
     if adversarial:
         with naming(f"--adversarial {adversarial}"):

@@ -1,14 +1,19 @@
 """The robustness curve: accuracy over epsilon."""
 
+from collections.abc import Callable
+from collections.abc import Iterator
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from keras_adaad.attacks import PGD
+from keras_adaad.attacks import Attack
+from keras_adaad.attacks.search import Outcome
 from keras_adaad.evaluation import perturbations
 from keras_adaad.evaluation.stages import Findings
 from keras_adaad.evaluation.task import Task
+from keras_adaad.evaluation.threat_model import ThreatModel
 
 # Number of images on which the curve of PGD is measured, and of the checks that
 # do not need all images.
@@ -59,17 +64,35 @@ def accuracy_over_epsilon(
     num_images: int | None = None,
     known: np.ndarray | None = None,
 ) -> dict[str, Any]:
-    """Measures the accuracy under PGD-20 as epsilon grows.
+    """Measures the accuracy under PGD-20 as epsilon grows."""
+    clean = task.clean[:num_images]
+    robust = robust_images(task.run, clean, task.threat_model, epsilons, known)
+    return {
+        "attack": "PGD-20",
+        "epsilons": [float(epsilon) for epsilon in sorted(epsilons)],
+        "accuracy": [float(images.mean()) for images in robust],
+        "num_images": len(clean),
+    }
+
+
+def robust_images(
+    run: Callable[[Attack, np.ndarray], Outcome],
+    clean: np.ndarray,
+    threat_model: ThreatModel,
+    epsilons: Sequence[float],
+    known: np.ndarray | None = None,
+) -> Iterator[np.ndarray]:
+    """Yields which images are correct under PGD-20, radius after radius.
 
     A point that fools the model in a small ball is also in every larger ball.
     So each radius is tried only on the images not yet fooled, and the curve
-    never rises. PGD spares the images whose smallest perturbation is `known`,
-    a finite number.
+    never rises. `run(attack, rows)` attacks the images `rows`; `clean` says
+    which images are correct without an attack. PGD spares the images whose
+    smallest perturbation is `known`, a finite number.
     """
-    robust = task.clean[:num_images]
+    robust = clean.copy()
     if known is None:
-        known = np.full(len(robust), np.inf)
-    accuracy = []
+        known = np.full(len(clean), np.inf)
     for epsilon in sorted(epsilons):
         robust &= known > epsilon
         left = np.flatnonzero(robust & np.isinf(known))
@@ -77,15 +100,8 @@ def accuracy_over_epsilon(
             attack = PGD(
                 epsilon=epsilon,
                 steps=20,
-                norm=task.threat_model.norm,
-                input_range=task.threat_model.input_range,
+                norm=threat_model.norm,
+                input_range=threat_model.input_range,
             )
-            outcome = task.run(attack, left)
-            robust[left] = ~outcome.fooled
-        accuracy.append(float(robust.mean()))
-    return {
-        "attack": "PGD-20",
-        "epsilons": [float(epsilon) for epsilon in sorted(epsilons)],
-        "accuracy": accuracy,
-        "num_images": len(robust),
-    }
+            robust[left] = ~run(attack, left).fooled
+        yield robust.copy()

@@ -173,7 +173,7 @@ def _report(task, findings, curve, flags):
         num_classes=task.classifier.num_classes,
         max_perturbation=float(task.threat_model.sizes(delta).max()),
         flags=flags,
-        environment=_environment(task.model),
+        environment=environment(task.model),
         seconds=time.monotonic() - task.begin,
         curve=curve,
         class_names=task.class_names,
@@ -192,7 +192,8 @@ def _name(model):
     return str(next(filter(None, names), type(model).__name__))
 
 
-def _environment(model):
+def environment(model):
+    """Returns the backend, device, precision and versions, as strings."""
     name = keras.backend.backend()
     versions = {
         package: importlib.metadata.version(package)

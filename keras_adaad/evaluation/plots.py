@@ -14,13 +14,13 @@ from keras_adaad.evaluation.statistics import wilson_interval
 def plot_accuracy(report, path=None):
     """Implements `RobustnessReport.plot`."""
     panels = 1 if report.curve is None else 2
-    figure = _figure(figsize=(5.5 * panels, 4.0))
+    figure = new_figure(figsize=(5.5 * panels, 4.0))
     axes = figure.subplots(1, panels, squeeze=False)[0]
     _bars(axes[0], report)
     if report.curve is not None:
         _curve(axes[1], report)
     figure.suptitle(f"{report.model_name}: {report.threat_model}")
-    return _saved(figure, path)
+    return saved(figure, path)
 
 
 def plot_examples(report, path=None, num_images=6):
@@ -50,7 +50,7 @@ def plot_examples(report, path=None, num_images=6):
         "adversarial": adversarial,
         f"perturbation x {factor}": 0.5 + factor * delta,
     }
-    figure = _figure(figsize=(1.0 + 1.5 * len(chosen), 6.0))
+    figure = new_figure(figsize=(1.0 + 1.5 * len(chosen), 6.0))
     axes = figure.subplots(3, len(chosen), squeeze=False)
     for row, (name, images) in zip(axes, rows.items(), strict=True):
         row[0].set_ylabel(name)
@@ -70,7 +70,7 @@ def plot_examples(report, path=None, num_images=6):
             20 + 16 * len(chosen),
         )
     )
-    return _saved(figure, path)
+    return saved(figure, path)
 
 
 def _bars(axis, report):
@@ -110,7 +110,8 @@ def _curve(axis, report):
     axis.set_title(f"{curve['attack']}, {n} images", size=10)
 
 
-def _figure(**kwargs):
+def new_figure(**kwargs):
+    """Returns an empty Matplotlib figure."""
     # No pyplot: it would choose a display and keep every figure alive.
     try:
         from matplotlib.figure import Figure
@@ -122,7 +123,8 @@ def _figure(**kwargs):
     return Figure(layout="constrained", **kwargs)
 
 
-def _saved(figure, path):
+def saved(figure, path):
+    """Writes a figure if there is a path, and returns it."""
     if path is not None:
         figure.savefig(path, dpi=150)
     return figure

@@ -6,7 +6,7 @@ import pytest
 
 from keras_adaad import data
 from keras_adaad.command_line.data import load
-from keras_adaad.command_line.data import load_test
+from keras_adaad.command_line.data import load_part
 from tests.data.on_disk import pictures
 from tests.data.on_disk import write_cifar10
 
@@ -18,10 +18,10 @@ X, Y = pictures(30, seed=3)
 def test_npz(tmp_path):
     path = tmp_path / "data.npz"
     np.savez(path, x=X, y=Y)
-    x, y = load_test(path, 100, None, False)
+    x, y = load_part(path, "test", 100, None, False)
     np.testing.assert_allclose(x, X / 255, rtol=1e-6)
     np.testing.assert_array_equal(y, Y)
-    assert len(load_test(path, 7, None, False)[0]) == 7
+    assert len(load_part(path, "test", 7, None, False)[0]) == 7
     np.savez(path, x_train=X, y_train=Y)
     own, held_out = (
         {image.tobytes() for image in data.to_arrays(load(path, split))[0]}
@@ -29,7 +29,7 @@ def test_npz(tmp_path):
     )
     assert len(own | held_out) == 30 and not own & held_out
     with pytest.raises(Exception, match="x_test and y_test. Received: x_train"):
-        load_test(path, 7, None, False)
+        load_part(path, "test", 7, None, False)
 
 
 def test_a_folder_is_a_split_or_has_one(tmp_path):
@@ -39,11 +39,11 @@ def test_a_folder_is_a_split_or_has_one(tmp_path):
         keras.utils.save_img(path / f"{place}.png", image, scale=False)
     folder = tmp_path / "my photos-2"
     for source in (folder, folder / "test"):
-        x, y = load_test(source, 30, None, False)
+        x, y = load_part(source, "test", 30, None, False)
         classes = sorted(set(Y))
         assert sorted(classes[label] for label in y) == sorted(Y)
     (folder / "test").rename(tmp_path / "by-class")
-    x2, y2 = load_test(tmp_path / "by-class", 30, None, False)
+    x2, y2 = load_part(tmp_path / "by-class", "test", 30, None, False)
     np.testing.assert_array_equal(x, x2)
     np.testing.assert_array_equal(y, y2)
     with pytest.raises(ValueError, match="a sub-folder 'train'"):
@@ -52,9 +52,9 @@ def test_a_folder_is_a_split_or_has_one(tmp_path):
 
 def test_a_name_of_tfds(tmp_path):
     write_cifar10(tmp_path, "tfrecord", test=(X, Y))
-    assert len(load_test("cifar10", 1000, tmp_path, False)[0]) == 30
-    assert len(load_test("cifar10", 7, tmp_path, False)[0]) == 7
+    assert len(load_part("cifar10", "test", 1000, tmp_path, False)[0]) == 30
+    assert len(load_part("cifar10", "test", 7, tmp_path, False)[0]) == 7
     with pytest.raises(Exception, match="--download.*--data-dir"):
-        load_test("cifar100", 7, tmp_path, False)
+        load_part("cifar100", "test", 7, tmp_path, False)
     with pytest.raises(Exception, match="no such name in TensorFlow Data"):
-        load_test("cifar11", 7, tmp_path, False)
+        load_part("cifar11", "test", 7, tmp_path, False)

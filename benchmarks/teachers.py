@@ -1,0 +1,268 @@
+"""Does `rank_teachers` predict which teacher makes the most robust student?
+
+    python -m benchmarks.teachers [--budget small] [--seeds 0 1 2]
+    python -m benchmarks.teachers --show
+
+Eight teachers on CIFAR-10 differ in width, epochs, method, epsilon and images.
+`rank_teachers` measures them on 500 training images, with a warm-up of a tenth
+of the student's training. Then AdaAD trains the student fully with each
+teacher, and AutoAttack attacks the students. The result is the rank correlation
+of each number of the ranking with the accuracy of the students, and for scale
+that of the teachers' own accuracy under AutoAttack.
+
+Networks, budgets and runs are those of `benchmarks.study`: a run's JSON is in
+`results/teachers/BUDGET`, and the same command resumes. The result is
+`teachers.json` there.
+"""
+
+import argparse
+import dataclasses
+import json
+import math
+import os
+import pathlib
+
+import numpy as np
+
+from benchmarks.study import cifar10
+from benchmarks.study import schedule
+from benchmarks.study.arms import Arm
+
+# What may predict the accuracy of the students.
+PREDICTORS = (
+    *("transferable", "entropy", "search_radius"),
+    *("clean_accuracy", "robust_accuracy", "autoattack"),
+)
+WARMUP = 0.1  # Of the steps of the student's training.
+
+
+def teacher(name, method="PGDAT", radius=1.0, **fields):
+    """Returns an arm that trains a teacher as the study's is trained."""
+    given = {
+        "network": "teacher",
+        "images": "all",
+        # 20 epochs of all images with the budget "small".
+        "length": 4.5,
+        "optimizer": "sgd, cosine",
+        "averaging": 0.995,
+        **fields,
+    }
+    attack = {"steps": 3, "step": 0.5 * radius, "radius": radius}
+    return Arm(name, method, "teachers", attack=attack, teacher=None, **given)
+
+
+TEACHERS = (
+    cifar10.TEACHER,
+    teacher("TRADES", "TRADES"),
+    teacher("smoothed labels", "SmoothedPGDAT"),
+    teacher("narrow", network="student"),
+    teacher("short", length=1.125),
+    teacher("half epsilon", radius=0.5),
+    teacher("epsilon 1.5", radius=1.5),
+    teacher("few images", images="labelled"),
+)
+STUDENTS = tuple(
+    dataclasses.replace(
+        cifar10.arm("students", f"of {arm.name}", "AdaAD"),
+        teacher=(arm.name, arm.regime),
+    )
+    for arm in TEACHERS
+)
+STUDY = dataclasses.replace(
+    cifar10.STUDY,
+    arms=(*TEACHERS, *STUDENTS),
+    budgets={
+        **cifar10.BUDGETS,
+        # With as many images as `rank_teachers` takes.
+        "tiny": dataclasses.replace(
+            cifar10.BUDGETS["tiny"],
+            images=60,
+            epochs=1,
+            batch_size=60,
+            autoattack="fgsm",
+        ),
+    },
+)
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.teachers",
+        description=__doc__,
+        formatter_class=argparse.RawTextHelpFormatter,
+    )
+    parser.add_argument("--budget", default="small", choices=STUDY.budgets)
+    parser.add_argument(
+        "--teachers",
+        nargs="+",
+        help="all if not given",
+        choices=[arm.name for arm in TEACHERS],
+    )
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
+    parser.add_argument("--backend", help="tensorflow, jax or torch")
+    parser.add_argument("--data", help="an .npz file of CIFAR-10")
+    parser.add_argument("--output", type=pathlib.Path, default="results")
+    parser.add_argument(
+        "--show", action="store_true", help="only print the result"
+    )
+    arguments = parser.parse_args()
+    folder = pathlib.Path(arguments.output, "teachers", arguments.budget)
+    if not arguments.show:
+        if arguments.backend:
+            os.environ["KERAS_BACKEND"] = arguments.backend
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+        measure(
+            arguments.budget,
+            arguments.teachers,
+            arguments.seeds,
+            arguments.data,
+            folder,
+        )
+    print(table(json.loads((folder / "teachers.json").read_text())))
+
+
+def measure(budget_name, names, seeds, data_path, folder):
+    """Does what is left of the runs, and writes `teachers.json`."""
+    from benchmarks.study import run
+
+    folder.mkdir(parents=True, exist_ok=True)
+    schedule.take_published(STUDY, budget_name, folder)
+    budget = STUDY.budgets[budget_name]
+    data = STUDY.load_data(budget, data_path)
+    pairs = [
+        pair
+        for pair in zip(TEACHERS, STUDENTS, strict=True)
+        if names is None or pair[0].name in names
+    ]
+    for arm, _ in pairs:
+        run.run(STUDY, budget, arm, 0, data, folder)
+    ranking = rank([arm for arm, _ in pairs], budget, data, folder)
+    for seed in seeds:
+        for _, arm in pairs:
+            run.run(STUDY, budget, arm, seed, data, folder)
+    rows = []
+    for row in ranking.rows():
+        (pair,) = (pair for pair in pairs if pair[0].name == row["name"])
+        accuracies = [robust_accuracy(folder, pair[1], seed) for seed in seeds]
+        row["autoattack"] = robust_accuracy(folder, pair[0], 0)
+        rows.append({**row, "students": accuracies})
+    run.write_json(
+        folder / "teachers.json",
+        {
+            "budget": budget_name,
+            "seeds": seeds,
+            "warmup": ranking.warmup,
+            "images": ranking.num_images,
+            "certainty": ranking.certainty,
+            "rows": rows,
+            "correlations": correlations(rows),
+        },
+    )
+
+
+def rank(arms, budget, data, folder):
+    """Returns the ranking of the teachers, for the untrained student."""
+    import keras
+
+    import keras_adaad
+    from benchmarks.study import methods
+    from benchmarks.study import run
+
+    keras.utils.set_random_seed(0)
+    student = run.build(STUDY, budget, "student")
+    images, labels = data["labelled"]
+    steps = budget.epochs * (len(images) // budget.batch_size)
+    ranking = keras_adaad.rank_teachers(
+        {arm.name: folder / f"{arm.file_name(0)}.keras" for arm in arms},
+        student,
+        (images / 255).astype("float32"),
+        labels,
+        methods.make_attack(
+            keras_adaad.AdaAD, STUDY.epsilon, STUDENTS[0].attack
+        ),
+        warmup=math.ceil(WARMUP * steps),
+        batch_size=budget.batch_size,
+        state_path=folder / "ranking-state.json",
+        verbose=2,
+    )
+    ranking.save(folder / "ranking.json")
+    return ranking
+
+
+def robust_accuracy(folder, arm, seed):
+    """Returns the accuracy under AutoAttack of a run's network."""
+    from keras_adaad import RobustnessReport
+
+    path = folder / f"{arm.file_name(seed)}.json"
+    reports = json.loads(path.read_text())["reports"]
+    return RobustnessReport.from_dict(reports["autoattack"]).robust_accuracy
+
+
+def correlations(rows):
+    """Returns each predictor's rank correlation with the students' accuracy."""
+    students = [np.mean(row["students"]) for row in rows]
+    return {
+        name: rank_correlation([row[name] for row in rows], students)
+        for name in PREDICTORS
+    }
+
+
+def rank_correlation(first, second):
+    """Returns Spearman's correlation and its 95 % interval over the teachers.
+
+    The interval is Fisher's, with the variance of Bonett and Wright (2000). It
+    is `None` for fewer than four teachers.
+    """
+    ranks = [ranked(values) for values in (first, second)]
+    spread = [np.ptp(values) for values in ranks]
+    if not all(spread):
+        return {"correlation": None, "interval": None}
+    value = float(np.corrcoef(*ranks)[0, 1])
+    interval = None
+    if len(first) > 3:
+        error = math.sqrt((1 + value**2 / 2) / (len(first) - 3))
+        middle = math.atanh(max(-0.999, min(0.999, value)))
+        ends = (middle - 1.96 * error, middle + 1.96 * error)
+        interval = [math.tanh(end) for end in ends]
+    return {"correlation": value, "interval": interval}
+
+
+def ranked(values):
+    """Returns the ranks of values; equal ones have their mean rank."""
+    values = np.asarray(values, float)
+    below = (values[:, None] > values).sum(-1)
+    equal = (values[:, None] == values).sum(-1)
+    return below + (equal - 1) / 2
+
+
+def table(result):
+    """Returns the tables of a result, in Markdown."""
+    header = ["teacher", *PREDICTORS, "students, AutoAttack"]
+    lines = [header, ["---"] * len(header)]
+    for row in result["rows"]:
+        values = [f"{row[name]:.3f}" for name in PREDICTORS]
+        students = 100 * np.array(row["students"])
+        spread = f" ± {students.std(ddof=1):.1f}" if len(students) > 1 else ""
+        lines.append([row["name"], *values, f"{students.mean():.1f}{spread}"])
+    lines.append(
+        ["rank correlation", *map(cell, result["correlations"].values()), ""]
+    )
+    text = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return (
+        f"{text}\n\n{result['images']} images, a warm-up of {result['warmup']} "
+        f"steps, seeds {result['seeds']}. {result['certainty']}"
+    )
+
+
+def cell(found):
+    if found["correlation"] is None:
+        return "-"
+    text = f"{found['correlation']:+.2f}"
+    if found["interval"] is None:
+        return text
+    low, high = found["interval"]
+    return f"{text} [{low:+.2f}, {high:+.2f}]"
+
+
+if __name__ == "__main__":
+    main()

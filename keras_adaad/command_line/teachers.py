@@ -1,0 +1,107 @@
+"""`keras-adaad teachers`: ranks teachers by their use for a student."""
+
+import importlib.util
+import re
+
+import click
+import keras
+
+from keras_adaad.attacks import PGD
+from keras_adaad.command_line.data import load_part
+from keras_adaad.command_line.distil import new_student
+from keras_adaad.command_line.errors import bad_input
+from keras_adaad.command_line.errors import check_folder
+from keras_adaad.command_line.errors import naming
+from keras_adaad.command_line.evaluate import verbosity
+from keras_adaad.methods import RSLAD
+from keras_adaad.teachers.candidates import published_entry
+from keras_adaad.teachers.rank import rank_teachers
+from keras_adaad.zoo.load import fetch
+
+
+def teachers(
+    teachers,
+    student,
+    data,
+    epsilon,
+    norm,
+    warmup,
+    images,
+    limit,
+    seed,
+    state,
+    json,
+    plot,
+    data_dir,
+    download,
+):
+    """Prints the ranking."""
+    if plot and importlib.util.find_spec("matplotlib") is None:
+        raise click.UsageError(
+            f"--plot {plot} needs Matplotlib: pip install matplotlib."
+        )
+    for option, path in {"--json": json, "--plot": plot}.items():
+        check_folder(option, path)
+    x, y = load_part(data, "train", limit, data_dir, download)
+    # The file of the state knows the student by its first weights.
+    keras.utils.set_random_seed(seed)
+    with naming(f"--student {student}"):
+        network = new_student(student, x.shape[1:], int(y.max()) + 1)
+    num_classes = network.output_shape[-1]
+    sources = dict(
+        _source(teacher, num_classes, norm, download) for teacher in teachers
+    )
+    if len(sources) < len(teachers):
+        raise click.UsageError("TEACHER: two have the same name. Rename one.")
+    given = {
+        "teachers": f"TEACHER {' '.join(teachers)}",
+        "x": f"--data {data}",
+        "y": f"--data {data}",
+        "attack": f"--epsilon {epsilon}",
+        "state_path": f"--state {state}",
+    }
+    with naming(f"--epsilon {epsilon}"):
+        attack = _attack(epsilon, norm)
+    try:
+        ranking = rank_teachers(
+            sources,
+            network,
+            x,
+            y,
+            attack,
+            warmup=warmup,
+            num_images=images,
+            seed=seed,
+            state_path=state,
+            verbose=verbosity(),
+        )
+    except (TypeError, ValueError) as error:
+        match = re.search(r"`(\w+)", str(error))
+        name = match[1] if match else "student"
+        raise bad_input(
+            given.get(name, f"--student {student}"), error
+        ) from error
+    print(ranking)
+    if json:
+        ranking.save(json)
+    if plot:
+        ranking.plot(plot)
+
+
+def _source(teacher, num_classes, norm, download):
+    """Returns the name of a teacher, and the file that holds it."""
+    with naming(f"TEACHER {teacher}"):
+        if teacher.endswith(".keras"):
+            name = re.split(r"[\\/]", teacher)[-1].removesuffix(".keras")
+            return name, teacher
+        name, _, file = teacher.partition("=")
+        entry = published_entry(name, num_classes, norm)
+        return name, fetch(entry, file or None, download)
+
+
+def _attack(epsilon, norm):
+    """Returns the attack of RSLAD and AdaAD, scaled to epsilon."""
+    config = RSLAD.published_attack((0.0, 1.0)).get_config()
+    return PGD(
+        **{**config, "epsilon": epsilon, "step_size": epsilon / 4, "norm": norm}
+    )

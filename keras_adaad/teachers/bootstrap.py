@@ -1,0 +1,32 @@
+"""How much the choice of images decides: resamples of the images."""
+
+import numpy as np
+
+RESAMPLES = 2000
+
+
+def weights(num_images, resamples=RESAMPLES):
+    """Returns the weight of each image in each resample.
+
+    An array of shape `(resamples, num_images)`, whose rows sum to 1. All
+    teachers are resampled alike, because they see the same images.
+    """
+    generator = np.random.default_rng(0)
+    shares = np.full(num_images, 1.0 / num_images)
+    return generator.multinomial(num_images, shares, resamples) / num_images
+
+
+def interval(values):
+    """Returns the 95 % interval `(low, high)` of resampled values."""
+    low, high = np.quantile(values, [0.025, 0.975])
+    return float(low), float(high)
+
+
+def orders(transfers, entropy):
+    """Returns the order of teachers in each row, the best first.
+
+    The share of transferable samples decides, then the entropy. Both have the
+    shape `(rows, teachers)`.
+    """
+    # Shares are whole numbers of images: rounding must not decide a tie.
+    return np.lexsort((-entropy, -transfers.round(9)), axis=-1)
