@@ -211,12 +211,12 @@ class PGD(ObjectiveAttack):
         if self.loss == "cross_entropy" and checks.is_classifier(outputs[-2:]):
             return class_indices(y, outputs)
         raise ValueError(
-            f"The loss {self.loss!r} of {type(self).__name__} needs logits of "
-            "at least 2 classes. For a class at each pixel use "
-            '`loss="cross_entropy"`, for labels of 0 or 1 '
-            '`loss="binary_cross_entropy"`, and for any other outputs a '
+            f"The loss {self.loss!r} of {type(self).__name__} does not fit the "
+            "outputs of the model. Use `PGD` or `FGSM`: for a class at each "
+            'pixel with `loss="cross_entropy"`, for labels of 0 or 1 with '
+            '`loss="binary_cross_entropy"`, and for any other outputs with a '
             "function `loss(labels, outputs)` that returns one value per "
-            f"sample. Received: a model with outputs of shape {outputs}"
+            f"sample. Received: outputs of shape {outputs}"
         )
 
     def _check_classes(self, num_classes):
