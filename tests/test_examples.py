@@ -50,6 +50,23 @@ def test_custom_method():
     assert clean > 70 and clean >= pgd
 
 
+def test_segmentation(monkeypatch, capsys):
+    """In this process: the attack costs pixels, and training pays."""
+    monkeypatch.setattr(sys, "argv", ["segmentation.py", "--epochs", "6"])
+    from examples import segmentation
+
+    segmentation.main()
+    rows = re.findall(r"^(\w+) +(.*%)$", capsys.readouterr().out, re.M)
+    found = {
+        name: [float(v) for v in re.findall(r"([\d.]+)%", row)]
+        for name, row in rows
+    }
+    for accuracy, iou, pgd_accuracy, pgd_iou in found.values():
+        assert accuracy > 80 and accuracy > pgd_accuracy + 5
+        assert iou > pgd_iou + 5
+    assert found["adversarial"][3] > found["plain"][3] + 3
+
+
 @pytest.mark.skipif(keras.config.backend() != "torch", reason="torchrun")
 def test_torch_ddp(tmp_path):
     """Two processes, one student, one report."""

@@ -110,16 +110,14 @@ class Attack:
 
     def _attack_arrays(self, model, x, y, batch_size, **options):
         self._check_usable()
-        if isinstance(model, keras.Model):
-            checks.check_model("model", model)
-        else:
+        if not isinstance(model, keras.Model):
             check_function_attacks(model, {type(self).__name__: self})
-        x, y, num_classes = check_attackable(model, x, y, self.input_range)
+        x, outputs = check_images_of(model, x, self.input_range)
+        y = self._check_labels(y, outputs)
         batch_size = checks.check_integer("batch_size", batch_size)
-        self._check_classes(num_classes)
         seed = random.randrange(2**31) if self.seed is None else self.seed
         outcome = self._run(
-            function.classifier_of(model, num_classes, seed, x),
+            function.classifier_of(model, outputs[-1], seed, x),
             x,
             y,
             seed=seed,
@@ -143,6 +141,13 @@ class Attack:
         raise NotImplementedError(
             f"{type(self).__name__} must implement `_run`."
         )
+
+    def _check_labels(self, y, outputs):
+        """Returns the labels of images with outputs of a shape, or raises."""
+        checks.check_classifier("model", outputs)
+        y = class_indices(y, outputs)
+        self._check_classes(outputs[-1])
+        return y
 
     def _check_classes(self, num_classes):
         """Raises if the attack needs more classes."""
@@ -265,35 +270,53 @@ def _serialized(value):
 
 def check_attackable(model, x, y, input_range, allow_probabilities=False):
     """Returns images, class indices and the number of classes, or raises."""
+    x, outputs = check_images_of(model, x, input_range, allow_probabilities)
+    checks.check_classifier("model", outputs)
+    return x, class_indices(y, outputs), outputs[-1]
+
+
+def check_images_of(model, x, input_range, allow_probabilities=False):
+    """Returns images and the shape of a model's outputs on them, or raises."""
+    is_function = not isinstance(model, keras.Model)
+    if not is_function:
+        checks.check_final_activation("model", model, allow_probabilities)
+        if getattr(model, "inputs", None):
+            checks.check_one_input("model", model.input_shape)
     x = checks.check_images("x", x, input_range).astype("float32")
+    if is_function:
+        logits = function.call(model, x[:1])
+        if not allow_probabilities:
+            checks.check_logits("model", logits)
+        return x, (len(x), logits.shape[1])
+    if not model.built:
+        model(ops.convert_to_tensor(x[:1]))
+    outputs = checks.output_shape(model, (1, *x.shape[1:]))
+    checks.check_one_output("model", outputs)
+    return x, (len(x), *outputs[1:])
+
+
+def class_indices(y, outputs):
+    """Returns the labels as class indices, or raises."""
     if y is None:
         raise ValueError(
             "Argument `y` is missing: the attack raises the loss of the "
             "true labels. Received: y=None"
         )
-    if isinstance(model, keras.Model):
-        if not model.built:
-            model(ops.convert_to_tensor(x[:1]))
-        outputs = checks.output_shape(model, (1, *x.shape[1:]))
-        checks.check_classifier("model", x.shape, outputs)
-        num_classes = outputs[-1]
-    else:
-        logits = function.call(model, x[:1])
-        if not allow_probabilities:
-            checks.check_logits("model", logits)
-        num_classes = logits.shape[1]
-    y = checks.check_labels("y", y, len(x), num_classes)
-    if y.shape == (len(x), num_classes):
+    y = checks.check_labels("y", y, outputs)
+    if y.shape == outputs:
         largest = y == y.max(-1, keepdims=True)
-        undecided = np.flatnonzero(largest.sum(-1) > 1)
+        several = largest.sum(-1) > 1
+        undecided = np.flatnonzero(several.reshape(len(y), -1).any(-1))
         if len(undecided):
             raise ValueError(
                 "Argument `y` must have one largest value in each row of "
-                "one-hot labels. Received: rows without one, at "
+                "one-hot labels. For several labels of an image use "
+                '`PGD(loss="binary_cross_entropy")`, or `FGSM` with this loss. '
+                "Received: rows without one, at "
                 f"{', '.join(map(str, undecided[:10]))}"
             )
         y = y.argmax(-1)
-    return x, y.reshape(-1).astype("int32"), num_classes
+    return y.reshape(outputs[:-1]).astype("int32")
 
 
 def check_function_attacks(model, attacks):

@@ -11,7 +11,8 @@ class FGSM(PGD):
     """One step of length epsilon from the clean image, no random start.
 
     Args:
-        loss: See `keras_adaad.attacks.IterativeAttack`.
+        loss: See `keras_adaad.attacks.PGD`, which also says which models
+            other than classifiers the attack takes.
         epsilon, norm, input_range: See `keras_adaad.attacks.Attack`.
 
     Example:

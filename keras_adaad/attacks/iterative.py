@@ -70,6 +70,7 @@ class IterativeAttack(Attack):
     # Attributes that only `settings` and the random start read. Reading one
     # in the compiled search raises an error.
     not_compiled: tuple[str, ...] = ()
+    _losses: dict[str, Loss] = LOSSES
 
     def __init__(
         self,
@@ -86,7 +87,7 @@ class IterativeAttack(Attack):
         )
         self.restarts = checks.check_integer("restarts", restarts)
         if not callable(loss):
-            checks.check_choice("loss", loss, tuple(LOSSES))
+            checks.check_choice("loss", loss, tuple(self._losses))
         self.loss: Any = loss
         # The state file of an evaluation depends on the order of attributes.
         for name in ("input_range", "seed"):
@@ -162,7 +163,7 @@ class IterativeAttack(Attack):
             targets: Target classes of the round, or `None`.
             logits: Float32 logits of shape `(batch_size, num_classes)`.
         """
-        return LOSSES.get(self.loss, self.loss)(labels, logits)
+        return self._losses.get(self.loss, self.loss)(labels, logits)
 
     def __call__(  # type: ignore[override]
         self,
@@ -220,15 +221,18 @@ class IterativeAttack(Attack):
 
         def objective(x_adv):
             predicted = logits(x_adv)
-            fooled = ops.cast(
-                ops.argmax(predicted, axis=-1), "int32"
-            ) != label_indices(y, predicted)
+            fooled = self._fooled(y, predicted)
             values = self.values(y, target, predicted)
             if not _is_per_sample(values, predicted):
                 raise not_per_sample(values)
             return values, fooled
 
         return objective
+
+    def _fooled(self, labels, logits):
+        """Returns which images are classified wrongly, one bool per image."""
+        predicted = ops.cast(ops.argmax(logits, axis=-1), "int32")
+        return predicted != label_indices(labels, logits)
 
     def _clip(self, x):
         return ops.clip(x, *self.input_range)
@@ -291,7 +295,9 @@ def per_image(values, x):
 
 
 def _is_per_sample(values, logits):
-    if len(values.shape) == 0:
+    # `FAB` has one value per sample and class.
+    ranks = (1, 2) if len(logits.shape) == 2 else (1,)
+    if len(values.shape) not in ranks:
         return False
     # A dimension of unknown size is `None`.
     return len({values.shape[0], logits.shape[0]} - {None}) < 2

@@ -13,9 +13,12 @@ from keras_adaad._typing import Loss
 from keras_adaad._typing import Objective
 from keras_adaad._typing import Tensor
 from keras_adaad._typing import Tensors
+from keras_adaad.attacks.attack import class_indices
+from keras_adaad.attacks.iterative import LOSSES
 from keras_adaad.attacks.norms import NORMS
 from keras_adaad.attacks.objective import ObjectiveAttack
 from keras_adaad.attacks.randomness import GraphRNG
+from keras_adaad.losses import binary_cross_entropy_from_logits
 
 
 @keras.saving.register_keras_serializable(package="keras_adaad")
@@ -27,6 +30,17 @@ class PGD(ObjectiveAttack):
     to the input range:
 
         x' <- clip(project(x' + step_size * direction(grad objective(x'))))
+
+    `attack(model, x, y)` attacks classifiers, and models with other outputs:
+
+    | outputs | `loss` | labels `y` |
+    |---|---|---|
+    | a class for each pixel: logits `(batch_size, height, width, num_classes)` | `"cross_entropy"`, the mean over pixels | class indices `(batch_size, height, width)`, or one-hot |
+    | several labels: logits `(batch_size, num_labels)` | `"binary_cross_entropy"`, the mean over labels | 0 or 1, of the shape of the logits |
+    | any other tensor | a function `loss(labels, outputs)` | any numbers, with one entry per image |
+
+    Such a model is never counted as fooled: several restarts keep the point
+    with the highest loss.
 
     Args:
         step_size: Length of a step, in the units of `epsilon`. Defaults to
@@ -40,7 +54,9 @@ class PGD(ObjectiveAttack):
         clip_start: Whether the start is clipped to the input range before the
             first gradient. The reference code of AdaAD does not clip it.
             Defaults to `True`.
-        restarts, loss: See `keras_adaad.attacks.IterativeAttack`.
+        loss: See `keras_adaad.attacks.IterativeAttack`, or
+            `"binary_cross_entropy"` for images with several labels.
+        restarts: See `keras_adaad.attacks.IterativeAttack`.
         epsilon, norm, input_range, seed: See `keras_adaad.attacks.Attack`.
 
     Raises:
@@ -59,7 +75,7 @@ class PGD(ObjectiveAttack):
 
     Reference:
         - [Madry et al., 2018](https://arxiv.org/abs/1706.06083)
-    """
+    """  # noqa: E501  (a table)
 
     not_compiled: tuple[str, ...] = (
         "epsilon",
@@ -70,6 +86,10 @@ class PGD(ObjectiveAttack):
         "start",
         "start_scale",
     )
+    _losses: dict[str, Loss] = {
+        **LOSSES,
+        "binary_cross_entropy": binary_cross_entropy_from_logits,
+    }
 
     def __init__(
         self,
@@ -168,6 +188,47 @@ class PGD(ObjectiveAttack):
 
         start = self.begin(objective, x, noise, setting)["x_adv"]
         return backend.repeat(self.steps, step, [start, state])
+
+    def _is_classification(self, outputs):
+        """Whether outputs of a shape are logits of one class per image."""
+        return self.loss != "binary_cross_entropy" and checks.is_classifier(
+            tuple(outputs)
+        )
+
+    def _fooled(self, labels, logits):
+        if self._is_classification(logits.shape):
+            return super()._fooled(labels, logits)
+        return ops.zeros(ops.shape(logits)[:1], dtype="bool")
+
+    def _check_labels(self, y, outputs):
+        if self._is_classification(outputs):
+            return super()._check_labels(y, outputs)
+        if self.loss == "binary_cross_entropy":
+            return checks.check_targets("y", y, outputs).astype("float32")
+        if callable(self.loss):
+            y = checks.check_numbers("y", y, outputs[0])
+            return y.astype("float32" if y.dtype.kind == "f" else "int32")
+        if self.loss == "cross_entropy" and checks.is_classifier(outputs[-2:]):
+            return class_indices(y, outputs)
+        raise ValueError(
+            f"The loss {self.loss!r} of {type(self).__name__} does not fit the "
+            "outputs of the model. Use `PGD` or `FGSM`: for a class at each "
+            'pixel with `loss="cross_entropy"`, for labels of 0 or 1 with '
+            '`loss="binary_cross_entropy"`, and for any other outputs with a '
+            "function `loss(labels, outputs)` that returns one value per "
+            f"sample. Received: outputs of shape {outputs}"
+        )
+
+    def _check_classes(self, num_classes):
+        super()._check_classes(num_classes)
+        if self.loss == "binary_cross_entropy":
+            raise ValueError(
+                'The loss "binary_cross_entropy" is for images with several '
+                "labels, and an evaluation counts images of one class as right "
+                'or wrong. Use `loss="cross_entropy"` here. For several labels '
+                "call `attack(model, x, y)`, and compute your own metric on "
+                f"the images that it returns. Received: {self!r}"
+            )
 
     def _move(self, x, x_adv, gradient, setting):
         norm = NORMS[self.norm]

@@ -54,21 +54,22 @@ def check_images(name, x, input_range):
     return x
 
 
-def check_labels(name, y, num_images, num_classes):
-    """Returns the labels `y` as a NumPy array, or raises."""
+def check_labels(name, y, output_shape):
+    """Returns the labels `y` as a NumPy array, or raises.
+
+    `output_shape` is that of the logits on all images: `(num_images,
+    num_classes)`, or with axes between the two, such as those of pixels.
+    """
     y = to_numpy(y)
-    shapes = [(num_images,), (num_images, 1), (num_images, num_classes)]
+    *places, num_classes = output_shape
+    shapes = [(*places,), (*places, 1), (*places, num_classes)]
     if y.shape not in shapes:
         raise ValueError(
             f"Argument `{name}` must hold class indices of shape {shapes[0]} "
             f"or one-hot labels of shape {shapes[2]}. "
             f"Received: {name}.shape={y.shape}"
         )
-    if y.dtype.kind not in "fiub" or not np.isfinite(y).all():
-        raise ValueError(
-            f"Argument `{name}` must hold finite numbers. "
-            f"Received: {name} of dtype {y.dtype}"
-        )
+    check_numbers(name, y, len(y))
     if y.shape == shapes[2]:
         return y
     if (y != np.floor(y)).any():
@@ -83,6 +84,44 @@ def check_labels(name, y, num_images, num_classes):
             f"Argument `{name}` must hold class indices in "
             f"[0, {num_classes - 1}], the classes of the model. "
             f"Received: {name} with values in [{y.min()}, {y.max()}]"
+        )
+    return y
+
+
+def check_targets(name, y, output_shape):
+    """Returns targets in [0, 1] of the outputs' shape, or raises."""
+    y = to_numpy(y)
+    shapes = [output_shape]
+    if output_shape[-1] == 1:
+        shapes.append(output_shape[:-1])
+    if y.shape not in shapes:
+        raise ValueError(
+            f"Argument `{name}` must hold a target of 0 or 1 for each output "
+            f"of the model, of shape {output_shape}. "
+            f"Received: {name}.shape={y.shape}"
+        )
+    check_numbers(name, y, len(y))
+    if y.min() < 0 or y.max() > 1:
+        raise ValueError(
+            f"Argument `{name}` must hold targets of 0 or 1, or probabilities "
+            f"between them. Received: {name} with values in "
+            f"[{y.min()}, {y.max()}]"
+        )
+    return y.reshape(output_shape)
+
+
+def check_numbers(name, y, num_images):
+    """Returns an array with finite numbers for each image, or raises."""
+    y = to_numpy(y)
+    if y.shape[:1] != (num_images,):
+        raise ValueError(
+            f"Argument `{name}` must have an entry for each of the "
+            f"{num_images} images. Received: {name}.shape={y.shape}"
+        )
+    if y.dtype.kind not in "fiub" or not np.isfinite(y).all():
+        raise ValueError(
+            f"Argument `{name}` must hold finite numbers. "
+            f"Received: {name} of dtype {y.dtype}"
         )
     return y
 

@@ -12,6 +12,14 @@ _LOGITS_FIX = (
 
 
 def check_model(name, model, allow_probabilities=False):
+    """Raises unless `model` is a classifier without a final softmax."""
+    check_final_activation(name, model, allow_probabilities)
+    if getattr(model, "inputs", None):
+        check_one_input(name, model.input_shape)
+        check_classifier(name, model.output_shape)
+
+
+def check_final_activation(name, model, allow_probabilities=False):
     """Raises unless `model` is a Keras model without a final softmax."""
     if not isinstance(model, keras.Model):
         raise TypeError(
@@ -24,12 +32,40 @@ def check_model(name, model, allow_probabilities=False):
             f"Argument `{name}` ends in a {activation}. {_LOGITS_FIX} "
             f"Received: {name}={model.name!r}"
         )
-    if getattr(model, "inputs", None):
-        check_classifier(name, model.input_shape, model.output_shape)
 
 
-def check_classifier(name, input_shape, output_shape):
-    """Raises unless the shapes are those of an image classifier."""
+def check_classifier(name, output_shape):
+    """Raises unless outputs of a shape are logits, one for each class."""
+    if not is_classifier(output_shape):
+        raise ValueError(
+            f"Argument `{name}` must have one output, logits of shape "
+            "`(batch_size, num_classes)` with at least 2 classes. Only the "
+            "attacks `PGD` and `FGSM` take models with other outputs, such as "
+            "a class for each pixel: call `attack(model, x, y)`, and compute "
+            "your own metric on the images that it returns. "
+            f"Received: {name}.output_shape={output_shape}"
+        )
+
+
+def is_classifier(output_shape):
+    """Whether outputs of a shape are logits, one for each class."""
+    if not _is_one_tensor(output_shape) or len(output_shape) != 2:
+        return False
+    return (output_shape[1] or 0) >= 2
+
+
+def check_one_output(name, output_shape):
+    """Raises unless a shape is that of one tensor."""
+    if not _is_one_tensor(output_shape):
+        raise ValueError(
+            f"Argument `{name}` must have one output. Select it: "
+            "`keras.Model(model.inputs, model.outputs[0])`. "
+            f"Received: {name}.output_shape={output_shape}"
+        )
+
+
+def check_one_input(name, input_shape):
+    """Raises unless a shape is that of one batch of images."""
     if isinstance(input_shape, (list, dict)) or isinstance(
         input_shape[0], (list, tuple)
     ):
@@ -37,25 +73,23 @@ def check_classifier(name, input_shape, output_shape):
             f"Argument `{name}` must have one input, the images. "
             f"Received: {name}.input_shape={input_shape}"
         )
-    if (
-        not isinstance(output_shape, tuple)
-        or len(output_shape) != 2
-        or isinstance(output_shape[0], tuple)
-        or (output_shape[1] or 0) < 2
-    ):
-        raise ValueError(
-            f"Argument `{name}` must have one output, logits of shape "
-            "`(batch_size, num_classes)` with at least 2 classes. "
-            f"Received: {name}.output_shape={output_shape}"
-        )
+
+
+def _is_one_tensor(shape):
+    if not isinstance(shape, tuple):
+        return False
+    return all(size is None or isinstance(size, int) for size in shape)
 
 
 def output_shape(model, input_shape):
     """Returns the shape of the outputs of a built model."""
     if getattr(model, "inputs", None):
-        return tuple(model.output_shape)
-    images = keras.KerasTensor(input_shape)
-    return tuple(model.compute_output_spec(images).shape)
+        shape = model.output_shape
+        # A network for images of any size has outputs of any size.
+        if not _is_one_tensor(shape) or None not in shape[1:]:
+            return shape
+    outputs = model.compute_output_spec(keras.KerasTensor(input_shape))
+    return keras.tree.map_structure(lambda output: tuple(output.shape), outputs)
 
 
 def check_pair(teacher, student, name="teacher"):

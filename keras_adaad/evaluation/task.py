@@ -125,8 +125,6 @@ def prepare(
     is_function = not isinstance(model, keras.Model)
     if is_function:
         curve = _check_function(model, attacks, threat_model, curve)
-    else:
-        checks.check_model("model", model, allow_probabilities)
     x, y, num_classes = check_attackable(
         model, x, y, threat_model.input_range, allow_probabilities
     )

@@ -95,4 +95,5 @@ def _upstream(args, upstream):
 
 
 def _largest(x):
-    return ops.max(ops.abs(x), axis=-1, keepdims=True)
+    axes = tuple(range(1, len(x.shape)))
+    return ops.max(ops.abs(x), axis=axes, keepdims=True)

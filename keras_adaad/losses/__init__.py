@@ -1,6 +1,9 @@
 """Per-sample losses, named after the space of their arguments."""
 
 from keras_adaad.losses.cross_entropy import (
+    binary_cross_entropy_from_logits as binary_cross_entropy_from_logits,
+)
+from keras_adaad.losses.cross_entropy import (
     cross_entropy_from_logits as cross_entropy_from_logits,
 )
 from keras_adaad.losses.cross_entropy import label_indices as label_indices

@@ -1,4 +1,4 @@
-"""Cross-entropy from logits, for class indices or one-hot labels."""
+"""Cross-entropies from logits, of one class or of several labels."""
 
 from keras import ops
 
@@ -7,6 +7,9 @@ from keras_adaad._typing import Tensor
 
 def cross_entropy_from_logits(labels: Tensor, logits: Tensor) -> Tensor:
     """Computes the cross-entropy of logits per sample.
+
+    Logits can have axes between the two, such as those of pixels. The labels
+    then have them too, and the result is the mean over these axes.
 
     Args:
         labels: Class indices of shape `(batch_size,)` or `(batch_size, 1)`, or
@@ -21,7 +24,27 @@ def cross_entropy_from_logits(labels: Tensor, logits: Tensor) -> Tensor:
     if not _are_probabilities(labels, logits):
         labels = label_mask(labels, logits)
     labels = ops.cast(labels, log_probabilities.dtype)
-    return -ops.sum(labels * log_probabilities, axis=-1)
+    return -_per_sample(ops.sum(labels * log_probabilities, axis=-1))
+
+
+def binary_cross_entropy_from_logits(labels: Tensor, logits: Tensor) -> Tensor:
+    """Computes the binary cross-entropy of logits per sample.
+
+    Each output is a label of its own, which an image has or has not. The
+    result is the mean over all outputs of an image.
+
+    Args:
+        labels: Targets of 0 or 1, or probabilities, of the shape of `logits`.
+        logits: Logits of shape `(batch_size, num_labels)`, or with more axes.
+
+    Returns:
+        A tensor of shape `(batch_size,)`, in nats.
+    """
+    labels = ops.cast(labels, logits.dtype)
+    # Not `softplus(z) - y z`, whose gradient is 0 in float32 at large `y z`.
+    return _per_sample(
+        labels * ops.softplus(-logits) + (1.0 - labels) * ops.softplus(logits)
+    )
 
 
 def label_mask(labels: Tensor, logits: Tensor) -> Tensor:
@@ -52,8 +75,15 @@ def label_indices(labels: Tensor, logits: Tensor) -> Tensor:
     """
     if _are_probabilities(labels, logits):
         return ops.cast(ops.argmax(labels, axis=-1), "int32")
-    return ops.cast(ops.reshape(labels, (-1,)), "int32")
+    shape = (-1, *ops.shape(logits)[1:-1])
+    return ops.cast(ops.reshape(labels, shape), "int32")
 
 
 def _are_probabilities(labels, logits):
-    return len(labels.shape) == 2 and labels.shape[-1] == logits.shape[-1]
+    same_rank = len(labels.shape) == len(logits.shape)
+    return same_rank and labels.shape[-1] == logits.shape[-1]
+
+
+def _per_sample(values):
+    axes = tuple(range(1, len(values.shape)))
+    return ops.mean(values, axis=axes) if axes else values

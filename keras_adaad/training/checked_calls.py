@@ -221,7 +221,7 @@ class CheckedCalls(TrainingState):
         if not self.built:
             self._build_on(x[:1])
         if y is not None:
-            y = checks.check_labels("y", y, len(x), self.num_classes)
+            y = checks.check_labels("y", y, (len(x), self.num_classes))
         return x, y
 
     # Building.
@@ -232,7 +232,7 @@ class CheckedCalls(TrainingState):
             x = ops.convert_to_tensor(x, dtype="float32")
             for name, network in self._networks().items():
                 outputs = network(x)
-                checks.check_classifier(name, x.shape, tuple(outputs.shape))
+                checks.check_classifier(name, tuple(outputs.shape))
                 checks.check_logits(name, ops.convert_to_numpy(outputs))
             self.build((None, *x.shape[1:]))
 
@@ -251,6 +251,8 @@ class CheckedCalls(TrainingState):
         for name, shape in shapes.items():
             checks.check_same_classes(shape, student, name)
         self.num_classes = student[-1]
+        if self.evaluation_attack is not None:
+            self.evaluation_attack._check_classes(self.num_classes)
 
 
 def _has_labels(batch):

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from keras import ops
 
+import keras_adaad
 from keras_adaad import losses
 
 
@@ -61,6 +62,38 @@ def test_cross_entropy(logits, form):
     np.testing.assert_allclose(ops.convert_to_numpy(value), expected, rtol=1e-4)
     indices = losses.label_indices(ops.convert_to_tensor(labels), logits)
     np.testing.assert_array_equal(ops.convert_to_numpy(indices), y)
+
+
+def test_cross_entropies_of_other_shapes_are_means(logits):
+    """Of classes at each pixel, and of several labels."""
+    generator = np.random.default_rng(1)
+    y = generator.integers(0, 10, logits.shape[:2])
+    picked = np.take_along_axis(softmax(logits), y[..., None], -1)[..., 0]
+    for labels in (y, y[..., None], np.eye(10)[y]):
+        value = losses.cross_entropy_from_logits(
+            ops.convert_to_tensor(labels), ops.convert_to_tensor(logits)
+        )
+        expected = -np.log(picked).mean(-1)
+        np.testing.assert_allclose(ops.convert_to_numpy(value), expected, 1e-4)
+
+    y = generator.integers(0, 2, logits.shape)
+    p = 1 / (1 + np.exp(-logits))
+    expected = -(y * np.log(p) + (1 - y) * np.log(1 - p)).mean((1, 2))
+    value = losses.binary_cross_entropy_from_logits(
+        ops.convert_to_tensor(y), ops.convert_to_tensor(logits)
+    )
+    np.testing.assert_allclose(ops.convert_to_numpy(value), expected, 1e-4)
+
+
+def test_gradient_of_a_confident_label_is_not_zero():
+    gradient = keras_adaad.input_gradient(
+        lambda z: losses.binary_cross_entropy_from_logits(
+            ops.convert_to_tensor([[1.0, 0.0]]), z
+        ),
+        ops.convert_to_tensor([[30.0, -30.0]]),
+    )
+    expected = np.array([[-0.5, 0.5]]) * np.exp(-30.0)
+    np.testing.assert_allclose(ops.convert_to_numpy(gradient), expected, 1e-4)
 
 
 @pytest.mark.parametrize("weights", [None, [0.0, 1.0, 2.0]])
