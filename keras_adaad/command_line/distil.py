@@ -47,7 +47,7 @@ RECIPES = {
     for name, dataset in recipes.list_recipes()
     for recipe in [recipes.get(name, dataset)]
     if name not in ("PGDAT", "TRADES", "DKL", "IADII", "MTARD", "BMTARD")
-    and recipe.average_from is None
+    and recipe.average_text() == "no"
 }
 
 # Divides the 1,000 and the 10,000 images that students are evaluated on.

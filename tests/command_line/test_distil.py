@@ -52,7 +52,7 @@ def test_a_run_on_an_npz_file(digits, tmp_path, monkeypatch):
     np.savez("extra.npz", image=x[120:144], label=y[120:144])
     result = run(*given, "--teacher", "teacher.keras")
     assert result.exit_code == 0, result.output
-    assert "Warning: 8 of 24 images nearly duplicate" in result.stderr
+    assert " of 24 images nearly duplicate test images" in result.stderr
     assert "adversarial_accuracy" in result.stdout
     folder = tmp_path / "results" / "cifar10_ard"
     report = RobustnessReport.load(folder / "report.json")
