@@ -189,6 +189,9 @@ def test_other_lengths():
     np.testing.assert_allclose(
         rates["values"], [0.17071068, 0.1, 0.02928932], rtol=1e-6
     )
+    (rate,) = recipes.get("DKL", "cifar10").with_epochs(1)._learning_rates()[1]
+    one = recipes.get("DKL", "cifar10").optimizer(10, epochs=1)
+    assert float(one.learning_rate) == pytest.approx(0.1) == rate
     # One epoch has no drop within it.
     schedule = recipes.get("AdaAD", "cifar10").optimizer(5, 1).get_config()
     assert schedule["learning_rate"]["config"]["boundaries"][0] == 4

@@ -9,8 +9,8 @@ def get(name: str, dataset: str) -> Recipe:
     """Returns a published recipe.
 
     Args:
-        name: Name of the recipe, e.g. `"AdaAD"`. `"IGDM"` is AdaAD with IGDM, and
-            `"AdaAD-generated"` AdaAD with generated data.
+        name: Name of the recipe, e.g. `"AdaAD"`. `"IGDM"` is AdaAD with IGDM,
+            and `"AdaAD-generated"` is AdaAD with generated data.
         dataset: `"cifar10"`, `"cifar100"` or `"tiny_imagenet"`.
 
     Returns:

@@ -167,12 +167,15 @@ class Recipe:
         )
         recipe = self if epochs is None else self.with_epochs(epochs)
         ends, rates = recipe._learning_rates()
-        schedule = keras.optimizers.schedules.PiecewiseConstantDecay(
-            # Keras drops the rate after the given step, the last of an epoch.
-            [epoch * steps_per_epoch - 1 for epoch in ends],
-            rates,
-        )
-        average = {}
+        schedule: Any = rates[0]
+        if ends:
+            schedule = keras.optimizers.schedules.PiecewiseConstantDecay(
+                # Keras drops the rate after the given step, the last of an
+                # epoch.
+                [epoch * steps_per_epoch - 1 for epoch in ends],
+                rates,
+            )
+        average: dict[str, Any] = {}
         if self.average_decay is not None:
             average = {"use_ema": True, "ema_momentum": self.average_decay}
         return CoupledSGD(

@@ -64,7 +64,10 @@ def test_with_labels(digits, generated):
     x, y = digits
     train = load(digits, generated / "labelled.npz", num_classes=10)
     held_out = data.load_arrays(x[:32], y[:32], 16, num_classes=10)
-    trainer = keras_adaad.TRADES(networks.dense_net("student"))
+    trainer = keras_adaad.TRADES(
+        networks.dense_net("student"), label_smoothing=0.1
+    )
+    assert trainer.get_config()["label_smoothing"] == 0.1
     trainer.compile(keras.optimizers.SGD(0.1), metrics=["accuracy"])
     history = trainer.fit(
         train, validation_data=held_out, shuffle=False, verbose=0
