@@ -38,7 +38,8 @@ PAIRS = recipes.list_recipes()
 @pytest.mark.once
 def test_every_method_has_a_recipe():
     # `EntropyWeighting` is a part of SAAD.
-    assert set(CLASSES) - {"EntropyWeighting"} == {name for name, _ in PAIRS}
+    names = set(CLASSES) - {"EntropyWeighting"} | {"AdaAD-generated"}
+    assert names == {name for name, _ in PAIRS}
     assert len(set(PAIRS)) == len(PAIRS)
     assert ("SAAD", "tiny_imagenet") in recipes.list_recipes("tiny_imagenet")
 
@@ -112,6 +113,10 @@ def dkl_rate(epoch):
     return 0.2 * 0.5 * (1.0 + math.cos(math.pi * (epoch + 1) / 201))
 
 
+def generated_rate(epoch):
+    return 0.2 * 0.5 * (1.0 + math.cos(math.pi * (epoch + 1) / 401))
+
+
 def rslad_rate(epoch):
     return 0.1 * 0.1 ** sum(epoch >= drop for drop in (215, 260, 285))
 
@@ -127,6 +132,7 @@ def peeraid_short_rate(epoch):
 # Epochs, weight decay, batch size, and the rate; None for any data set.
 PUBLISHED = {
     ("AdaAD", None): (200, 5e-4, 128, adaad_rate),
+    ("AdaAD-generated", None): (400, 5e-4, 512, generated_rate),
     ("AdaIAD", None): (200, 5e-4, 128, adaad_rate),
     ("DGAD", None): (200, 5e-4, 128, adaad_rate),
     ("ABSLD", None): (300, 2e-4, 128, rslad_rate),
@@ -183,6 +189,9 @@ def test_other_lengths():
     np.testing.assert_allclose(
         rates["values"], [0.17071068, 0.1, 0.02928932], rtol=1e-6
     )
+    (rate,) = recipes.get("DKL", "cifar10").with_epochs(1)._learning_rates()[1]
+    one = recipes.get("DKL", "cifar10").optimizer(10, epochs=1)
+    assert float(one.learning_rate) == pytest.approx(0.1) == rate
     # One epoch has no drop within it.
     schedule = recipes.get("AdaAD", "cifar10").optimizer(5, 1).get_config()
     assert schedule["learning_rate"]["config"]["boundaries"][0] == 4
@@ -210,6 +219,9 @@ def test_prints():
     assert "regularizers=[IGDM(weight=20.0" in str(
         recipes.get("IGDM", "cifar100")
     )
+    text = str(recipes.get("AdaAD-generated", "cifar10"))
+    assert "generated   70% of each batch, CutMix" in text
+    assert "average     exponential, decay 0.995 per step" in text
     text = str(recipes.get("DKL", "cifar100"))
     assert "schedule    half a cosine over 200 epochs" in text
     assert "| DKL | cifar10 | 200 | cosine |" in recipes.table()

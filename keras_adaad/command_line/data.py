@@ -3,6 +3,7 @@
 import pathlib
 import re
 
+import click
 import numpy as np
 
 from keras_adaad import data
@@ -13,18 +14,25 @@ from keras_adaad.data.splits import rows_of
 # Name, configuration and version: "cifar10_corrupted/fog_1:1.0.0".
 TFDS = re.compile(r"(\w+)(/[\w.-]+)?(:[\d.]+)?")
 
+# Pairs that a warning names.
+SHOWN = 5
 
-def load_part(source, split, images, data_dir, download):
-    """Returns at most so many images of a split and their labels, as arrays."""
+
+def load_part(source, split, images, data_dir, download, option="--data"):
+    """Returns at most so many images of a split and their labels, as arrays.
+
+    `images=None` is all.
+    """
     # Arrays need no `tf.data`, which takes seconds to import.
     options = {
         "data_dir": data_dir,
         "download": download,
         "pipeline": "py_dataset",
     }
-    with naming(f"--data {source}"):
+    with naming(f"{option} {source}"):
         try:
-            dataset = load(source, f"{split}[:{images}]", **options)
+            part = "" if images is None else f"[:{images}]"
+            dataset = load(source, f"{split}{part}", **options)
         except ValueError:
             # There may be fewer. Any other error comes again.
             dataset = load(source, split, **options)
@@ -48,6 +56,27 @@ def load_adversarial(path):
         images = np.load(path)
     # As in files of clean images.
     return images / 255 if images.dtype == np.uint8 else images
+
+
+def warn_of_test_images(images, x_test, names=None):
+    """Warns if images nearly duplicate test images.
+
+    `names` are those of the images. Without them, images are numbered.
+    """
+    pairs = data.near_duplicates(images, x_test)
+    if not len(pairs):
+        return
+    examples = ", ".join(
+        f"{names[image] if names else f'image {image}'} and test image {test}"
+        for image, test in pairs[:SHOWN]
+    )
+    click.echo(
+        f"Warning: {len(pairs):,} of {len(images):,} images nearly duplicate "
+        "test images, so a test accuracy may be too good: "
+        f"{examples}{', ...' if len(pairs) > SHOWN else ''}. Look at them, "
+        "and remove them; see keras_adaad.data.near_duplicates.",
+        err=True,
+    )
 
 
 def load(source, split, data_dir=None, download=False, **options):

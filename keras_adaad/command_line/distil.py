@@ -19,6 +19,7 @@ from collections.abc import Callable
 
 import click
 import keras
+import numpy as np
 
 from keras_adaad import callbacks
 from keras_adaad import data
@@ -28,6 +29,7 @@ from keras_adaad import recipes
 from keras_adaad import zoo
 from keras_adaad._typing import DataSet
 from keras_adaad.command_line.data import load
+from keras_adaad.command_line.data import warn_of_test_images
 from keras_adaad.command_line.devices import device_scope
 from keras_adaad.command_line.errors import naming
 from keras_adaad.command_line.evaluate import verbosity
@@ -46,7 +48,7 @@ RECIPES = {
     for name, dataset in recipes.list_recipes()
     for recipe in [recipes.get(name, dataset)]
     if name not in ("PGDAT", "TRADES", "DKL", "IADII", "MTARD", "BMTARD")
-    and recipe.average_from is None
+    and recipe.average_text() == "no"
 }
 
 # Divides the 1,000 and the 10,000 images that students are evaluated on.
@@ -148,6 +150,8 @@ def of_run(arguments):
 def train(experiment, arguments):
     """Trains to the last epoch, from where an earlier call was killed."""
     train_set, validation = load_data(experiment, arguments)
+    if arguments.extra and not (arguments.output / "backup").exists():
+        look_for_test_images(experiment, arguments)
     with device_scope(arguments.devices):
         distiller = make_distiller(experiment, arguments, len(train_set))
     output = arguments.output
@@ -278,6 +282,14 @@ def load_data(experiment, arguments):
         arguments, held_out, batch_size=VALIDATION_BATCH_SIZE
     )
     return train_set, validation
+
+
+def look_for_test_images(experiment, arguments):
+    """Warns if extra images nearly duplicate test images."""
+    with np.load(arguments.extra) as file:
+        images = file["image"]
+    test = data.to_arrays(experiment.load(arguments, experiment.test))
+    warn_of_test_images(images, test[0] if isinstance(test, tuple) else test)
 
 
 def make_distiller(experiment, arguments, steps_per_epoch):

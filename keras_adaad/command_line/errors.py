@@ -13,6 +13,7 @@ OPTIONS = {
     "`data_dir`": "--data-dir",
     "`extra`": "--extra",
     "`extra_fraction`": "--extra-fraction",
+    "Resize them first.": "Pass --size.",
 }
 
 

@@ -5,6 +5,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from keras_adaad.data.cutmix import DRAWS
+from keras_adaad.data.cutmix import cut_and_mix
+
 
 class Batches:
     """Batches of images as a pure function of (seed, epoch, position).
@@ -14,17 +17,25 @@ class Batches:
     resumed run sees the same batches as an uninterrupted one.
 
     `images` are uint8, or float32 in [0, 1]. `labels` are int32, or `None`.
+    Given `num_classes`, batches have a probability of each class instead.
     Without an `augmentation` the images are unchanged, in their original order.
     """
 
     def __init__(
-        self, images, labels, batch_size, augmentation, drop_remainder=False
+        self,
+        images,
+        labels,
+        batch_size,
+        augmentation,
+        drop_remainder=False,
+        num_classes=None,
     ):
         self.images = images
         self.labels = labels
         self.batch_size = batch_size
         self.augmentation = augmentation
         self.drop_remainder = drop_remainder
+        self.num_classes = num_classes
 
     def __len__(self):
         full, rest = divmod(self._num_own(), self.batch_size)
@@ -47,7 +58,7 @@ class Batches:
         if self.augmentation is None:
             start = index * self.batch_size
             rows = slice(start, start + self.batch_size)
-            images = self.images[rows]
+            images, labels = self.images[rows], self._labels(rows)
         else:
             plan = plan_epoch(
                 self.augmentation,
@@ -65,8 +76,18 @@ class Batches:
                 plan.flips[index][:size],
                 self.augmentation.padding,
             )
+            labels = self._labels(rows)
+            if self.augmentation.cutmix:
+                draws = plan.cuts[index][:size]
+                images, labels = cut_and_mix(images, labels, draws)
         images = to_unit_range(images)
-        return images if self.labels is None else (images, self.labels[rows])
+        return images if labels is None else (images, labels)
+
+    def _labels(self, rows):
+        if self.labels is None or self.num_classes is None:
+            return None if self.labels is None else self.labels[rows]
+        classes = np.arange(self.num_classes)
+        return np.equal(self.labels[rows, None], classes).astype("float32")
 
 
 class Augmentation(NamedTuple):
@@ -77,6 +98,7 @@ class Augmentation(NamedTuple):
     flip: bool
     num_extra: int = 0
     extra_per_batch: int = 0
+    cutmix: bool = False
 
 
 class Plan(NamedTuple):
@@ -85,6 +107,7 @@ class Plan(NamedTuple):
     rows: np.ndarray
     corners: np.ndarray
     flips: np.ndarray
+    cuts: np.ndarray | None
 
 
 @functools.lru_cache(maxsize=2)
@@ -103,7 +126,9 @@ def plan_epoch(augmentation, num_images, num_batches, batch_size, epoch):
     places = (num_batches, batch_size)
     corners = random.integers(2 * augmentation.padding + 1, size=(*places, 2))
     flips = random.integers(1 + augmentation.flip, size=places)
-    return Plan(rows, corners, flips.astype(bool))
+    # Last, so that the other draws are the same with and without it.
+    cuts = random.random((*places, DRAWS)) if augmentation.cutmix else None
+    return Plan(rows, corners, flips.astype(bool), cuts)
 
 
 def draw(random, size, count):

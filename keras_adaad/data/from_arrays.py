@@ -27,6 +27,8 @@ def load_arrays(
     drop_remainder: bool = False,
     extra: PathLike | None = None,
     extra_fraction: float = 0.7,
+    cutmix: bool = False,
+    num_classes: int | None = None,
     pipeline: str | None = None,
 ) -> DataSet:
     """Makes a data set for `fit` or `evaluate` from images in memory.
@@ -64,6 +66,17 @@ def load_arrays(
         extra_fraction: Fraction of each training batch that is from `extra`,
             in [0, 1). The number of batches per epoch stays the same, and all
             are full. Defaults to `0.7`.
+        cutmix: Whether a box of each training image is from another image of
+            the batch, after crop and flip (Yun et al. 2019). Its share of the
+            image is uniform in [0, 1] before it is cut off at the border. The
+            published adversarial training with generated data draws one box
+            for all images of a batch; here each image has its own. Labels are
+            mixed by the share of pixels and need `num_classes`. Methods that
+            look up a class (`ABSLD`, `DGAD`, `DKL`, `SAAD`), and the metrics,
+            take the one with the larger share. Defaults to `False`.
+        num_classes: Number of classes, for labels that are a float32
+            probability of each class, of shape `(batch_size, num_classes)`. The
+            validation data needs it too. Defaults to `None`: class indices.
         pipeline: `"tf.data"` for a `tf.data.Dataset`, `"py_dataset"` for a
             `keras.utils.PyDataset`, which needs no TensorFlow. Both yield the
             same batches. Defaults to `None`: `tf.data` where TensorFlow is
@@ -86,6 +99,9 @@ def load_arrays(
     train = keras_adaad.data.load_arrays(x[1000:], y[1000:], training=True)
     held_out = keras_adaad.data.load_arrays(x[:1000], y[:1000])
     ```
+
+    Reference:
+        - [Yun et al., 2019](https://arxiv.org/abs/1905.04899), CutMix.
     """
     images = check_images("x", x)
     labels = None if y is None else check_labels("y", y, len(images))
@@ -100,7 +116,14 @@ def load_arrays(
                 "`drop_remainder=True` leaves no batch. Make it smaller. "
                 f"Received: batch_size={batch_size}, and {len(images)} images"
             )
-        augmentation = Augmentation(seed, padding, bool(flip))
+        augmentation = Augmentation(
+            seed, padding, bool(flip), cutmix=bool(cutmix)
+        )
+    elif cutmix:
+        raise ValueError(
+            "Argument `cutmix` is for training. Pass `training=True`, or no "
+            f"`cutmix`. Received: cutmix={cutmix}, training={training}"
+        )
     if extra is not None:
         if not training:
             raise ValueError(
@@ -112,14 +135,33 @@ def load_arrays(
             num_extra=num_extra,
             extra_per_batch=extra_per_batch(extra_fraction, batch_size),
         )
+    if labels is not None:
+        _check_classes(num_classes, labels, cutmix)
     batches = Batches(
         images,
         labels,
         batch_size,
         augmentation,
         drop_remainder=training and bool(drop_remainder),
+        num_classes=num_classes,
     )
     return make_dataset(batches, pipeline)
+
+
+def _check_classes(num_classes, labels, cutmix):
+    if num_classes is None:
+        if cutmix:
+            raise ValueError(
+                "Argument `cutmix` mixes labels, which class indices cannot "
+                "express. Pass `num_classes` here and to the validation data, "
+                "or, for a method that needs none, images without labels. "
+                f"Received: cutmix={cutmix}, num_classes=None"
+            )
+    elif checks.check_integer("num_classes", num_classes) <= labels.max():
+        raise ValueError(
+            "Argument `num_classes` must be larger than each label. "
+            f"Received: num_classes={num_classes}, and labels to {labels.max()}"
+        )
 
 
 def to_arrays(dataset: DataSet) -> tuple[np.ndarray, np.ndarray] | np.ndarray:

@@ -1,20 +1,19 @@
 """A folder of image files, or of arrays."""
 
-import concurrent.futures
 import pathlib
 from typing import Any
 
-import keras
 import numpy as np
 
 from keras_adaad._typing import DataSet
 from keras_adaad._typing import PathLike
 from keras_adaad.data.arguments import check_labels
 from keras_adaad.data.from_arrays import load_arrays
+from keras_adaad.data.image_files import contents
+from keras_adaad.data.image_files import find_images
+from keras_adaad.data.image_files import read_images
 from keras_adaad.data.splits import parse_split
 from keras_adaad.data.splits import rows_of
-
-SUFFIXES = (".jpeg", ".jpg", ".png", ".bmp", ".gif", ".webp")
 
 
 def load_folder(
@@ -81,7 +80,7 @@ def load_folder(
         raise ValueError(
             f"Argument `split` names neither a folder {name!r} nor a file "
             f"'x_{name}.npy' of `directory`. Received: split={split!r}, "
-            f"directory={str(directory)!r}, with {_contents(directory)}"
+            f"directory={str(directory)!r}, with {contents(directory)}"
         )
     return load_arrays(images, labels, batch_size, training, **options)
 
@@ -115,7 +114,7 @@ def _read_files(directory, name, bounds):
             "Each class of a split must be a sub-folder of "
             f"{str(folders)!r}. Received: {unknown[:5]}"
         )
-    return _read_images(paths), np.array([indices[name] for name in names])
+    return read_images(paths), np.array([indices[name] for name in names])
 
 
 def _list_files(folder):
@@ -126,14 +125,13 @@ def _list_files(folder):
     else:
         files = [
             (path, path.relative_to(folder).parts[0])
-            for path in folder.glob("*/**/*")
-            if path.suffix.lower() in SUFFIXES
-            and not _is_hidden(path.relative_to(folder))
+            for path in find_images(folder)
+            if path.parent != folder
         ]
     if not files:
         raise ValueError(
             f"The folder {str(folder)!r} must have a sub-folder of images for "
-            f"each class. Received: {_contents(folder)}"
+            f"each class. Received: {contents(folder)}"
         )
     return sorted(files)
 
@@ -150,44 +148,3 @@ def _annotated(folder, annotations):
         if words:
             files.append((folder / words[0], words[1]))
     return files
-
-
-def _is_hidden(path):
-    """Returns whether a file was created by the system or a notebook."""
-    return any(part.startswith(".") for part in path.parts)
-
-
-def _read_images(paths):
-    images = np.empty((len(paths), *_read_image(paths[0]).shape), "uint8")
-
-    def read(place):
-        image = _read_image(paths[place])
-        if image.shape != images.shape[1:]:
-            raise ValueError(
-                "All images must have one size. Resize them first. Received: "
-                f"{str(paths[place])!r} of shape {image.shape}, and "
-                f"{str(paths[0])!r} of shape {images.shape[1:]}"
-            )
-        images[place] = image
-
-    with concurrent.futures.ThreadPoolExecutor() as pool:
-        list(pool.map(read, range(len(paths))))
-    return images
-
-
-def _read_image(path):
-    try:
-        return np.asarray(keras.utils.load_img(path), "uint8")
-    except Exception as error:
-        # Pillow's decoders raise many kinds of errors.
-        raise ValueError(
-            f"The image {str(path)!r} can't be read. Replace it, or remove it "
-            f"from the folder. ({error})"
-        ) from error
-
-
-def _contents(directory):
-    """Returns the contents of a folder, for an error message."""
-    if not directory.is_dir():
-        return "no such folder"
-    return sorted(path.name for path in directory.iterdir())[:10]

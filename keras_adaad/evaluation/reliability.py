@@ -133,7 +133,7 @@ def gradients(task):
     if len(right) == 0:
         return None
     x, y = task.x[right], task.y[right]
-    losses = {"cross-entropy": cross_entropy_from_logits}
+    losses: dict[str, Any] = {"cross-entropy": cross_entropy_from_logits}
     if task.classifier.num_classes >= 3:
         losses["DLR"] = dlr_from_logits
     # A loss that the user wrote may have no gradient at all.

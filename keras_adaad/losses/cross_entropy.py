@@ -5,7 +5,9 @@ from keras import ops
 from keras_adaad._typing import Tensor
 
 
-def cross_entropy_from_logits(labels: Tensor, logits: Tensor) -> Tensor:
+def cross_entropy_from_logits(
+    labels: Tensor, logits: Tensor, label_smoothing: float = 0.0
+) -> Tensor:
     """Computes the cross-entropy of logits per sample.
 
     Logits can have axes between the two, such as those of pixels. The labels
@@ -16,6 +18,8 @@ def cross_entropy_from_logits(labels: Tensor, logits: Tensor) -> Tensor:
             probabilities (one-hot labels) of shape
             `(batch_size, num_classes)`.
         logits: Logits of shape `(batch_size, num_classes)`.
+        label_smoothing: Share of a label that is spread evenly over all
+            classes, in [0, 1]. Defaults to `0.0`.
 
     Returns:
         A tensor of shape `(batch_size,)`, in nats.
@@ -24,6 +28,9 @@ def cross_entropy_from_logits(labels: Tensor, logits: Tensor) -> Tensor:
     if not _are_probabilities(labels, logits):
         labels = label_mask(labels, logits)
     labels = ops.cast(labels, log_probabilities.dtype)
+    if label_smoothing:
+        uniform = label_smoothing / logits.shape[-1]
+        labels = (1.0 - label_smoothing) * labels + uniform
     return -_per_sample(ops.sum(labels * log_probabilities, axis=-1))
 
 

@@ -1,7 +1,10 @@
 """PGD-AT: adversarial training (Madry et al., ICLR 2018)."""
 
+from typing import Any
+
 import keras
 
+from keras_adaad import checks
 from keras_adaad._typing import Labels
 from keras_adaad._typing import Objective
 from keras_adaad._typing import Tensor
@@ -30,6 +33,8 @@ class PGDAT(AdversarialTraining):
             `attack` defaults to `PGD` with epsilon 8/255, step size 2/255 and
             10 steps from Gaussian noise of scale 0.001, clipped, for inputs in
             [0, 1].
+        label_smoothing: Share of a label that is spread evenly over all
+            classes, in [0, 1]. The attack does not use it. Defaults to `0.0`.
 
     Example:
 
@@ -50,6 +55,20 @@ class PGDAT(AdversarialTraining):
     forward_order: tuple[str, ...] = ("adversarial", "clean")
     needs_labels = True
 
+    def __init__(
+        self,
+        student: keras.Model,
+        attack: ObjectiveAttack | None = None,
+        *,
+        label_smoothing: float = 0.0,
+        **kwargs: Any,
+    ) -> None:
+        label_smoothing = checks.check_number(
+            "label_smoothing", label_smoothing, maximum=1.0
+        )
+        super().__init__(student, attack, **kwargs)
+        self.label_smoothing = label_smoothing
+
     @classmethod
     def published_attack(
         cls, input_range: tuple[float, float]
@@ -61,4 +80,9 @@ class PGDAT(AdversarialTraining):
         return objectives.cross_entropy(logits_function(self.student), y)
 
     def outer_loss(self, views: Tensors, logits: Tensors, y: Labels) -> Tensor:
-        return cross_entropy_from_logits(y, logits["adversarial"])
+        return cross_entropy_from_logits(
+            y, logits["adversarial"], self.label_smoothing
+        )
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "label_smoothing": self.label_smoothing}

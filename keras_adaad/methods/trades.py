@@ -41,6 +41,9 @@ class TRADES(AdversarialTraining):
         beta: Weight of the robust term, the paper's `1 / lambda`. The function
             in the reference code defaults to 1, and its training script uses
             the paper's 6. Defaults to `6.0`.
+        label_smoothing: Share of a label that is spread evenly over all
+            classes, in [0, 1]. With generated images 0.1 is published. Defaults
+            to `0.0`.
 
     Example:
 
@@ -67,11 +70,16 @@ class TRADES(AdversarialTraining):
         attack: ObjectiveAttack | None = None,
         *,
         beta: float = 6.0,
+        label_smoothing: float = 0.0,
         **kwargs: Any,
     ) -> None:
         beta = checks.check_number("beta", beta)
+        label_smoothing = checks.check_number(
+            "label_smoothing", label_smoothing, maximum=1.0
+        )
         super().__init__(student, attack, **kwargs)
         self.beta = beta
+        self.label_smoothing = label_smoothing
 
     @classmethod
     def published_attack(
@@ -92,11 +100,17 @@ class TRADES(AdversarialTraining):
         return objectives.divergence_from(target, student)
 
     def outer_loss(self, views: Tensors, logits: Tensors, y: Labels) -> Tensor:
-        accuracy = cross_entropy_from_logits(y, logits["clean"])
+        accuracy = cross_entropy_from_logits(
+            y, logits["clean"], self.label_smoothing
+        )
         robustness = kl_divergence_from_logits(
             logits["clean"], logits["adversarial"]
         )
         return accuracy + self.beta * robustness
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "beta": self.beta}
+        return {
+            **super().get_config(),
+            "beta": self.beta,
+            "label_smoothing": self.label_smoothing,
+        }

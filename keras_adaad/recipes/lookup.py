@@ -9,7 +9,8 @@ def get(name: str, dataset: str) -> Recipe:
     """Returns a published recipe.
 
     Args:
-        name: Name of the recipe, e.g. `"AdaAD"`. `"IGDM"` is AdaAD with IGDM.
+        name: Name of the recipe, e.g. `"AdaAD"`. `"IGDM"` is AdaAD with IGDM,
+            and `"AdaAD-generated"` is AdaAD with generated data.
         dataset: `"cifar10"`, `"cifar100"` or `"tiny_imagenet"`.
 
     Returns:
@@ -60,7 +61,6 @@ def table(dataset: str | None = None) -> str:
     rows = [head.split("|"), ["---"] * 9]
     for recipe in ALL:
         if dataset in (None, recipe.dataset):
-            average = recipe.average_from
             rows.append(
                 [
                     recipe.name,
@@ -71,7 +71,7 @@ def table(dataset: str | None = None) -> str:
                     str(recipe.batch_size),
                     pixels(recipe.epsilon),
                     recipe.start,
-                    "no" if average is None else f"from {average}",
+                    recipe.average_text(),
                 ]
             )
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)

@@ -61,6 +61,50 @@ ALL = [
     ),
     *(
         Recipe(
+            name="AdaAD-generated",
+            dataset=dataset,
+            method="AdaAD",
+            constructor={"alpha": 1.0, "reduction": reduction},
+            teacher=LTD[dataset],
+            epochs=400,
+            drops=(),
+            cosine=True,
+            learning_rate=0.2,
+            weight_decay=5e-4,
+            batch_size=512,
+            student="ResNet18",
+            average_decay=0.995,
+            extra_fraction=0.7,
+            cutmix=True,
+            selection="best PGD-40 accuracy on held-out images, averaged "
+            "weights",
+            source=(
+                "https://github.com/wzekai99/DM-Improves-AT (Wang et al. "
+                "2023), and AdaAD's code"
+            ),
+            notes=(
+                "No paper reports it: method, attack and teacher are those of "
+                "AdaAD, the rest is published for TRADES with generated data.",
+                "DeepMind's code of Gowal et al. 2021 and Rebuffi et al. 2021, "
+                "https://github.com/google-deepmind/deepmind-research, has the "
+                "same share of 0.7, 400 epochs, weight decay and decay of "
+                "0.995, with batches of 1024 and a learning rate of 0.4.",
+                "CutMix is that of Rebuffi et al., with a box for each image; "
+                "Wang et al.'s code has it as an option.",
+                "The code raises the learning rate during the first 10 epochs, "
+                "has Nesterov momentum, and averages from epoch 10 on, with a "
+                "decay that grows to 0.995.",
+                "Its label smoothing of 0.1 has no place here: AdaAD takes the "
+                "teacher's outputs for labels.",
+            ),
+        )
+        for dataset, reduction in (
+            ("cifar10", "mean"),
+            ("cifar100", "batchmean"),
+        )
+    ),
+    *(
+        Recipe(
             name="AdaIAD",
             dataset=dataset,
             method="AdaIAD",

@@ -52,6 +52,12 @@ class Recipe:
         average_from: The first epoch of stochastic weight averaging, counted
             from 0, or `None` for no averaging; see
             `keras_adaad.callbacks.StochasticWeightAveraging`.
+        average_decay: Decay per step of an exponential average of the weights,
+            or `None` for no such average. `optimizer` keeps the average; use
+            `keras.callbacks.SwapEMAWeights` to evaluate and save it.
+        extra_fraction: Fraction of each batch that is generated, an argument of
+            the loaders of `keras_adaad.data`, or `None` for no generated data.
+        cutmix: Whether the loaders apply CutMix. Defaults to `False`.
         source: The code that the recipe is taken from.
         notes: Tuple of sentences: where code and paper differ, and what is
             left to the reader.
@@ -90,6 +96,9 @@ class Recipe:
     teacher: str | None = None
     selection: str | None = None
     average_from: int | None = None
+    average_decay: float | None = None
+    extra_fraction: float | None = None
+    cutmix: bool = False
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -158,13 +167,22 @@ class Recipe:
         )
         recipe = self if epochs is None else self.with_epochs(epochs)
         ends, rates = recipe._learning_rates()
-        schedule = keras.optimizers.schedules.PiecewiseConstantDecay(
-            # Keras drops the rate after the given step, the last of an epoch.
-            [epoch * steps_per_epoch - 1 for epoch in ends],
-            rates,
-        )
+        schedule: Any = rates[0]
+        if ends:
+            schedule = keras.optimizers.schedules.PiecewiseConstantDecay(
+                # Keras drops the rate after the given step, the last of an
+                # epoch.
+                [epoch * steps_per_epoch - 1 for epoch in ends],
+                rates,
+            )
+        average: dict[str, Any] = {}
+        if self.average_decay is not None:
+            average = {"use_ema": True, "ema_momentum": self.average_decay}
         return CoupledSGD(
-            schedule, momentum=self.momentum, weight_decay=self.weight_decay
+            schedule,
+            momentum=self.momentum,
+            weight_decay=self.weight_decay,
+            **average,
         )
 
     def _learning_rates(self):
@@ -213,6 +231,14 @@ class Recipe:
         drops = ", ".join(str(drop) for drop in self.drops)
         return "cosine" if self.cosine else drops
 
+    def average_text(self) -> str:
+        """Returns how the weights are averaged as text."""
+        if self.average_decay is not None:
+            return f"exponential, decay {self.average_decay:g} per step"
+        if self.average_from is not None:
+            return f"from epoch {self.average_from}"
+        return "no"
+
     def __str__(self) -> str:
         attack = (
             f"PGD-{self.steps}, epsilon {pixels(self.epsilon)}, step "
@@ -229,7 +255,11 @@ class Recipe:
         if self.igdm is not None:
             options.append(f"regularizers=[IGDM({_call(self.igdm)})]")
         call = ", ".join(option for option in options if option)
-        averaging = self.average_from
+        generated = {}
+        if self.extra_fraction is not None:
+            cutmix = ", CutMix" if self.cutmix else ""
+            share = f"{self.extra_fraction:.0%} of each batch"
+            generated = {"generated": share + cutmix}
         rows = {
             "method": f"{self.method}({call})",
             "attack": attack,
@@ -237,10 +267,11 @@ class Recipe:
             "schedule": schedule,
             "batch size": self.batch_size,
             "padding": self.padding,
+            **generated,
             "student": self.student,
             "teacher": self.teacher,
             "selection": self.selection,
-            "average": "no" if averaging is None else f"from epoch {averaging}",
+            "average": self.average_text(),
             "source": self.source,
         }
         lines = [f"{self.name} on {self.dataset}"]

@@ -61,9 +61,9 @@ class CheckedCalls(TrainingState):
             watchers = self._watchers(batch, call.epochs())
             call.callbacks = [*watchers, *call.callbacks]
         if call.validation is not None:
-            self._validation_has_labels = self._check_data(
-                call.validation, compare=False
-            )
+            held_out = self._first_batch(call.validation, compare=False)
+            self._validation_has_labels = _has_labels(held_out)
+            _check_same_labels(batch, held_out)
         with backend.building_scope(self):
             call.divide_between_processes(self)
             call.check_batches()
@@ -258,3 +258,19 @@ class CheckedCalls(TrainingState):
 def _has_labels(batch):
     # Batches that are not arrays cannot be looked at.
     return batch is None or batch[1] is not None
+
+
+def _check_same_labels(batch, held_out):
+    """Raises if the compiled metrics would misread the validation labels."""
+    if not (batch and held_out) or batch[1] is None or held_out[1] is None:
+        return
+    shapes = [np.shape(y)[1:] for _, y in (batch, held_out)]
+    one_hot = [shape not in ((), (1,)) for shape in shapes]
+    if one_hot[0] != one_hot[1]:
+        raise ValueError(
+            "Argument `validation_data` must have labels like those that the "
+            "student is trained on: class indices, or a probability of each "
+            "class (`num_classes` of the loaders of `keras_adaad.data`). "
+            f"Received: labels with {shapes[1]} values per image to validate, "
+            f"and {shapes[0]} to train"
+        )

@@ -48,8 +48,11 @@ def test_a_run_on_an_npz_file(digits, tmp_path, monkeypatch):
         result = run(*given, *bad)
         assert result.exit_code == 2 and result.stderr.count("\n") == 1
         assert " ".join(map(str, bad[-2:])) in result.stderr
+    given += ["--extra", "extra.npz", "--extra-fraction", 0.25]
+    np.savez("extra.npz", image=x[120:144], label=y[120:144])
     result = run(*given, "--teacher", "teacher.keras")
     assert result.exit_code == 0, result.output
+    assert " of 24 images nearly duplicate test images" in result.stderr
     assert "adversarial_accuracy" in result.stdout
     folder = tmp_path / "results" / "cifar10_ard"
     report = RobustnessReport.load(folder / "report.json")
@@ -60,6 +63,7 @@ def test_a_run_on_an_npz_file(digits, tmp_path, monkeypatch):
     result = run(*given, "--teacher", "teacher.keras")
     assert result.exit_code == 0, result.output
     assert "adversarial_accuracy" not in result.stdout
+    assert "duplicate" not in result.stderr
     assert (folder / "log.csv").read_bytes() == log
     result = run(*given, "--teacher", "teacher.keras", "--seed", 1)
     assert result.exit_code == 2

@@ -40,6 +40,7 @@ COMMANDS = [
 @pytest.mark.parametrize("arguments", COMMANDS)
 def test_documented_commands_parse(arguments, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "generated").mkdir()
     for name in arguments:
         if name.endswith((".keras", ".tflite", ".onnx", ".json", ".npz")):
             (tmp_path / name).touch()

@@ -288,6 +288,10 @@ def test_extra_images_without_labels(images, tmp_path, caplog):
         ("`padding` must be at least 0", {"padding": -1}),
         ("`seed` must be at least 0", {"seed": -1}),
         ("`pipeline` must be one of", {"pipeline": "torch"}),
+        ("`cutmix` mixes labels", {"cutmix": True, "extra": None}),
+        ("`cutmix` is for", {"cutmix": True, "extra": None, "training": False}),
+        ("`num_classes` must be larger", {"num_classes": 9, "extra": None}),
+        ("`num_classes` must be at least", {"num_classes": 0, "extra": None}),
         ("`extra_fraction` must be in [0, 1)", {"extra_fraction": 1.0}),
         ("`extra_fraction` must be a finite", {"extra_fraction": -0.1}),
         ("`extra` must be the path", {"extra": "nowhere.npz"}),
@@ -349,3 +353,69 @@ def test_set_epoch_refuses_other_data(images):
     dataset = data.load_arrays(*images, 16, training=True, pipeline="tf.data")
     with pytest.raises(TypeError, match="before any `map`"):
         data.SetEpoch(dataset.map(lambda x, y: (x, y)))
+
+
+def size_of_box(mask):
+    """Returns the number of pixels of the smallest box around a mask."""
+    rows, columns = np.nonzero(mask)
+    return np.ptp(rows) * np.ptp(columns) + np.ptp(rows) + np.ptp(columns) + 1
+
+
+@pytest.mark.once
+def test_cutmix():
+    """Images of one colour each show what was mixed, and how much of it."""
+    x = np.broadcast_to(
+        np.arange(1, 66, dtype="uint8")[:, None, None, None], (65, 8, 12, 3)
+    )
+    options = {"training": True, "padding": 0, "flip": False, "cutmix": True}
+    soft = data.load_arrays(x, np.arange(65), 16, num_classes=65, **options)
+    images_alone = data.load_arrays(x, None, 16, **options)
+    areas = []
+    for epoch in range(4):
+        for (batch, labels), (alone,) in zip(
+            batches(soft, epoch), batches(images_alone, epoch), strict=True
+        ):
+            np.testing.assert_array_equal(batch, alone)
+            assert labels.dtype == np.float32
+            np.testing.assert_allclose(labels.sum(1), 1.0, rtol=1e-6)
+            colours = np.round(255 * batch[..., 0]).astype(int)
+            partners = set()
+            for image, label in zip(colours, labels, strict=True):
+                seen, pixels = np.unique(image, return_counts=True)
+                assert len(seen) <= 2
+                np.testing.assert_allclose(label[seen - 1], pixels / 96)
+                areas.append(min(pixels) / 96 if len(seen) == 2 else 0.0)
+                # What is mixed in is a box.
+                boxes = [
+                    size_of_box(image == colour) == count
+                    for colour, count in zip(seen, pixels, strict=True)
+                ]
+                assert any(boxes)
+                partners |= set(seen)
+            # The others are of the same batch, whatever its size.
+            assert len(partners) <= len(batch)
+    assert 0.1 < np.mean(areas) < 0.3
+
+
+@pytest.mark.once
+def test_cutmix_changes_no_other_draw(images):
+    x, y = images
+    plain, mixed = (
+        data.load_arrays(x, y, 16, training=True, cutmix=cutmix, num_classes=10)
+        for cutmix in (False, True)
+    )
+    kept = total = 0
+    for (one, _), (two, _) in zip(
+        batches(plain, 2), batches(mixed, 2), strict=True
+    ):
+        same = (one == two).all(axis=-1)
+        kept, total = kept + same.sum(), total + same.size
+    assert 0.5 < kept / total < 0.95
+
+
+@pytest.mark.parametrize("pipeline", PIPELINES)
+def test_labels_as_probabilities(images, pipeline):
+    x, y = images
+    dataset = data.load_arrays(x, y, 32, num_classes=12, pipeline=pipeline)
+    _, labels = data.to_arrays(dataset)
+    np.testing.assert_array_equal(labels, np.eye(12)[y])

@@ -44,13 +44,14 @@ def test_attack_and_step_are_the_transcriptions(batch, noise, one_hot):
     attack = keras_adaad.attacks.PGD(
         epsilon=8 / 255, step_size=2 / 255, start=None
     )
-    trainer = keras_adaad.PGDAT(student, attack)
+    smoothing = 0.1 if one_hot else 0.0
+    trainer = keras_adaad.PGDAT(student, attack, label_smoothing=smoothing)
     trainer.compile(keras.optimizers.SGD(0.1))
     logs = trainer.train_on_batch(x, labels, return_dict=True)
 
     optimizer = torch.optim.SGD(module.parameters(), 0.1)
     expected = madry_attack(module, to_torch(x), targets, torch.zeros(1))
-    loss = F.cross_entropy(module(expected), targets)
+    loss = F.cross_entropy(module(expected), targets, label_smoothing=smoothing)
     module(to_torch(x))  # The clean forward, second.
     loss.backward()
     optimizer.step()

@@ -1,0 +1,83 @@
+"""Image files as arrays."""
+
+import concurrent.futures
+import pathlib
+
+import keras
+import numpy as np
+
+SUFFIXES = (".jpeg", ".jpg", ".png", ".bmp", ".gif", ".webp")
+# So many files are one task of a thread.
+FILES_PER_TASK = 64
+
+
+def find_images(folder):
+    """Returns the image files in a folder and its sub-folders, sorted.
+
+    Names that begin with a dot are skipped: the system or a notebook created
+    them.
+    """
+    return sorted(
+        path
+        for path in pathlib.Path(folder).rglob("*")
+        if path.suffix.lower() in SUFFIXES
+        and not any(
+            part.startswith(".") for part in path.relative_to(folder).parts
+        )
+    )
+
+
+def read_images(paths, size=None, follow=lambda tasks, length: tasks):
+    """Returns image files as an array of uint8, `(num_images, ..., 3)`.
+
+    With a `size`, the centre square of each image is scaled to that many
+    pixels on a side. `follow` yields the items of an iterable of the given
+    length, and may show a progress bar.
+    """
+    first = read_image(paths[0], size)
+    images = np.empty((len(paths), *first.shape), "uint8")
+
+    def read(start):
+        stop = min(start + FILES_PER_TASK, len(paths))
+        for place in range(start, stop):
+            image = read_image(paths[place], size)
+            if image.shape != first.shape:
+                raise ValueError(
+                    "All images must have one size. Resize them first. "
+                    f"Received: {str(paths[place])!r} of shape {image.shape}, "
+                    f"and {str(paths[0])!r} of shape {first.shape}"
+                )
+            images[place] = image
+
+    starts = range(0, len(paths), FILES_PER_TASK)
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        for _ in follow(pool.map(read, starts), len(starts)):
+            pass
+    return images
+
+
+def read_image(path, size=None):
+    """Returns an image file as an RGB array of uint8, or raises."""
+    options = {}
+    if size is not None:
+        options = {
+            "target_size": (size, size),
+            "keep_aspect_ratio": True,
+            # Pillow filters what it shrinks, except by its default, "nearest".
+            "interpolation": "bicubic",
+        }
+    try:
+        return np.asarray(keras.utils.load_img(path, **options), "uint8")
+    except Exception as error:
+        # Pillow's decoders raise many kinds of errors.
+        raise ValueError(
+            f"The image {str(path)!r} can't be read. Replace it, or remove it "
+            f"from the folder. ({error})"
+        ) from error
+
+
+def contents(directory):
+    """Returns the contents of a folder, for an error message."""
+    if not directory.is_dir():
+        return "no such folder"
+    return sorted(path.name for path in directory.iterdir())[:10]
