@@ -185,7 +185,7 @@ def _check_data(student, x, y, attack):
     if y is None:
         x = checks.check_images("x", x, attack.input_range).astype("float32")
         outputs = checks.output_shape(student, (1, *x.shape[1:]))
-        checks.check_classifier("student", x.shape, outputs)
+        checks.check_classifier("student", outputs)
         num_classes = outputs[-1]
     else:
         x, y, num_classes = check_attackable(student, x, y, attack.input_range)
