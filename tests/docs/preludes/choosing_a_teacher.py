@@ -3,6 +3,7 @@
 import keras
 import torch
 
+import keras_adaad
 from tests.docs.small import network
 from tests.docs.small import split_digits
 from tests.oracles import networks as published
@@ -13,6 +14,7 @@ parts = split_digits(64, 16, channels=3)
 (x_train, y_train), (x_val, y_val) = parts
 epochs = 1
 steps = 50
+attack = keras_adaad.attacks.PGD(epsilon=8 / 255, steps=2)
 first, second = (network(name, channels=3) for name in ("first", "second"))
 student = network("student", channels=3)
 my_network = network("my_network", channels=3)
