@@ -50,6 +50,7 @@ def test_custom_method():
     assert clean > 70 and clean >= pgd
 
 
+@pytest.mark.once
 def test_segmentation(monkeypatch, capsys):
     """In this process: the attack costs pixels, and training pays."""
     monkeypatch.setattr(sys, "argv", ["segmentation.py", "--epochs", "6"])

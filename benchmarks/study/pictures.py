@@ -59,7 +59,7 @@ def draw_frontier(study, folder, target):
     a teacher trains.
 
     Returns:
-        The path of the picture.
+        The path of the picture, or `None` if no student is robust.
     """
     from matplotlib.figure import Figure
 
@@ -70,6 +70,8 @@ def draw_frontier(study, folder, target):
     regimes = {
         r: text for r, text in regimes.items() if students(study, folder, r)
     }
+    if not regimes:
+        return None
     figure = Figure(
         figsize=(1.0 + 5.0 * len(regimes), 4.5), layout="constrained"
     )

@@ -91,7 +91,8 @@ def show(study, folder):
         print(tables.radii(study, load(study, folder)), "\n")
     if study.name == "cifar10":
         print(tables.summary(study, folder), "\n")
-        print(f"Drawn: {pictures.draw_frontier(study, folder, folder)}")
+        if path := pictures.draw_frontier(study, folder, folder):
+            print(f"Drawn: {path}")
         print(gate(study, folder)[1])
     print(f"\nNot run:\n{missing(study, folder)}")
 
