@@ -1,6 +1,6 @@
 """Functions to look the published recipes up."""
 
-from keras_adaad.recipes.published_recipes import ALL
+from keras_adaad.recipes.published import ALL
 from keras_adaad.recipes.recipe import Recipe
 from keras_adaad.recipes.recipe import pixels
 
