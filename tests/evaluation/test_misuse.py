@@ -136,7 +136,9 @@ def test_outputs_that_are_no_logits_of_a_class(data, shape):
             return keras.KerasTensor((x.shape[0], *shape))
 
     with pytest.raises(ValueError, match="one output, logits of shape"):
-        FGSM(epsilon=EPSILON)(Shaped(), *data)
+        evaluate(Shaped(), *data, ["fgsm"])
+    with pytest.raises(ValueError, match="one output, logits of shape"):
+        APGD(epsilon=EPSILON)(Shaped(), *data)
 
 
 # Attacks.
