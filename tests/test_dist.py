@@ -33,7 +33,7 @@ def wheel(tmp_path_factory):
         shutil.copytree(
             ROOT / name,
             folder / "source" / name,
-            ignore=shutil.ignore_patterns("__pycache__", "published"),
+            ignore=shutil.ignore_patterns("__pycache__", "*.keras"),
         )
     top = ("LICENSE", "README.md", "keras_adaad_cli.py", "pyproject.toml")
     for name in top:
