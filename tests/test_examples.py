@@ -44,7 +44,7 @@ def test_quickstart(tmp_path):
 
 @pytest.mark.once
 def test_custom_method():
-    output = run("examples/custom_method.py", "--epochs", 5)
+    output = run("examples/custom_method.py", "--epochs", 2)
     (row,) = (r for r in output.splitlines() if r.startswith("student "))
     clean, pgd = (float(v) for v in re.findall(r"([\d.]+) %", row))
     assert clean > 70 and clean >= pgd
