@@ -292,6 +292,11 @@ def check_images_of(model, x, input_range, allow_probabilities=False):
         model(ops.convert_to_tensor(x[:1]))
     outputs = checks.output_shape(model, (1, *x.shape[1:]))
     checks.check_one_output("model", outputs)
+    if len(outputs) > 2 and outputs[-1] > 1 and not allow_probabilities:
+        # Layers after a softmax hide it. An evaluation, which looks at the
+        # logits, is for one class per image.
+        logits = model(ops.convert_to_tensor(x[:1]), training=False)
+        checks.check_logits("model", ops.convert_to_numpy(logits))
     return x, (len(x), *outputs[1:])
 
 

@@ -4,6 +4,7 @@ import warnings
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 from keras_adaad import backend
@@ -18,6 +19,7 @@ from keras_adaad.attacks.iterative import LOSSES
 from keras_adaad.attacks.norms import NORMS
 from keras_adaad.attacks.objective import ObjectiveAttack
 from keras_adaad.attacks.randomness import GraphRNG
+from keras_adaad.checks.data import to_numpy
 from keras_adaad.losses import binary_cross_entropy_from_logits
 
 
@@ -39,8 +41,11 @@ class PGD(ObjectiveAttack):
     | several labels: logits `(batch_size, num_labels)` | `"binary_cross_entropy"`, the mean over labels | 0 or 1, of the shape of the logits |
     | any other tensor | a function `loss(labels, outputs)` | any numbers, with one entry per image |
 
-    Such a model is never counted as fooled: several restarts keep the point
-    with the highest loss.
+    A model with such outputs is never counted as fooled: several restarts keep
+    the point with the highest loss. Outputs of shape `(batch_size, k)`, with
+    `k` of 2 or more, are always the logits of one class per image, unless the
+    loss is `"binary_cross_entropy"`. For other targets, give the outputs
+    another axis: `keras.layers.Reshape((k, 1))`.
 
     Args:
         step_size: Length of a step, in the units of `epsilon`. Defaults to
@@ -202,12 +207,15 @@ class PGD(ObjectiveAttack):
 
     def _check_labels(self, y, outputs):
         if self._is_classification(outputs):
+            if callable(self.loss):
+                _check_one_class(y, outputs)
             return super()._check_labels(y, outputs)
         if self.loss == "binary_cross_entropy":
             return checks.check_targets("y", y, outputs).astype("float32")
         if callable(self.loss):
             y = checks.check_numbers("y", y, outputs[0])
-            return y.astype("float32" if y.dtype.kind == "f" else "int32")
+            whole = y.dtype.kind != "f" and np.abs(y).max(initial=0) < 2**31
+            return y.astype("int32" if whole else "float32")
         if self.loss == "cross_entropy" and checks.is_classifier(outputs[-2:]):
             return class_indices(y, outputs)
         raise ValueError(
@@ -234,6 +242,21 @@ class PGD(ObjectiveAttack):
         norm = NORMS[self.norm]
         x_adv = x_adv + setting["step_size"] * norm.direction(gradient)
         return self._clip(norm.project(x_adv, x, setting["epsilon"]))
+
+
+def _check_one_class(y, outputs):
+    """Raises for targets of the logits' shape that name no single class."""
+    y = to_numpy(y)
+    if y.shape != outputs:
+        return
+    if not (np.isin(y, (0, 1)).all() and (y.sum(-1) == 1).all()):
+        raise ValueError(
+            "Argument `y` must hold class indices or one-hot labels: outputs "
+            f"of shape {outputs} are the logits of one class per image. For "
+            "other targets, give the outputs another axis: "
+            f"`keras.layers.Reshape(({outputs[-1]}, 1))`. "
+            f"Received: y with the first row {y[0]}"
+        )
 
 
 def _check_step_size(step_size, epsilon):

@@ -19,8 +19,8 @@ class Outcome:
     """The result of an attack: the best point for each image.
 
     `lost` is true where the search met NaN, in the logits, the loss or the
-    gradient, and did not fool the model. `distance` is what a minimum-norm
-    attack returns: the size of the smallest perturbation found, of any size.
+    gradient, and did not fool the model. `distance` is, for a minimum-norm
+    attack, the size of the smallest perturbation found, even beyond epsilon.
     """
 
     x_adv: np.ndarray
@@ -48,11 +48,14 @@ def search(
 ):
     """Runs all rounds of an attack, each on the images not yet fooled.
 
-    If no point fools the model, the one with the highest loss is kept. `rows`
-    are the indices of the images in the data set, for `HostRNG`. `noise`, in
-    place of random starts, has the shape `(starts, *x.shape)`. `stop` is
-    called after every step with the number of images that the step moved. It
-    ends the search by returning `True`.
+    A minimum-norm attack runs each round on all images: another target, or
+    another start, may be nearer. If no point fools the model, the one with the
+    highest loss is kept.
+
+    `rows` are the indices of the images in the data set, for `HostRNG`.
+    `noise`, in place of random starts, has the shape `(starts, *x.shape)`.
+    `stop` is called after every step with the number of images that the step
+    moved. It ends the search by returning `True`.
     """
     rows = np.arange(len(x)) if rows is None else rows
     targets = attack._target_classes(classifier, x, batch_size)
@@ -62,7 +65,7 @@ def search(
     best = np.full(len(x), -np.inf, "float32")
     x_last = x.copy()
     for round_ in range(attack._rounds(classifier.num_classes)):
-        left = np.flatnonzero(~outcome.fooled)
+        left = np.flatnonzero(~outcome.fooled | attack.minimum_norm)
         for some, size in batches(left, batch_size):
             rng = HostRNG([seed, round_], rows[some])
             given = None if noise is None else noise[:, some]
@@ -83,14 +86,17 @@ def search(
             x_new, values, fooled, lost, *distances = (
                 a[: len(some)] for a in found
             )
+            before = outcome.fooled[some]
             fooled = fooled & ~lost
+            better = fooled | (~before & ~lost & (values > best[some]))
             for distance in distances:
                 distance = np.where(lost, np.inf, distance)
+                better &= ~before | (distance < outcome.distance[some])
                 outcome.distance[some] = np.minimum(
                     outcome.distance[some], distance
                 )
             x_last[some[~lost]] = x_new[~lost]
-            better = fooled | (~lost & (values > best[some]))
+            fooled |= before
             outcome.x_adv[some[better]] = x_new[better]
             outcome.fooled[some] = fooled
             outcome.lost[some] = (outcome.lost[some] | lost) & ~fooled

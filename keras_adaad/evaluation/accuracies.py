@@ -76,15 +76,25 @@ class Accuracies:
 
     @property
     def median_perturbation(self) -> float | None:
-        """Median of `smallest_perturbations`: it fools half of the images.
+        """Median over the images of the smallest perturbation: an upper bound.
 
-        `None` if no minimum-norm attack (`FMN` or `FAB`) ran on every image
-        that is correct when clean: the other attacks do not look for small
-        perturbations. Infinite if fewer than half of the images were fooled.
+        Perturbations of this size fool the model on half of the images.
+
+        Only minimum-norm attacks (`FMN` and `FAB`) look for small
+        perturbations. `None` if none of them ran on every image that is
+        correct when clean. An image counts as infinite if they found no
+        perturbation, or if another attack found a smaller one. The median is
+        infinite unless more than half of the images are finite.
         """
         if not perturbations.minimum_norm_attacks(self.clean, self.results):
             return None
-        return float(np.median(self.smallest_perturbations))
+        return float(np.median(self._searched_perturbations))
+
+    @property
+    def _searched_perturbations(self):
+        return perturbations.searched(
+            self.clean, self.results, self.threat_model.epsilon
+        )
 
     def stages(self) -> list[tuple[str, np.ndarray]]:
         """Lists the columns of tables and plots.

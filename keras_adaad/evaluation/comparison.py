@@ -68,9 +68,8 @@ class Comparison:
         robust: `PairedAccuracy` in the worst case over all attacks.
         same_attacks: Whether the same attacks ran on both, and all finished.
         reports: The pair of `RobustnessReport`s, for `save_html`.
-        perturbation: `PairedPerturbation`, or `None` unless a minimum-norm
-            attack ran on every image of both reports that is correct when
-            clean, and fooled each model on half of the images.
+        perturbation: `PairedPerturbation`, or `None` if a report has no finite
+            `median_perturbation`.
     """
 
     task: str
@@ -306,7 +305,7 @@ def _perturbation(first, second):
     if None in medians or not np.isfinite(medians).all():
         return None
     low, high = median_difference_interval(
-        first.smallest_perturbations, second.smallest_perturbations
+        first._searched_perturbations, second._searched_perturbations
     )
     if not np.isfinite([low, high]).all():
         return None

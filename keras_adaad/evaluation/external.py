@@ -8,6 +8,7 @@ import numpy as np
 
 from keras_adaad.attacks.attack import check_attackable
 from keras_adaad.attacks.attack import check_function_attacks
+from keras_adaad.checks.data import check_images
 from keras_adaad.checks.data import to_numpy
 from keras_adaad.evaluation.attack_result import AttackResult
 from keras_adaad.evaluation.statistics import softmax
@@ -23,26 +24,31 @@ def with_adversarial(report, model, x, x_adv, source):
     x, classifier = _check_task(report, model, x)
     x_adv = check_adversarial("x_adv", x_adv, x, report.threat_model)
     inside = report.threat_model.contains(x_adv, x)
-    if not inside.all():
-        LOGGER.warning(
-            "%d of %d images from %r are outside of the ball or of the input "
-            "range, and do not count.",
-            *((~inside).sum(), len(x), source),
-        )
     # NaN is outside too. A function may not take it.
     x_adv = np.where(_per_image(inside, x), x_adv, x)
     logits = classifier.predict(x_adv, min(report.batch_size, len(x)))
-    fooled = report.clean & inside & (logits.argmax(-1) != report.labels)
+    counts = inside & np.isfinite(logits).all(-1)
+    flags = dict(report.flags)
+    if not counts.all():
+        flags[f"not counted: {source}"] = (
+            f"{(~counts).sum()} of {len(x)} images from {source!r} do not "
+            f"count: {(~inside).sum()} are outside of the ball or of the input "
+            "range, the others have logits that are not finite. Are they in "
+            "the order, the units and the precision of the clean images? Where "
+            "there is no adversarial image, give the clean one"
+        )
+        LOGGER.warning(flags[f"not counted: {source}"])
+    fooled = report.clean & counts & (logits.argmax(-1) != report.labels)
     sizes = report.threat_model.sizes(x_adv - x)
     result = AttackResult(
         name=source,
         group=None,
         parameters={"attack": "images from elsewhere", "source": source},
-        attacked=int(report.clean.sum()),
+        attacked=int((report.clean & counts).sum()),
         seconds=time.monotonic() - begin,
         robust=report.robust & ~fooled,
         individual=report.clean & ~fooled,
-        lost=np.flatnonzero(report.clean & ~inside).tolist(),
+        lost=np.flatnonzero(report.clean & ~counts).tolist(),
         perturbations=np.where(
             fooled, np.minimum(sizes, report.threat_model.epsilon), np.inf
         ),
@@ -52,6 +58,7 @@ def with_adversarial(report, model, x, x_adv, source):
     return dataclasses.replace(
         report,
         results=[*report.results, result],
+        flags=flags,
         max_perturbation=max(
             report.max_perturbation, float(sizes[new].max(initial=0.0))
         ),
@@ -89,6 +96,8 @@ def _check_source(report, source):
         )
     taken = {"clean", *(result.name for result in report.results)}
     taken |= {name for name, _ in report.stages()}
+    # A protocol that did not finish is no stage of this name.
+    taken |= {result.group for result in report.results}
     if source in taken:
         raise ValueError(
             "Argument `source` must be a name that the report does not have "
@@ -99,6 +108,7 @@ def _check_source(report, source):
 def _check_task(report, model, x):
     """Returns the images and a classifier, or raises for those of others."""
     check_function_attacks(model, {})
+    x = check_images("x", x, report.threat_model.input_range)
     if len(x) != len(report.labels):
         raise ValueError(
             "Argument `x` must hold the images that were attacked, in their "
@@ -117,14 +127,40 @@ def _check_task(report, model, x):
     logits = classifier.predict(x, min(report.batch_size, len(x)))
     changed = (logits.argmax(-1) == report.labels) != report.clean
     # Rounding on another device may change a few.
-    if num_classes != report.num_classes or changed.mean() > 0.01:
+    few = max(1, 0.01 * len(x))
+    if num_classes != report.num_classes or changed.sum() > few:
         raise ValueError(
             "Arguments `model` and `x` must be those of the report. Received: "
             f"a model of {num_classes} classes that is right where the report "
             "says it is wrong, or the reverse, on "
             f"{changed.sum()} of {len(x)} clean images"
         )
+    if report.images is not None:
+        _check_same_images(report, x, softmax(logits))
     return x, classifier
+
+
+def _check_same_images(report, x, probabilities):
+    """Raises unless images and probabilities are those that the report holds.
+
+    A report that was loaded from a file holds none.
+    """
+    low, high = report.threat_model.input_range
+    apart = np.abs(x - report.images["clean"]).max()
+    if apart > 1e-6 * (high - low):
+        raise ValueError(
+            "Argument `x` must hold the images that were attacked, in their "
+            "order: `x[report.indices]` of what `evaluate_robustness` got. "
+            f"Received: images that differ from them by up to {apart:.3g}"
+        )
+    known = report.images["clean_probabilities"]
+    apart = np.abs(probabilities - known).max()
+    if apart > 0.05:
+        raise ValueError(
+            "Argument `model` must be the model of the report. Received: a "
+            "model whose probabilities on the clean images differ by up to "
+            f"{apart:.3g}"
+        )
 
 
 def _images(images, new, x_adv, logits):

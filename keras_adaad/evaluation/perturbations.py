@@ -17,8 +17,8 @@ def smallest(
         if result.perturbations is not None:
             found = np.minimum(found, result.perturbations)
     fooled = ~np.logical_and.reduce([clean, *(r.robust for r in results)])
-    # What fooled the model was inside the ball, but for rounding. Of a report
-    # or a state file of an earlier version, no more than this is known.
+    # What fooled the model was inside the ball, but for rounding. Reports and
+    # state files of earlier versions hold no sizes, so they give epsilon.
     return np.where(fooled, np.minimum(found, epsilon), found)
 
 
@@ -36,3 +36,19 @@ def minimum_norm_attacks(
         and result.complete
         and result.attacked == clean.sum()
     ]
+
+
+def searched(
+    clean: np.ndarray, results: list[AttackResult], epsilon: float
+) -> np.ndarray:
+    """Returns `smallest`, infinite where it is of another attack.
+
+    An attack within epsilon finds a point near the border of the ball, however
+    small the smallest perturbation is. So its sizes say nothing about a median.
+    """
+    names = minimum_norm_attacks(clean, results)
+    found = np.where(clean, np.inf, 0.0)
+    for result in results:
+        if result.name in names and result.perturbations is not None:
+            found = np.minimum(found, result.perturbations)
+    return np.where(found <= smallest(clean, results, epsilon), found, np.inf)

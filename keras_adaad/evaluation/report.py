@@ -206,7 +206,8 @@ class RobustnessReport(Accuracies):
         They may be from another library, or from an attack written for this
         model. Those inside the ball and the input range are classified. Where
         one fools the model, the robust accuracy falls. It is then the best
-        known accuracy. That of AutoAttack stays beside it, as in RobustBench:
+        known accuracy. A flag says how many images do not count. The accuracy
+        of AutoAttack stays beside the best known, as in RobustBench:
         `report.accuracy("AutoAttack (standard)")`, or `attacks_accuracy` for
         all attacks of the evaluation. The curve stays as it was measured.
 
@@ -226,7 +227,9 @@ class RobustnessReport(Accuracies):
             TypeError: If an argument has the wrong type.
             ValueError: If the model or the images are not those of the report,
                 if no image is inside the ball and the range, or if the report
-                has the name `source` already.
+                has the name `source` already. A report from a file only knows
+                on which images the model is right. Other images and models
+                that agree with it there are not noticed.
 
         Example:
 

@@ -43,7 +43,7 @@ def title(group):
 
 
 def worst_case(report):
-    """Returns what the accuracy is called that no attack lowers."""
+    """Returns the name of the accuracy after all attacks."""
     return "best known" if report.sources else "worst case"
 
 
@@ -123,8 +123,8 @@ def _remarks(report):
     lines = [f"maximum perturbation {report.max_perturbation:.6g}"]
     if median(report):
         lines += wrap(
-            f"median of the smallest perturbations {median(report)}, an upper "
-            "bound: so much fools the model on half of the images"
+            f"median of the smallest perturbations {median(report)}: an upper "
+            "bound, at which the model is wrong on half of the images"
         )
     for name, message in report.flags.items():
         lines += wrap(f"FLAG {name}: {message}", subsequent_indent="  ")

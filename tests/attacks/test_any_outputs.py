@@ -214,6 +214,11 @@ def softmax_at_pixels():
     )
 
 
+def hidden_softmax():
+    inner = softmax_at_pixels()
+    return keras.Model(inner.inputs, layers.Rescaling(1.0)(inner.outputs[0]))
+
+
 def two_outputs():
     return keras.Model(tagger().inputs, 2 * tagger().outputs)
 
@@ -235,11 +240,14 @@ REFUSED = [
     (PGD(epsilon=0.1), segmenter, MAPS + 4, r"\[0, 3\]"),
     (PGD(epsilon=0.1), segmenter, None, "`y` is missing"),
     (PGD(epsilon=0.1), softmax_at_pixels, MAPS, "ends in a softmax"),
+    (PGD(epsilon=0.1), hidden_softmax, MAPS, "probabilities"),
     (PGD(epsilon=0.1), two_outputs, MAPS, "must have one output"),
     (PGD(epsilon=0.1, **TAGS), tagger, SEVERAL[:, 1:], r"\(12, 5\)"),
     (PGD(epsilon=0.1, **TAGS), tagger, 2 * SEVERAL, "0 or 1"),
     (PGD(epsilon=0.1, **TAGS), tagger, None, r"shape \(12, 5\)"),
     (PGD(epsilon=0.1, loss=squared_error), segmenter, MAPS[1:], "12 images"),
+    (PGD(epsilon=0.1, loss=squared_error), tagger, SEVERAL, r"Reshape\(\(5, 1"),
+    (PGD(epsilon=0.1, loss=squared_error), tagger, 0.2 * SEVERAL, "Reshape"),
     (
         PGD(epsilon=0.1, loss=not_averaged),
         segmenter,

@@ -1,8 +1,11 @@
 """Images from elsewhere: what counts, and what the report then says."""
 
+import dataclasses
+
 import keras
 import numpy as np
 import pytest
+from keras import ops
 
 import keras_adaad
 from keras_adaad.evaluation import RobustnessReport
@@ -37,16 +40,19 @@ def test_the_nearest_points_are_the_best_known(report, tmp_path, caplog):
     best = add(report)
     outside = (SIZES > EPSILON).sum()
     assert f"{outside} of 24 images from 'elsewhere'" in caplog.text
+    flag = "not counted: elsewhere"
+    assert f"{outside} of 24" in best.flags[flag] and not report.flags
+    assert flag in str(best)
     np.testing.assert_array_equal(best.robust, SIZES > EPSILON)
     assert best.robust_accuracy < best.attacks_accuracy
     assert best.attacks_accuracy == report.robust_accuracy
     assert best.accuracy("pgd") == report.accuracy("pgd")
     assert best.sources == ["elsewhere"] and report.sources == []
     added = best.results[-1]
-    assert added.external and added.attacked == report.clean.sum()
+    near = report.clean & (SIZES <= EPSILON)
+    assert added.external and added.attacked == near.sum()
     np.testing.assert_array_equal(added.individual, best.robust)
     np.testing.assert_array_equal(added.lost, np.flatnonzero(SIZES > EPSILON))
-    near = report.clean & (SIZES <= EPSILON)
     np.testing.assert_allclose(
         best.smallest_perturbations[near],
         np.minimum(1.001 * SIZES, EPSILON)[near],
@@ -93,6 +99,33 @@ def test_a_function_is_asked_too(report):
     np.testing.assert_array_equal(best.robust, SIZES > EPSILON)
 
 
+def test_logits_that_are_not_finite_fool_nobody(report):
+    """NaN would name the first class, which is wrong for most images."""
+    network = linear.model()
+    brightest = ops.max(network.inputs[0], axis=(1, 2, 3))[:, None]
+    narrow = keras.Model(
+        network.inputs, network.outputs[0] + 0.0 * ops.sqrt(0.8 - brightest)
+    )
+    x_adv = X.copy()
+    chosen = np.sort(X.max((1, 2, 3)).argsort()[-3:])
+    x_adv[chosen] += 0.9 * EPSILON
+    assert (x_adv[chosen].max((1, 2, 3)) > 0.8).all()
+    best = add(report, x_adv, model=narrow)
+    assert best.robust_accuracy == report.robust_accuracy
+    assert best.results[-1].lost == [i for i in chosen if report.clean[i]]
+    assert "3 of 24" in best.flags["not counted: elsewhere"]
+
+
+def test_a_protocol_that_did_not_finish_keeps_its_name(report):
+    (attack,) = report.results
+    changes = {"group": "AutoAttack (standard)", "complete": False}
+    part = dataclasses.replace(
+        report, results=[dataclasses.replace(attack, **changes)]
+    )
+    with pytest.raises(ValueError, match="`source`"):
+        add(part, X, "AutoAttack (standard)")
+
+
 def test_points_outside_of_the_range_do_not_count(caplog):
     x, y = linear.data()
     low, high = float(x.min()), float(x.max())
@@ -119,6 +152,12 @@ def of_classes(number):
     return keras.Model(inputs, head(keras.layers.Flatten()(inputs)))
 
 
+def scaled(factor):
+    """Another model that decides as that of the report does."""
+    network = linear.model()
+    return keras.Model(network.inputs, factor * network.outputs[0])
+
+
 X = linear.data()[0]
 # What changes, the error and words of its message.
 BAD = {
@@ -128,6 +167,9 @@ BAD = {
     "NaN": ({"x_adv": np.nan * X}, ValueError, "`x_adv`.*no image inside"),
     "fewer": ({"x": X[:5]}, ValueError, "`x`.*5 images.* of 24"),
     "order": ({"x": X[::-1], "x_adv": X[::-1]}, ValueError, "`model` and `x`"),
+    "near": ({"x": X + 0.001}, ValueError, "`x`.*differ.*0.001"),
+    "scale": ({"model": lambda: scaled(5.0)}, ValueError, "`model`.*differ"),
+    "no images": ({"x": None}, TypeError, "`x`"),
     "classes": ({"model": lambda: of_classes(2)}, ValueError, "2 classes"),
     "model": ({"model": lambda: "student.keras"}, TypeError, "`model`"),
     "no source": ({"source": None}, TypeError, "`source`"),
