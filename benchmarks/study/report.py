@@ -29,6 +29,8 @@ PAGES = {
     pathlib.Path("docs/study.md"): [
         "cifar10 small accuracies A",
         "cifar10 small differences A",
+        "cifar10 small accuracies B",
+        "cifar10 small differences B",
         "cifar10 small radii",
         "literature",
         "fashion_mnist small accuracies",
@@ -79,7 +81,7 @@ def show(study, folder):
         if regime:
             print(f"Regime {regime}\n")
         print(tables.accuracies(study, runs), "\n")
-        if OURS in runs:
+        if {OURS, f"{OURS} linear"} & set(runs):
             print(tables.differences(study, runs), "\n")
         if study.keep_best:
             print(tables.best_epochs(study, runs), "\n")

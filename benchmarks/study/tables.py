@@ -104,20 +104,24 @@ def accuracies(study, runs):
 
 
 def differences(study, runs):
-    """Returns AdaAD's accuracy minus the others', as a table in Markdown."""
+    """Returns AdaAD's accuracy minus the others', as a table in Markdown.
+
+    Where only the linear teacher has run, its accuracy takes the place.
+    """
+    own = OURS if OURS in runs else f"{OURS} linear"
     lines = [
-        ("AdaAD minus", "clean", "p", "AutoAttack", "p", "seeds"),
+        (f"{own} minus", "clean", "p", "AutoAttack", "p", "seeds"),
         ("---",) * 6,
     ]
     for name, seeds in runs.items():
-        common = sorted(set(seeds) & set(runs.get(OURS, ())))
-        if name in (OURS, "teacher") or not common:
+        common = sorted(set(seeds) & set(runs.get(own, ())))
+        if name in (own, "teacher") or not common:
             continue
         cells = []
         for column in ("clean", "AutoAttack"):
             ours, theirs = (
                 [outcomes(study, found[seed])[column] for seed in common]
-                for found in (runs[OURS], seeds)
+                for found in (runs[own], seeds)
             )
             cells += difference(ours, theirs, exact=study.exact_test)
         lines.append((name, *cells, str(len(common))))
