@@ -4,29 +4,50 @@ import json
 import os
 import pathlib
 
-import keras
-
 from keras_adaad.attacks.digest import digest
 from keras_adaad.evaluation import storage
 from keras_adaad.frozen.fingerprint import layers_within
 from keras_adaad.teachers.result import TeacherResult
 
-FORMAT = "keras_adaad.rank_teachers.1"
+FORMAT = "keras_adaad.rank_teachers.2"
+# What holds names of layers in a configuration.
+NAMES = ("name", "keras_history", "input_layers", "output_layers")
 
 
 def identity_of(model):
-    """Returns a digest of a model's layers and weights, without their names.
+    """Returns a digest of what a model computes: configurations and weights.
 
-    Keras numbers the names, so the same code gives others in a new process.
+    The configuration of a model has its operations, and how they are connected.
+    Keras numbers the names, so the same code gives others in a new process:
+    they count by their first places. Of a layer without `get_config`, only the
+    class and the weights count.
     """
-    layers = [(type(layer), _config(layer)) for layer in layers_within(model)]
+    places: dict[str, int] = {}
+    layers = [
+        (type(part), _config(part, places)) for part in layers_within(model)
+    ]
     return digest([layers, model.weights])
 
 
-def _config(layer):
-    if isinstance(layer, keras.Model):
-        return None  # That of a model repeats those of its layers.
-    return {k: v for k, v in layer.get_config().items() if k != "name"}
+def _config(layer, places):
+    try:
+        config = layer.get_config()
+    except Exception:  # Some layers have none. They may raise any error.
+        config = None
+    return _without_names(config, places)
+
+
+def _without_names(value, places, key=None):
+    """Replaces each name in a configuration by its first place."""
+    if key == "dtype":
+        return value  # The name of a policy says what it is.
+    if isinstance(value, dict):
+        return {k: _without_names(v, places, k) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_without_names(v, places, key) for v in value]
+    if key in NAMES and isinstance(value, str):
+        return places.setdefault(value, len(places))
+    return value
 
 
 class State:

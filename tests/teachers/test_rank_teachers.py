@@ -13,6 +13,7 @@ from keras_adaad.teachers import TeacherResult
 from keras_adaad.teachers.candidates import candidates_of
 from keras_adaad.teachers.ranking import search_radius
 from keras_adaad.teachers.state import State
+from keras_adaad.teachers.state import identity_of
 from tests import networks
 from tests.docs import small
 
@@ -186,6 +187,55 @@ def test_a_killed_ranking_resumes(
     path.write_text("{}")
     with pytest.raises(ValueError, match="damaged"):
         rank(teachers, student, *images, state_path=path)
+
+
+class Scaled(networks.Subclassed):
+    """Whose layers do not know its factor."""
+
+    def __init__(self, factor):
+        super().__init__(4)
+        self.factor = factor
+
+    def call(self, x, training=False):
+        return self.factor * super().call(x, training)
+
+    def get_config(self):
+        return {"factor": self.factor}
+
+
+def scaled(factor):
+    model = Scaled(factor)
+    model(np.zeros((1, *networks.SHAPE), "float32"))
+    for variable in model.weights:
+        variable.assign(np.full(variable.shape, 0.1))
+    return model
+
+
+def with_operations(factor, crossed=False, dtype=None):
+    """Two layers of the same shapes, and operations without weights."""
+    inputs = keras.Input(networks.SHAPE)
+    x = keras.layers.Flatten()(inputs)
+    a, b = (
+        keras.layers.Dense(3, dtype=dtype, kernel_initializer="ones")(x)
+        for _ in range(2)
+    )
+    relu = keras.ops.relu
+    outputs = (relu(a) - b if crossed else a - relu(b)) / factor
+    return keras.Model(inputs, keras.ops.log_softmax(outputs))
+
+
+def test_teachers_of_the_same_layers_are_told_apart():
+    different = [
+        *(scaled(1.0), scaled(9.0)),
+        *(with_operations(1.0), with_operations(5.0)),
+        with_operations(1.0, crossed=True),
+        with_operations(1.0, dtype="mixed_bfloat16"),
+    ]
+    identities = [identity_of(model) for model in different]
+    assert len(set(identities)) == len(different)
+    # Keras gives other names to the same model.
+    assert identity_of(scaled(9.0)) == identities[1]
+    assert identity_of(with_operations(5.0)) == identities[3]
 
 
 def test_files_are_teachers(teachers, student, images, ranking, tmp_path):
