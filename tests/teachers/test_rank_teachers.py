@@ -115,6 +115,25 @@ def test_entropy_is_that_on_the_students_adversarial_image(student, images):
         )
 
 
+def test_a_teacher_that_cannot_be_attacked_is_last(images, tmp_path):
+    """Its divergences are equal: all of its samples would be transferable."""
+    constant = linear("constant", scale=0.0)
+    saturated = linear("saturated", seed=1, scale=1e4)
+    found = rank([constant, saturated, linear("good")], linear("s"), *images)
+    assert found.best == "good"
+    for result in found.results[1:]:
+        assert result.moved.mean() < 0.5
+        assert result.transfers.mean() <= result.moved.mean()
+        assert "masked gradients" in found.flags[result.name]
+        if result.name == "constant":
+            assert not result.transfers.any()
+    assert "a guess among 10 classes" in found.flags["constant"]
+    assert "masked gradients" not in found.flags.get("good", "")
+    found.save(tmp_path / "r.json")
+    loaded = TeacherRanking.load(tmp_path / "r.json")
+    assert loaded.flags == found.flags
+
+
 def test_without_labels_there_are_no_accuracies(teachers, student, images):
     found = rank(teachers, student, images[0])
     row = found.rows()[0]
@@ -258,6 +277,7 @@ def made(transfers, **names):
         TeacherResult(
             name=name,
             parameters=10,
+            moved=rows >= 0,
             transfers=rows < count,
             entropy=np.full(400, entropy),
             clean=rows < 300,
@@ -272,6 +292,7 @@ def made(transfers, **names):
         threat_model=keras_adaad.evaluation.ThreatModel(8 / 255),
         epsilons=[4 / 255, 8 / 255],
         passes={"RSLAD": 1, "AdaAD": 21},
+        num_classes=10,
         has_labels=True,
         warmup=10,
         batch_size=128,
@@ -287,15 +308,25 @@ def test_order_and_interval():
     rows = report.rows()
     assert [row["name"] for row in rows] == ["a", "b", "c"]
     low, high = rows[2]["transferable_interval"]
-    margin = 1.96 * (0.25 * 0.75 / 400) ** 0.5
-    assert (low, high) == pytest.approx(
-        (0.25 - margin, 0.25 + margin), abs=0.01
-    )
+    # Wilson's: where the share would be 1.96 deviations away.
+    for bound in (low, high):
+        deviation = (bound * (1 - bound) / 400) ** 0.5
+        assert abs(bound - 0.25) == pytest.approx(1.96 * deviation, rel=1e-3)
     # Equal on every image: the entropy decides, in each resample.
     assert report.first_shares == {"a": 1.0, "b": 0.0, "c": 0.0}
     assert "a is first in 100 %" in report.certainty
+    assert "only the entropy decides" in report.certainty
+    assert "entropy" not in made([200, 199], a=1.0, b=1.0).certainty
     assert rows[0]["clean_accuracy"] == 0.75
     assert rows[0]["accuracy"] == [0.75, 0.5, 0.25]
+
+
+@pytest.mark.once
+def test_intervals_of_all_and_none():
+    last, first = made([0, 400], none=1.0, all=1.0).rows()[::-1]
+    assert last["transferable_interval"] == pytest.approx((0, 0.01), abs=1e-3)
+    low, high = first["transferable_interval"]
+    assert 0.98 < low < 1.0 and high == 1.0
 
 
 @pytest.mark.once
