@@ -23,6 +23,7 @@ from keras_adaad.teachers.measure import measure
 from keras_adaad.teachers.ranking import TeacherRanking
 from keras_adaad.teachers.state import State
 from keras_adaad.teachers.state import identity_of
+from keras_adaad.teachers.unchanged import seeded
 from keras_adaad.training.attack_arguments import training_attack
 
 # With fewer, the 95 % interval of a share is wider than 28 points.
@@ -134,12 +135,14 @@ def rank_teachers(
     begin = time.monotonic()
     task = _task(student, x, y, attack, warmup, num_images, batch_size, seed)
     candidates = candidates_of(teachers, task.num_classes, task.attack.norm)
-    state = State(state_path, _identity(task, student))
-    check_candidates(candidates, student, task.x)
-    results = [
-        _result(candidate, student, task, state, verbose)
-        for candidate in candidates
-    ]
+    facts = environment(student)
+    state = State(state_path, _identity(task, student), facts["device"])
+    with seeded(task.seed):  # A file that is loaded draws first weights.
+        check_candidates(candidates, student, task.x)
+        results = [
+            _result(candidate, student, task, state, verbose)
+            for candidate in candidates
+        ]
     return TeacherRanking(
         results=results,
         student_name=student.name,
@@ -151,7 +154,7 @@ def rank_teachers(
         warmup=task.warmup,
         batch_size=task.batch_size,
         seed=task.seed,
-        environment=environment(student),
+        environment=facts,
         seconds=time.monotonic() - begin,
     )
 

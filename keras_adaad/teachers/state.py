@@ -1,5 +1,6 @@
 """The state file of a ranking, from which a killed one resumes."""
 
+import dataclasses
 import json
 import os
 import pathlib
@@ -57,10 +58,12 @@ class State:
     Teachers are known by `identity_of`, so some may be added.
     """
 
-    def __init__(self, path, task):
+    def __init__(self, path, task, device):
         self.path = path
+        self._device = device
         self._task = digest(task) if path is not None else None
         self._results = {}
+        self._devices = {}
         if path is None:
             return
         if not isinstance(path, (str, os.PathLike)):
@@ -75,18 +78,28 @@ class State:
                 f"exists. Received: state_path={str(path)!r}"
             )
         if self.path.exists():
-            self._results = self._read()
+            self._results, self._devices = self._read()
 
     def get(self, identity):
-        """Returns the result of a teacher, or `None`."""
-        return self._results.get(identity)
+        """Returns the result of a teacher, or `None`.
+
+        The seconds of another device are left out.
+        """
+        found = self._results.get(identity)
+        if found is None or self._devices[identity] == self._device:
+            return found
+        return dataclasses.replace(found, seconds={})
 
     def add(self, identity, result):
         """Adds the result of a teacher to the file."""
         if self.path is None:
             return
         self._results[identity] = result
-        teachers = {k: found.to_dict() for k, found in self._results.items()}
+        self._devices[identity] = self._device
+        teachers = {
+            key: {"device": self._devices[key], **found.to_dict()}
+            for key, found in self._results.items()
+        }
         content = {"format": FORMAT, "task": self._task, "teachers": teachers}
         storage.write(content, self.path)
 
@@ -96,9 +109,10 @@ class State:
             if content["format"] != FORMAT:
                 raise ValueError("another format")
             task = content["task"]
+            teachers = content["teachers"]
+            devices = {k: v.pop("device") for k, v in teachers.items()}
             results = {
-                identity: TeacherResult.from_dict(values)
-                for identity, values in content["teachers"].items()
+                k: TeacherResult.from_dict(v) for k, v in teachers.items()
             }
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ValueError(
@@ -114,4 +128,4 @@ class State:
                 "Delete the file, or choose another path. "
                 f"Received: state_path={str(self.path)!r}"
             )
-        return results
+        return results, devices

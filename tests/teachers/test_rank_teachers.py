@@ -208,6 +208,19 @@ def test_a_killed_ranking_resumes(
         rank(teachers, student, *images, state_path=path)
 
 
+@pytest.mark.once
+def test_seconds_of_another_device_are_left_out(tmp_path):
+    path = tmp_path / "state.json"
+    result = made([1, 2], a=1.0, b=1.0).results[0]
+    State(path, "task", "a GPU").add("identity", result)
+    assert State(path, "task", "a GPU").get("identity").seconds
+    other = State(path, "task", "cpu")
+    assert not other.get("identity").seconds
+    other.add("another", result)
+    assert other.get("another").seconds
+    assert State(path, "task", "a GPU").get("identity").seconds
+
+
 class Scaled(networks.Subclassed):
     """Whose layers do not know its factor."""
 
@@ -260,7 +273,9 @@ def test_teachers_of_the_same_layers_are_told_apart():
 def test_files_are_teachers(teachers, student, images, ranking, tmp_path):
     path = tmp_path / "same.keras"
     teachers["same"].save(path)
+    before = random.getstate()
     found = rank([teachers["other pixels"], path], student, *images)
+    assert random.getstate() == before
     assert [result.name for result in found.results] == ["same", "other"]
     np.testing.assert_array_equal(
         found.results[0].survived, ranking.results[0].survived
