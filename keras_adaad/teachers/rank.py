@@ -95,8 +95,9 @@ def rank_teachers(
         seed: Integer seed of the images that are drawn, the warm-up and the
             attacks. Defaults to `0`.
         state_path: File that keeps the results; a killed call resumes from it.
-            It belongs to one student with its weights, images,
-            attack and settings; teachers may be added. Defaults to `None`.
+            It belongs to one student with its weights, images, attack and
+            settings; teachers may be added. The seconds of another device are
+            left out. Defaults to `None`.
         verbose: `1` for a progress bar per teacher, `2` for lines, `0` for
             silence. Defaults to `1`.
 
