@@ -124,7 +124,7 @@ class TeacherRanking:
             result.name: text.flags(self, result, self._row(result))
             for result in self.results
         }
-        return {name: " ".join(some) for name, some in found.items() if some}
+        return {name: reasons for name, reasons in found.items() if reasons}
 
     def rows(self) -> list[dict[str, Any]]:
         """Computes what the table shows, the best teacher first.

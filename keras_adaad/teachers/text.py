@@ -73,7 +73,7 @@ def certainty(ranking):
 
 
 def flags(ranking, result, row):
-    """Returns the reasons against a teacher, a list of sentences."""
+    """Returns the reasons against a teacher, or an empty text."""
     found = []
     unmoved = 1.0 - result.moved.mean()
     if unmoved > UNMOVED:
@@ -87,11 +87,13 @@ def flags(ranking, result, row):
     if ranking.has_labels and low <= 1.0 / ranking.num_classes:
         found.append(
             f"its clean accuracy of {_percent(row['clean_accuracy'])} % may be "
-            f"that of a guess among {ranking.num_classes} classes."
+            f"no better than a guess among {ranking.num_classes} classes."
         )
     if row["search_radius"] < ranking.threat_model.epsilon:
         found.append(_too_small_radius(row, ranking.threat_model.epsilon))
-    return found
+    # A name and a colon stand before the first.
+    later = [reason[0].upper() + reason[1:] for reason in found[1:]]
+    return " ".join([*found[:1], *later])
 
 
 def _too_small_radius(row, epsilon):

@@ -127,6 +127,7 @@ def test_a_teacher_that_cannot_be_attacked_is_last(images, tmp_path):
         assert "masked gradients" in found.flags[result.name]
         if result.name == "constant":
             assert not result.transfers.any()
+    assert "trusted. Its clean accuracy" in found.flags["constant"]
     assert "a guess among 10 classes" in found.flags["constant"]
     assert "masked gradients" not in found.flags.get("good", "")
     found.save(tmp_path / "r.json")
