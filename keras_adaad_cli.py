@@ -369,7 +369,9 @@ def distil(recipe, data, **flags):
     type=click.Path(exists=True, file_okay=False, path_type=pathlib.Path),
 )
 @click.argument(
-    "output", metavar="OUT", type=click.Path(path_type=pathlib.Path)
+    "output",
+    metavar="OUT",
+    type=click.Path(dir_okay=False, path_type=pathlib.Path),
 )
 @click.option(
     "--size",

@@ -13,7 +13,7 @@ def write_atomically(path, write):
 
     `write` is called with a path of the same name in a temporary folder next to
     `path`. What it wrote is then moved. If it fails or the process is killed,
-    the previous `path` is kept.
+    the previous `path` is kept. A file does not replace a folder.
     """
     path = pathlib.Path(path)
     with tempfile.TemporaryDirectory(
@@ -21,6 +21,12 @@ def write_atomically(path, write):
     ) as folder:
         part = pathlib.Path(folder, path.name)
         write(part)
+        if path.is_dir() and not part.is_dir():
+            raise ValueError(
+                "Argument `path` must name a file. Choose another path, or "
+                "move the folder. "
+                f"Received: path={str(path)!r}, which is a folder"
+            )
         if path.is_dir():
             # A folder can only replace an empty folder.
             os.replace(path, pathlib.Path(folder, f"old.{path.name}"))

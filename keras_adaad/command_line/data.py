@@ -74,7 +74,8 @@ def warn_of_test_images(images, x_test, names=None):
         f"Warning: {len(pairs):,} of {len(images):,} images nearly duplicate "
         "test images, so a test accuracy may be too good: "
         f"{examples}{', ...' if len(pairs) > SHOWN else ''}. Look at them, "
-        "and remove them; see keras_adaad.data.near_duplicates.",
+        "and remove them. Drawings and digits may be alike without being "
+        "duplicates; see keras_adaad.data.near_duplicates.",
         err=True,
     )
 

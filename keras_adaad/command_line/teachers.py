@@ -36,10 +36,8 @@ def teachers(
     download,
 ):
     """Prints the ranking."""
-    if plot and importlib.util.find_spec("matplotlib") is None:
-        raise click.UsageError(
-            f"--plot {plot} needs Matplotlib: pip install matplotlib."
-        )
+    if plot:
+        _check_plot(plot)
     for option, path in {"--json": json, "--plot": plot}.items():
         check_folder(option, path)
     x, y = load_part(data, "train", limit, data_dir, download)
@@ -86,6 +84,22 @@ def teachers(
         ranking.save(json)
     if plot:
         ranking.plot(plot)
+
+
+def _check_plot(path):
+    """Raises unless Matplotlib can draw to a path: hours later is too late."""
+    if importlib.util.find_spec("matplotlib") is None:
+        raise click.UsageError(
+            f"--plot {path} needs Matplotlib: pip install matplotlib."
+        )
+    from matplotlib.figure import Figure
+
+    known = Figure().canvas.get_supported_filetypes()
+    if path.suffix[1:].lower() not in known:
+        raise click.UsageError(
+            f"--plot {path}: the name must end in one of "
+            f"{', '.join(f'.{suffix}' for suffix in sorted(known))}."
+        )
 
 
 def _source(teacher, num_classes, norm, download):

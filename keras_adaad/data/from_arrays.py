@@ -67,13 +67,14 @@ def load_arrays(
             in [0, 1). The number of batches per epoch stays the same, and all
             are full. Defaults to `0.7`.
         cutmix: Whether a box of each training image is from another image of
-            the batch, after crop and flip (Yun et al. 2019). Its share of the
-            image is uniform in [0, 1] before it is cut off at the border. The
-            published adversarial training with generated data draws one box
-            for all images of a batch; here each image has its own. Labels are
-            mixed by the share of pixels and need `num_classes`. Methods that
-            look up a class (`ABSLD`, `DGAD`, `DKL`, `SAAD`), and the metrics,
-            take the one with the larger share. Defaults to `False`.
+            the batch, after crop and flip (Yun et al. 2019). The box covers a
+            share of the image that is uniform in [0, 1], before the border cuts
+            it off. The published adversarial training with generated data draws
+            one box for all images of a batch; here each image has its own.
+            Labels are mixed by the share of pixels and need `num_classes`.
+            Methods that look up a class (`ABSLD`, `DGAD`, `DKL`, `SAAD`), and
+            the metrics, take the one with the larger share. Defaults to
+            `False`.
         num_classes: Number of classes, for labels that are a float32
             probability of each class, of shape `(batch_size, num_classes)`. The
             validation data needs it too. Defaults to `None`: class indices.
@@ -85,8 +86,9 @@ def load_arrays(
     Returns:
         A finite data set of batches `(images, labels)`, or of `images` without
         labels: float32 in [0, 1] of shape `(batch_size, height, width,
-        channels)`, and int32 of shape `(batch_size,)`. The last batch may be
-        smaller.
+        channels)`, and int32 of shape `(batch_size,)`. With `num_classes`, the
+        labels are float32 of shape `(batch_size, num_classes)`. The last batch
+        may be smaller.
 
     Raises:
         TypeError: If an argument has the wrong type.
@@ -108,6 +110,13 @@ def load_arrays(
     batch_size = checks.check_integer("batch_size", batch_size)
     padding = checks.check_integer("padding", padding, minimum=0)
     seed = checks.check_integer("seed", seed, minimum=0)
+    if num_classes is not None:
+        num_classes = checks.check_integer("num_classes", num_classes)
+    if not isinstance(cutmix, (bool, np.bool_)):
+        raise TypeError(
+            "Argument `cutmix` must be True or False. "
+            f"Received: cutmix={cutmix!r}"
+        )
     augmentation = None
     if training:
         if drop_remainder and batch_size > len(images):
@@ -157,7 +166,7 @@ def _check_classes(num_classes, labels, cutmix):
                 "or, for a method that needs none, images without labels. "
                 f"Received: cutmix={cutmix}, num_classes=None"
             )
-    elif checks.check_integer("num_classes", num_classes) <= labels.max():
+    elif num_classes <= labels.max():
         raise ValueError(
             "Argument `num_classes` must be larger than each label. "
             f"Received: num_classes={num_classes}, and labels to {labels.max()}"

@@ -9,6 +9,7 @@ from keras_adaad._typing import DataSet
 from keras_adaad._typing import PathLike
 from keras_adaad.data.arguments import check_labels
 from keras_adaad.data.from_arrays import load_arrays
+from keras_adaad.data.image_files import class_folders
 from keras_adaad.data.image_files import contents
 from keras_adaad.data.image_files import find_images
 from keras_adaad.data.image_files import read_images
@@ -101,11 +102,7 @@ def _read_files(directory, name, bounds):
     rows = rows_of(bounds, len(files))
     train = directory / "train"
     folders = train if train.is_dir() else directory / name
-    classes = sorted(
-        path.name
-        for path in folders.iterdir()
-        if path.is_dir() and not path.name.startswith(".")
-    )
+    classes = class_folders(folders)
     indices = {name: index for index, name in enumerate(classes)}
     paths, names = zip(*(files[row] for row in rows), strict=True)
     unknown = sorted(set(names) - set(classes))

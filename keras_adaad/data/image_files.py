@@ -27,6 +27,15 @@ def find_images(folder):
     )
 
 
+def class_folders(folder):
+    """Returns the names of the sub-folders that are classes, sorted."""
+    return sorted(
+        path.name
+        for path in pathlib.Path(folder).iterdir()
+        if path.is_dir() and not path.name.startswith(".")
+    )
+
+
 def read_images(paths, size=None, follow=lambda tasks, length: tasks):
     """Returns image files as an array of uint8, `(num_images, ..., 3)`.
 
@@ -57,7 +66,11 @@ def read_images(paths, size=None, follow=lambda tasks, length: tasks):
 
 
 def read_image(path, size=None):
-    """Returns an image file as an RGB array of uint8, or raises."""
+    """Returns an image file as an RGB array of uint8, or raises.
+
+    The rotation in the EXIF data of a photograph is not applied, and
+    transparent pixels have their hidden colour.
+    """
     options = {}
     if size is not None:
         options = {
@@ -67,13 +80,24 @@ def read_image(path, size=None):
             "interpolation": "bicubic",
         }
     try:
-        return np.asarray(keras.utils.load_img(path, **options), "uint8")
+        image = keras.utils.load_img(path, **options)
+        import PIL.Image
+
+        with PIL.Image.open(path) as file:
+            mode = file.mode
     except Exception as error:
         # Pillow's decoders raise many kinds of errors.
         raise ValueError(
             f"The image {str(path)!r} can't be read. Replace it, or remove it "
             f"from the folder. ({error})"
         ) from error
+    # Integers or floats of more bits, which Pillow clips to white.
+    if mode.startswith(("I", "F")):
+        raise ValueError(
+            f"The image {str(path)!r} must have 8 bits per channel. Convert "
+            f"it. Received: an image of Pillow's mode {mode!r}"
+        )
+    return np.asarray(image, "uint8")
 
 
 def contents(directory):

@@ -13,6 +13,8 @@ SIDE = 8
 # images would be compared by their noise.
 FAINT = 0.02
 IMAGES_PER_BLOCK = 500
+# More than rounding takes from the similarity of two copies.
+ROUNDING = 1e-6
 
 
 def near_duplicates(
@@ -43,9 +45,10 @@ def near_duplicates(
 
     Of the 50,000 training images of CIFAR-10, 310 are found. Nearly all in a
     sample that we looked at show the photograph of the test image, or another
-    version of it. With a threshold of 0.92 they are 483, and about half of
-    those added are mistakes. Comparing a million images with 10,000 takes
-    minutes.
+    version of it. A threshold of 0.92 finds 173 more, of which about half are
+    mistakes. The default is for colour photographs: many different drawings or
+    digits are alike, such as 291 of 900 digits of scikit-learn. Comparing a
+    million images with 10,000 takes minutes.
 
     Args:
         x: Images to look at, of shape `(num_images, height, width, channels)`:
@@ -85,6 +88,8 @@ def near_duplicates(
         "threshold", threshold, maximum=1.0, open_minimum=True
     )
     nearest, similarities = most_similar(images, tests)
+    # Rounding must not make an image differ from itself.
+    similarities = np.minimum(similarities + ROUNDING, 1.0)
     rows = np.argsort(-similarities, kind="stable")
     rows = rows[: np.count_nonzero(similarities >= threshold)]
     return np.stack([rows, nearest[rows]], axis=1)

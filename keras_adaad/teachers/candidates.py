@@ -117,7 +117,7 @@ def _loader(name, source, num_classes, norm):
     if source is not None and not isinstance(source, (str, os.PathLike)):
         raise _not_a_teacher(source)
     if source is not None and _is_keras_file(source):
-        return lambda: keras.saving.load_model(source)
+        return lambda: keras.saving.load_model(source, compile=False)
     entry = published_entry(name, num_classes, norm)
     return lambda: zoo.load_robustbench(
         name, source, entry["dataset"], entry["threat_model"]

@@ -28,6 +28,8 @@ from keras_adaad.teachers.unchanged import seeded
 
 # Radii of the curve, in units of the attack's epsilon.
 RADII = (0.5, 1.0, 1.5, 2.0, 3.0, 4.0)
+# In nats. A smaller divergence is rounding: the attack moved nothing.
+MOVED = 1e-6
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -91,12 +93,14 @@ def measure(name, teacher, student, task, advance):
         y = own_classes if task.y is None else task.y
         clean = own_classes == y
         survived = _survived(of_teacher, x, y, clean, task, advance)
+    moved, transferable = transfers(logits, after, farthest)
     if seconds is not None:
         seconds = {"RSLAD": seconds, "AdaAD": seconds + own}
     return TeacherResult(
         name=name,
         parameters=teacher.count_params(),
-        transfers=transfers(logits, after, farthest),
+        moved=moved,
+        transfers=transferable,
         entropy=_to_numpy(entropy_from_logits(after)),
         clean=clean,
         survived=survived,
@@ -105,16 +109,21 @@ def measure(name, teacher, student, task, advance):
 
 
 def transfers(clean, after_student, after_own):
-    """Returns which samples are transferable, given a teacher's logits.
+    """Returns on which samples a teacher moved, and which are transferable.
+
+    Where the attack on a teacher does not move it, the two divergences are
+    equal, and say nothing about the student.
 
     Args:
-        clean: On the clean images.
+        clean: Its logits on the clean images.
         after_student: On those that the attack on the student found.
         after_own: On those that the attack on the teacher itself found.
     """
+    moved = kl_divergence_from_logits(clean, after_own) >= MOVED
     from_clean = kl_divergence_from_logits(after_student, clean)
     from_own = kl_divergence_from_logits(after_student, after_own)
-    return _to_numpy(from_clean >= from_own)
+    moved, nearer = _to_numpy(moved), _to_numpy(from_clean >= from_own)
+    return moved, moved & nearer
 
 
 def _warm_up(teacher, student, task, advance):

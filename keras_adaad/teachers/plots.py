@@ -27,9 +27,8 @@ def _shares(axis, ranking, rows):
     low, high = 100 * np.transpose(
         [row["transferable_interval"] for row in rows]
     )
-    # A quantile of the resamples may lie on the other side of the share.
-    errors = np.maximum([share - low, high - share], 0.0)
     colors = [f"C{place % 10}" for place in places]
+    errors = [share - low, high - share]
     axis.barh(places, share, xerr=errors, color=colors, capsize=3)
     names = [textwrap.fill(row["name"], 26) for row in rows]
     axis.set_yticks(places, names)

@@ -23,6 +23,7 @@ from keras_adaad.teachers.measure import measure
 from keras_adaad.teachers.ranking import TeacherRanking
 from keras_adaad.teachers.state import State
 from keras_adaad.teachers.state import identity_of
+from keras_adaad.teachers.unchanged import seeded
 from keras_adaad.training.attack_arguments import training_attack
 
 # With fewer, the 95 % interval of a share is wider than 28 points.
@@ -53,10 +54,14 @@ def rank_teachers(
         KL(T(x_S) || T(x)) >= KL(T(x_S) || T(x_T))
 
     `x_S` and `x_T` maximise `KL(T(x) || S(x'))` over the student `S`, and
-    `KL(T(x) || T(x'))`. Over 15 published teachers of a ResNet-18, the share of
-    transferable samples and the accuracy of AdaAD's student under AutoAttack
-    had a rank correlation of 0.98, and the teacher's own accuracy under
-    AutoAttack -0.45 (Lee and Chung). The share decides the order of the
+    `KL(T(x) || T(x'))`. A sample counts only if `x_T` moves the teacher, so
+    that `KL(T(x) || T(x_T))` is at least 1e-6 nats. Otherwise a teacher with
+    constant outputs would be the best one.
+
+    Lee and Chung trained a ResNet-18 with AdaAD and each of 15 published
+    teachers. The student's accuracy under AutoAttack had a rank correlation of
+    0.98 with the share of transferable samples. With the teacher's own accuracy
+    under AutoAttack it had one of -0.45. The share decides the order of the
     ranking, and the entropy decides between equal shares.
 
     For each teacher, a copy of the student is trained by RSLAD for `warmup`
@@ -68,9 +73,9 @@ def rank_teachers(
     Args:
         teachers: List of at least two `keras.Model`s, paths of `.keras` files,
             or names of published models (see `keras_adaad.zoo`) whose files are
-            in the cache. Or a dict from names to models or files: a file that
-            is not `.keras` is that of the published model of this name. Files
-            are loaded one at a time.
+            in the cache. Or a dict from names to models or files. A `.keras`
+            file holds a model. Any other file is the checkpoint of the
+            published model that the name says. Files are loaded one at a time.
         student: The `keras.Model` to be trained later: built, for the same
             images and classes.
         x: Training images, of shape `(num_images, ...)`, within the attack's
@@ -89,9 +94,10 @@ def rank_teachers(
             Defaults to `128`.
         seed: Integer seed of the images that are drawn, the warm-up and the
             attacks. Defaults to `0`.
-        state_path: File for the teachers that are measured, from which a killed
-            call resumes. It belongs to one student with its weights, images,
-            attack and settings; teachers may be added. Defaults to `None`.
+        state_path: File that keeps the results; a killed call resumes from it.
+            It belongs to one student with its weights, images, attack and
+            settings; teachers may be added. The seconds of another device are
+            left out. Defaults to `None`.
         verbose: `1` for a progress bar per teacher, `2` for lines, `0` for
             silence. Defaults to `1`.
 
@@ -130,23 +136,26 @@ def rank_teachers(
     begin = time.monotonic()
     task = _task(student, x, y, attack, warmup, num_images, batch_size, seed)
     candidates = candidates_of(teachers, task.num_classes, task.attack.norm)
-    state = State(state_path, _identity(task, student))
-    check_candidates(candidates, student, task.x)
-    results = [
-        _result(candidate, student, task, state, verbose)
-        for candidate in candidates
-    ]
+    facts = environment(student)
+    state = State(state_path, _identity(task, student), facts["device"])
+    with seeded(task.seed):  # A file that is loaded draws first weights.
+        check_candidates(candidates, student, task.x)
+        results = [
+            _result(candidate, student, task, state, verbose)
+            for candidate in candidates
+        ]
     return TeacherRanking(
         results=results,
         student_name=student.name,
         threat_model=task.threat_model,
         epsilons=task.epsilons,
         passes=_passes(task),
+        num_classes=task.num_classes,
         has_labels=task.y is not None,
         warmup=task.warmup,
         batch_size=task.batch_size,
         seed=task.seed,
-        environment=environment(student),
+        environment=facts,
         seconds=time.monotonic() - begin,
     )
 

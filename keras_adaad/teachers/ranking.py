@@ -13,6 +13,7 @@ from keras_adaad._typing import Figure
 from keras_adaad._typing import PathLike
 from keras_adaad.evaluation import storage
 from keras_adaad.evaluation.fields import plain
+from keras_adaad.evaluation.statistics import wilson_interval
 from keras_adaad.evaluation.threat_model import ThreatModel
 from keras_adaad.teachers import bootstrap
 from keras_adaad.teachers import plots
@@ -27,8 +28,9 @@ class TeacherRanking:
     """Teachers in the order of their use for one student.
 
     `print(ranking)` shows them. The share of transferable samples decides the
-    order, and the mean entropy decides between equal shares. The intervals are
-    of 2,000 resamples of the images (bootstrap), with 95 %.
+    order, and the mean entropy decides between equal shares. The intervals have
+    95 %: of a share, Wilson's; of a radius, that of 2,000 resamples of the
+    images (bootstrap).
 
     Args:
         results: List of `TeacherResult`s, in any order. The attribute has the
@@ -38,6 +40,7 @@ class TeacherRanking:
         epsilons: List of the radii at which the accuracy was measured.
         passes: Dict from the names of methods to the forward passes of the
             teacher for an image in a training step. A gradient counts as one.
+        num_classes: Number of classes.
         has_labels: Whether the images had labels. Without, there are no
             accuracies.
         warmup: Number of training steps of the student.
@@ -65,6 +68,7 @@ class TeacherRanking:
     threat_model: ThreatModel
     epsilons: list[float]
     passes: dict[str, int]
+    num_classes: int
     has_labels: bool
     warmup: int
     batch_size: int
@@ -116,11 +120,11 @@ class TeacherRanking:
     @property
     def flags(self) -> dict[str, str]:
         """Reasons against teachers, by name."""
-        return {
-            row["name"]: text.too_small_radius(row, self.threat_model.epsilon)
-            for row in self.rows()
-            if row["search_radius"] < self.threat_model.epsilon
+        found = {
+            result.name: text.flags(self, result, self._row(result))
+            for result in self.results
         }
+        return {name: reasons for name, reasons in found.items() if reasons}
 
     def rows(self) -> list[dict[str, Any]]:
         """Computes what the table shows, the best teacher first.
@@ -138,8 +142,9 @@ class TeacherRanking:
             The search radius is the largest at which the teacher is still
             correct, under its own PGD-20, on half of the images on which it is
             correct when clean; between two measured radii it is interpolated.
-            A search further out makes the student of `AdaAD`, `AdaIAD` or
-            `SAAD` learn the teacher's mistakes.
+            If the attack of the training searches further than this radius,
+            the student of `AdaAD`, `AdaIAD` or `SAAD` learns the teacher's
+            mistakes.
         """
         return [self._row(result) for result in self.results]
 
@@ -249,8 +254,8 @@ class TeacherRanking:
             "name": result.name,
             "parameters": result.parameters,
             "transferable": float(result.transfers.mean()),
-            "transferable_interval": bootstrap.interval(
-                self._weights @ result.transfers
+            "transferable_interval": wilson_interval(
+                int(result.transfers.sum()), self.num_images
             ),
             "entropy": float(result.entropy.mean()),
             "clean_accuracy": float(accuracy[0]) if known else None,

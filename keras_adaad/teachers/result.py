@@ -15,8 +15,9 @@ class TeacherResult:
     Args:
         name: Name of the teacher.
         parameters: Number of its parameters.
-        transfers: Booleans of shape `(num_images,)`: which samples are
-            transferable.
+        moved: Booleans of shape `(num_images,)`: whether the attack on the
+            teacher itself changed its outputs.
+        transfers: Booleans of the same shape: which samples are transferable.
         entropy: Floats of the same shape: the entropy of the teacher on the
             student's adversarial image, in nats.
         clean: Booleans of the same shape: correct on the clean image. Without
@@ -29,6 +30,7 @@ class TeacherResult:
 
     name: str
     parameters: int
+    moved: np.ndarray
     transfers: np.ndarray
     entropy: np.ndarray
     clean: np.ndarray
@@ -36,15 +38,17 @@ class TeacherResult:
     seconds: dict[str, float]
 
     def __post_init__(self) -> None:
+        self.moved = np.asarray(self.moved, bool)
         self.transfers = np.asarray(self.transfers, bool)
         self.entropy = np.asarray(self.entropy, "float64")
         self.clean = np.asarray(self.clean, bool)
         self.survived = np.asarray(self.survived, "int64")
-        arrays = (self.transfers, self.entropy, self.clean, self.survived)
+        arrays = [self.moved, self.transfers, self.entropy]
+        arrays += [self.clean, self.survived]
         if len({array.shape for array in arrays}) != 1 or self.clean.ndim != 1:
             raise ValueError(
-                "Arguments `transfers`, `entropy`, `clean` and `survived` must "
-                "have one value per image. Received: shapes "
+                "Arguments `moved`, `transfers`, `entropy`, `clean` and "
+                "`survived` must have one value per image. Received: shapes "
                 f"{', '.join(str(array.shape) for array in arrays)}"
             )
 
@@ -64,6 +68,7 @@ class TeacherResult:
         values = vars(self)
         return {
             **values,
+            "moved": self.moved.astype(int).tolist(),
             "transfers": self.transfers.astype(int).tolist(),
             "entropy": self.entropy.tolist(),
             "clean": self.clean.astype(int).tolist(),

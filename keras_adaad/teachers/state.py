@@ -1,32 +1,54 @@
 """The state file of a ranking, from which a killed one resumes."""
 
+import dataclasses
 import json
 import os
 import pathlib
-
-import keras
 
 from keras_adaad.attacks.digest import digest
 from keras_adaad.evaluation import storage
 from keras_adaad.frozen.fingerprint import layers_within
 from keras_adaad.teachers.result import TeacherResult
 
-FORMAT = "keras_adaad.rank_teachers.1"
+FORMAT = "keras_adaad.rank_teachers.2"
+# What holds names of layers in a configuration.
+NAMES = ("name", "keras_history", "input_layers", "output_layers")
 
 
 def identity_of(model):
-    """Returns a digest of a model's layers and weights, without their names.
+    """Returns a digest of what a model computes: configurations and weights.
 
-    Keras numbers the names, so the same code gives others in a new process.
+    The configuration of a model has its operations, and how they are connected.
+    Keras numbers the names, so the same code gives others in a new process:
+    they count by their first places. Of a layer without `get_config`, only the
+    class and the weights count.
     """
-    layers = [(type(layer), _config(layer)) for layer in layers_within(model)]
+    places: dict[str, int] = {}
+    layers = [
+        (type(part), _config(part, places)) for part in layers_within(model)
+    ]
     return digest([layers, model.weights])
 
 
-def _config(layer):
-    if isinstance(layer, keras.Model):
-        return None  # That of a model repeats those of its layers.
-    return {k: v for k, v in layer.get_config().items() if k != "name"}
+def _config(layer, places):
+    try:
+        config = layer.get_config()
+    except Exception:  # Some layers have none. They may raise any error.
+        config = None
+    return _without_names(config, places)
+
+
+def _without_names(value, places, key=None):
+    """Replaces each name in a configuration by its first place."""
+    if key == "dtype":
+        return value  # The name of a policy says what it is.
+    if isinstance(value, dict):
+        return {k: _without_names(v, places, k) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_without_names(v, places, key) for v in value]
+    if key in NAMES and isinstance(value, str):
+        return places.setdefault(value, len(places))
+    return value
 
 
 class State:
@@ -36,10 +58,12 @@ class State:
     Teachers are known by `identity_of`, so some may be added.
     """
 
-    def __init__(self, path, task):
+    def __init__(self, path, task, device):
         self.path = path
+        self._device = device
         self._task = digest(task) if path is not None else None
         self._results = {}
+        self._devices = {}
         if path is None:
             return
         if not isinstance(path, (str, os.PathLike)):
@@ -54,18 +78,28 @@ class State:
                 f"exists. Received: state_path={str(path)!r}"
             )
         if self.path.exists():
-            self._results = self._read()
+            self._results, self._devices = self._read()
 
     def get(self, identity):
-        """Returns the result of a teacher, or `None`."""
-        return self._results.get(identity)
+        """Returns the result of a teacher, or `None`.
+
+        The seconds of another device are left out.
+        """
+        found = self._results.get(identity)
+        if found is None or self._devices[identity] == self._device:
+            return found
+        return dataclasses.replace(found, seconds={})
 
     def add(self, identity, result):
         """Adds the result of a teacher to the file."""
         if self.path is None:
             return
         self._results[identity] = result
-        teachers = {k: found.to_dict() for k, found in self._results.items()}
+        self._devices[identity] = self._device
+        teachers = {
+            key: {"device": self._devices[key], **found.to_dict()}
+            for key, found in self._results.items()
+        }
         content = {"format": FORMAT, "task": self._task, "teachers": teachers}
         storage.write(content, self.path)
 
@@ -75,9 +109,10 @@ class State:
             if content["format"] != FORMAT:
                 raise ValueError("another format")
             task = content["task"]
+            teachers = content["teachers"]
+            devices = {k: v.pop("device") for k, v in teachers.items()}
             results = {
-                identity: TeacherResult.from_dict(values)
-                for identity, values in content["teachers"].items()
+                k: TeacherResult.from_dict(v) for k, v in teachers.items()
             }
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ValueError(
@@ -93,4 +128,4 @@ class State:
                 "Delete the file, or choose another path. "
                 f"Received: state_path={str(self.path)!r}"
             )
-        return results
+        return results, devices

@@ -2,8 +2,12 @@
 
 import textwrap
 
+from keras_adaad.evaluation.statistics import wilson_interval
 from keras_adaad.evaluation.text import wrap
 from keras_adaad.teachers.bootstrap import RESAMPLES
+
+# The largest share of images that the attack on a teacher may leave as it was.
+UNMOVED = 0.05
 
 
 def render(ranking):
@@ -59,11 +63,40 @@ def certainty(ranking):
             "So these images do not decide between it and "
             f"{' and '.join(others) or 'the others'}: measure more."
         )
+    best, second = (result.transfers.sum() for result in ranking.results[:2])
+    if best == second:
+        sentences.append(
+            "The shares of the first two are equal: only the entropy decides, "
+            "which depends on the scale of the logits."
+        )
     return " ".join(sentences)
 
 
-def too_small_radius(row, epsilon):
-    """Returns the flag of a teacher that is not robust at epsilon."""
+def flags(ranking, result, row):
+    """Returns the reasons against a teacher, or an empty text."""
+    found = []
+    unmoved = 1.0 - result.moved.mean()
+    if unmoved > UNMOVED:
+        found.append(
+            "the attack on the teacher does not move it on "
+            f"{_percent(unmoved)} % of the images. It has constant outputs or "
+            "masked gradients: its share, accuracy and radius cannot be "
+            "trusted."
+        )
+    low, _ = wilson_interval(int(result.clean.sum()), ranking.num_images)
+    if ranking.has_labels and low <= 1.0 / ranking.num_classes:
+        found.append(
+            f"its clean accuracy of {_percent(row['clean_accuracy'])} % may be "
+            f"no better than a guess among {ranking.num_classes} classes."
+        )
+    if row["search_radius"] < ranking.threat_model.epsilon:
+        found.append(_too_small_radius(row, ranking.threat_model.epsilon))
+    # A name and a colon stand before the first.
+    later = [reason[0].upper() + reason[1:] for reason in found[1:]]
+    return " ".join([*found[:1], *later])
+
+
+def _too_small_radius(row, epsilon):
     return (
         "it keeps half of its correct classes only up to a radius of "
         f"{row['search_radius']:.3g}, and the attack searches up to "
@@ -97,11 +130,13 @@ def _cost(ranking, rows):
 def _explanation():
     return (
         "transferable: share of the images on which the attack on the student "
-        "moves the teacher as the attack on the teacher would. robust: under "
-        "PGD-20. radius: in units of epsilon, up to which the teacher keeps "
-        "half of its correct classes. The intervals and shares of resamples "
-        "cover the choice of the images only, not the warm-up. The order "
-        "holds for teachers whose accuracies are good enough: look at them."
+        "moves the teacher as the attack on the teacher would. An "
+        "image counts only if the attack on the teacher moves it at all. "
+        "robust: under PGD-20. radius: in units of epsilon, up to which the "
+        "teacher keeps half of its correct classes. The intervals and shares "
+        "of resamples cover the choice of the images only, not the warm-up. "
+        "The order holds for teachers whose accuracies are good enough: look "
+        "at them."
     )
 
 

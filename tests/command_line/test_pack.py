@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from PIL import Image
 
 import keras_adaad_cli
 from keras_adaad import data
@@ -108,6 +109,14 @@ def test_bad_input(tmp_path):
     classes = write(tmp_path / "classes", by_class=True)
     keras.utils.save_img(classes / "one.png", X[0])
     assert_refused("beside sub-folders of images", classes)
+    (classes / "one.png").unlink()
+    for name in (".hidden", "class none"):
+        (classes / name).mkdir()
+    assert_refused("'class none' without images", classes)
+    keras.utils.save_img(classes / "class none" / "one.png", X[0])
+    deep = np.full((32, 32), 40_000, "uint16")
+    Image.fromarray(deep).save(classes / "class none" / "one.png")
+    assert_refused("one.png' must have 8 bits per channel", classes)
     single = write(tmp_path / "single" / "images", by_class=False).parent
     assert_refused("one class is no label", single)
 
@@ -119,6 +128,9 @@ def test_a_failed_call_keeps_the_file(tmp_path):
     )
     assert run(folder, output).exit_code == 0
     before = output.read_bytes()
+    (tmp_path / "folder.npz").mkdir()
+    refused = run(folder, tmp_path / "folder.npz")
+    assert refused.exit_code == 2 and "is a directory" in refused.stderr
     (folder / "99.png").write_bytes(b"")
     assert run(folder, output).exit_code == 2
     assert output.read_bytes() == before

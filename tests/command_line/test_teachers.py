@@ -71,6 +71,7 @@ BAD = {
     "epsilon": (["same.keras", "other.keras", "--epsilon", "0"], "--epsilon 0"),
     "images": (["same.keras", "other.keras", "--images", "9"], "--images"),
     "state": (["same.keras", "other.keras", "--state", "n/s"], "--state n/s"),
+    "plot": (["same.keras", "other.keras", "--plot", "r.foo"], "--plot r.foo"),
     "json": (["same.keras", "other.keras", "--json", "n/r"], "--json n/r"),
 }
 

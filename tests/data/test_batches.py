@@ -290,6 +290,7 @@ def test_extra_images_without_labels(images, tmp_path, caplog):
         ("`pipeline` must be one of", {"pipeline": "torch"}),
         ("`cutmix` mixes labels", {"cutmix": True, "extra": None}),
         ("`cutmix` is for", {"cutmix": True, "extra": None, "training": False}),
+        ("`num_classes` must be at least", {"y": None, "num_classes": 0}),
         ("`num_classes` must be larger", {"num_classes": 9, "extra": None}),
         ("`num_classes` must be at least", {"num_classes": 0, "extra": None}),
         ("`extra_fraction` must be in [0, 1)", {"extra_fraction": 1.0}),
@@ -310,6 +311,18 @@ def test_bad_input(images, tmp_path, message, options):
     with pytest.raises(ValueError) as error:
         data.load_arrays(**arguments)
     assert message in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("message", "options"),
+    [
+        ("`num_classes` must be an integer", {"num_classes": "three"}),
+        ("`cutmix` must be True or False", {"cutmix": "no"}),
+    ],
+)
+def test_a_wrong_type_is_refused_without_labels_too(images, message, options):
+    with pytest.raises(TypeError, match=message):
+        data.load_arrays(images[0], training=True, **options)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, 255.0, -0.5])

@@ -69,6 +69,12 @@ def test_similarity_is_the_correlation_without_planes():
         assert len(data.near_duplicates([x], [y], threshold)) == found
 
 
+def test_an_image_is_as_similar_to_itself_as_can_be():
+    x = np.random.default_rng(0).random((200, 32, 32, 3))
+    pairs = data.near_duplicates(x, x, threshold=1.0)
+    assert sorted(pairs.tolist()) == [[row, row] for row in range(200)]
+
+
 def test_the_most_similar_comes_first(crops):
     x = crops[crops.std(axis=(1, 2, 3)) > 25][:1]
     noisy = ALTERATIONS["noisy"](x)

@@ -13,6 +13,7 @@ from keras_adaad.teachers import TeacherResult
 from keras_adaad.teachers.candidates import candidates_of
 from keras_adaad.teachers.ranking import search_radius
 from keras_adaad.teachers.state import State
+from keras_adaad.teachers.state import identity_of
 from tests import networks
 from tests.docs import small
 
@@ -114,6 +115,26 @@ def test_entropy_is_that_on_the_students_adversarial_image(student, images):
         )
 
 
+def test_a_teacher_that_cannot_be_attacked_is_last(images, tmp_path):
+    """Its divergences are equal: all of its samples would be transferable."""
+    constant = linear("constant", scale=0.0)
+    saturated = linear("saturated", seed=1, scale=1e4)
+    found = rank([constant, saturated, linear("good")], linear("s"), *images)
+    assert found.best == "good"
+    for result in found.results[1:]:
+        assert result.moved.mean() < 0.5
+        assert result.transfers.mean() <= result.moved.mean()
+        assert "masked gradients" in found.flags[result.name]
+        if result.name == "constant":
+            assert not result.transfers.any()
+    assert "trusted. Its clean accuracy" in found.flags["constant"]
+    assert "a guess among 10 classes" in found.flags["constant"]
+    assert "masked gradients" not in found.flags.get("good", "")
+    found.save(tmp_path / "r.json")
+    loaded = TeacherRanking.load(tmp_path / "r.json")
+    assert loaded.flags == found.flags
+
+
 def test_without_labels_there_are_no_accuracies(teachers, student, images):
     found = rank(teachers, student, images[0])
     row = found.rows()[0]
@@ -188,10 +209,74 @@ def test_a_killed_ranking_resumes(
         rank(teachers, student, *images, state_path=path)
 
 
+@pytest.mark.once
+def test_seconds_of_another_device_are_left_out(tmp_path):
+    path = tmp_path / "state.json"
+    result = made([1, 2], a=1.0, b=1.0).results[0]
+    State(path, "task", "a GPU").add("identity", result)
+    assert State(path, "task", "a GPU").get("identity").seconds
+    other = State(path, "task", "cpu")
+    assert not other.get("identity").seconds
+    other.add("another", result)
+    assert other.get("another").seconds
+    assert State(path, "task", "a GPU").get("identity").seconds
+
+
+class Scaled(networks.Subclassed):
+    """Whose layers do not know its factor."""
+
+    def __init__(self, factor):
+        super().__init__(4)
+        self.factor = factor
+
+    def call(self, x, training=False):
+        return self.factor * super().call(x, training)
+
+    def get_config(self):
+        return {"factor": self.factor}
+
+
+def scaled(factor):
+    model = Scaled(factor)
+    model(np.zeros((1, *networks.SHAPE), "float32"))
+    for variable in model.weights:
+        variable.assign(np.full(variable.shape, 0.1))
+    return model
+
+
+def with_operations(factor, crossed=False, dtype=None):
+    """Two layers of the same shapes, and operations without weights."""
+    inputs = keras.Input(networks.SHAPE)
+    x = keras.layers.Flatten()(inputs)
+    a, b = (
+        keras.layers.Dense(3, dtype=dtype, kernel_initializer="ones")(x)
+        for _ in range(2)
+    )
+    relu = keras.ops.relu
+    outputs = (relu(a) - b if crossed else a - relu(b)) / factor
+    return keras.Model(inputs, keras.ops.log_softmax(outputs))
+
+
+def test_teachers_of_the_same_layers_are_told_apart():
+    different = [
+        *(scaled(1.0), scaled(9.0)),
+        *(with_operations(1.0), with_operations(5.0)),
+        with_operations(1.0, crossed=True),
+        with_operations(1.0, dtype="mixed_bfloat16"),
+    ]
+    identities = [identity_of(model) for model in different]
+    assert len(set(identities)) == len(different)
+    # Keras gives other names to the same model.
+    assert identity_of(scaled(9.0)) == identities[1]
+    assert identity_of(with_operations(5.0)) == identities[3]
+
+
 def test_files_are_teachers(teachers, student, images, ranking, tmp_path):
     path = tmp_path / "same.keras"
     teachers["same"].save(path)
+    before = random.getstate()
     found = rank([teachers["other pixels"], path], student, *images)
+    assert random.getstate() == before
     assert [result.name for result in found.results] == ["same", "other"]
     np.testing.assert_array_equal(
         found.results[0].survived, ranking.results[0].survived
@@ -208,6 +293,7 @@ def made(transfers, **names):
         TeacherResult(
             name=name,
             parameters=10,
+            moved=rows >= 0,
             transfers=rows < count,
             entropy=np.full(400, entropy),
             clean=rows < 300,
@@ -222,6 +308,7 @@ def made(transfers, **names):
         threat_model=keras_adaad.evaluation.ThreatModel(8 / 255),
         epsilons=[4 / 255, 8 / 255],
         passes={"RSLAD": 1, "AdaAD": 21},
+        num_classes=10,
         has_labels=True,
         warmup=10,
         batch_size=128,
@@ -237,15 +324,25 @@ def test_order_and_interval():
     rows = report.rows()
     assert [row["name"] for row in rows] == ["a", "b", "c"]
     low, high = rows[2]["transferable_interval"]
-    margin = 1.96 * (0.25 * 0.75 / 400) ** 0.5
-    assert (low, high) == pytest.approx(
-        (0.25 - margin, 0.25 + margin), abs=0.01
-    )
+    # Wilson's: where the share would be 1.96 deviations away.
+    for bound in (low, high):
+        deviation = (bound * (1 - bound) / 400) ** 0.5
+        assert abs(bound - 0.25) == pytest.approx(1.96 * deviation, rel=1e-3)
     # Equal on every image: the entropy decides, in each resample.
     assert report.first_shares == {"a": 1.0, "b": 0.0, "c": 0.0}
     assert "a is first in 100 %" in report.certainty
+    assert "only the entropy decides" in report.certainty
+    assert "entropy" not in made([200, 199], a=1.0, b=1.0).certainty
     assert rows[0]["clean_accuracy"] == 0.75
     assert rows[0]["accuracy"] == [0.75, 0.5, 0.25]
+
+
+@pytest.mark.once
+def test_intervals_of_all_and_none():
+    last, first = made([0, 400], none=1.0, all=1.0).rows()[::-1]
+    assert last["transferable_interval"] == pytest.approx((0, 0.01), abs=1e-3)
+    low, high = first["transferable_interval"]
+    assert 0.98 < low < 1.0 and high == 1.0
 
 
 @pytest.mark.once
