@@ -18,9 +18,6 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
 os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-# The same kernels on every processor. Without oneDNN, which TensorFlow leaves
-# out on older ones, it has no `channels_first` convolution on a CPU.
-os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 from tests import compilation_cache  # noqa: F401, I001
 import torch  # noqa: F401  Before TensorFlow, which clashes with it.

@@ -81,6 +81,16 @@ def channels_first():
     return keras.Model(inputs, layers.Dense(4)(x))
 
 
+def predict_or_skip(student, x):
+    """Returns the logits, unless TensorFlow cannot compute them here."""
+    try:
+        return student.predict(x, verbose=0)
+    except Exception as error:
+        if "only supports the NHWC tensor format on the CPU" in str(error):
+            pytest.skip("this processor has no channels_first convolution")
+        raise
+
+
 def mobile():
     """What MobileNetV2 is made of: TensorFlow's fusion of it is fragile."""
     inputs = keras.Input((12, 12, 3))
@@ -160,7 +170,7 @@ def test_the_file_is_the_student(make, files, tmp_path):
         options, x = {"input_range": (0, 255)}, np.round(255 * x)
     x = x.astype("float32")
     weights = networks.snapshot(student)
-    expected = student.predict(x, verbose=0)
+    expected = predict_or_skip(student, x)
     for name in files:
         path = tmp_path / name
         assert export_student(student, path, **options) == path
