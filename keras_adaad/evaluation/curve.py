@@ -27,9 +27,9 @@ TOLERANCE = 0.005
 def measure_curve(task: Task, findings: Findings) -> dict[str, Any] | None:
     """Measures the curve that the `Task` asks for, if there is time.
 
-    It is the curve of PGD-20. If a minimum-norm attack ran on all images that
-    are correct when clean, PGD runs only on the images that no perturbation
-    within the radius is known of.
+    PGD-20 runs at each radius. If a minimum-norm attack ran on all images that
+    are correct when clean, PGD spares those that a known perturbation within
+    the radius fools.
     """
     if task.curve is False or not findings.in_time:
         return None
@@ -111,8 +111,9 @@ def robust_images(
     A point that fools the model in a small ball is also in every larger ball.
     So each radius is tried only on the images not yet fooled, and the curve
     never rises. `run(attack, rows)` attacks the images `rows`; `clean` says
-    which images are correct without an attack. An image is not robust from the
-    size of a perturbation on that is `known` to fool the model.
+    which images are correct without an attack. `known` has the size of a
+    perturbation that fools the model, for each image: from this radius on the
+    image is not robust, and PGD spares it.
     """
     robust = clean.copy()
     for epsilon in sorted(epsilons):
