@@ -1,7 +1,6 @@
 """The report of a robustness evaluation."""
 
 import dataclasses
-import json
 from typing import Any
 from typing import Self
 
@@ -145,14 +144,7 @@ class RobustnessReport(Accuracies):
         Raises:
             ValueError: If the file is not such a report.
         """
-        try:
-            with open(path, encoding="utf-8") as file:
-                return cls.from_dict(json.load(file))
-        except ValueError as error:
-            raise ValueError(
-                "Argument `path` must be a file that `RobustnessReport.save` "
-                f"wrote. Save the report again. Received: path={path!r}"
-            ) from error
+        return storage.read(path, cls)
 
     def save_html(self, path: PathLike) -> None:
         """Writes the report as a page: one file that needs no network.

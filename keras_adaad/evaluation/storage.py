@@ -81,6 +81,18 @@ def write(values: Mapping[str, Any], path: PathLike) -> None:
     write_atomically(path, lambda part: part.write_text(text))
 
 
+def read(path: PathLike, kind: Any) -> Any:
+    """Returns the object of a class with `from_dict` that a JSON file holds."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            return kind.from_dict(json.load(file))
+    except ValueError as error:
+        raise ValueError(
+            f"Argument `path` must be a file that `{kind.__name__}.save` "
+            f"wrote. Save it again. Received: path={path!r}"
+        ) from error
+
+
 def _to_bits(flags):
     return None if flags is None else "".join(np.where(flags, "1", "0"))
 

@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import json
 from collections.abc import Mapping
 from typing import Any
 from typing import Self
@@ -217,14 +216,7 @@ class TeacherRanking:
         Raises:
             ValueError: If the file is not such a ranking.
         """
-        try:
-            with open(path, encoding="utf-8") as file:
-                return cls.from_dict(json.load(file))
-        except ValueError as error:
-            raise ValueError(
-                "Argument `path` must be a file that `TeacherRanking.save` "
-                f"wrote. Received: path={path!r}"
-            ) from error
+        return storage.read(path, cls)
 
     @functools.cached_property
     def _weights(self):
