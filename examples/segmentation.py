@@ -1,13 +1,13 @@
 """
 Title: A segmentation network under attack
-Description: Attack a class for each pixel with PGD, and train against it.
+Description: Attack a segmentation network with PGD, and train it adversarially.
 Accelerator: None
 
 ## Introduction
 
-A segmentation network names a class for each pixel, so the question is not
-whether an image is right, but how many of its pixels are. `PGD` and `FGSM`
-attack such networks: the loss of an image is the mean over its pixels.
+A segmentation network predicts a class for each pixel, so its accuracy is the
+share of correct pixels, not of correct images. `PGD` and `FGSM` attack such
+networks: the loss of an image is the mean over its pixels.
 
     pip install -e ".[examples,tensorflow]"
     python examples/segmentation.py [--epochs N]
@@ -36,12 +36,12 @@ BACKGROUND = 10
 """
 ## The data
 
-Each image has two of scikit-learn's handwritten digits, side by side. No one
-has labelled their pixels, so the maps are made here: a pixel with more than a
-quarter of full ink has the class of its digit, and any other pixel is
+Each image has two of scikit-learn's handwritten digits, side by side. Their
+pixels have no labels, so this example makes the label maps: a pixel with more
+than a quarter of full ink has the class of its digit, and any other pixel is
 background. These maps are easier than those of photographs, because the ink
-alone tells the background from a digit. The digits of the test images are in no
-training image.
+alone separates a digit from the background. No training image contains a digit
+of the test images.
 """
 
 
@@ -96,9 +96,9 @@ def make_network(name):
 ## Training, without an attack and with one
 
 The methods of this library train classifiers. But an attack is a function from
-images to images, and adversarial training needs no more than that: before each
-epoch, PGD moves the training images. It is compiled once, although the weights
-change.
+images to images, and adversarial training needs nothing else: before each
+epoch, PGD perturbs the training images. The attack is compiled only once,
+although the weights change.
 
 The second network starts from the weights of the first, and trains for a third
 of its epochs on such images.
@@ -123,9 +123,9 @@ def train(model, x, y, epochs, attack=None):
 ## How many pixels are right?
 
 `evaluate_robustness` counts images of one class, and refuses this network. So
-the metrics are computed here: the accuracy over pixels, and the intersection
-over union (IoU) of each class, averaged over the classes. Most pixels are
-background, which is only one class of eleven in this average.
+this example computes the metrics: the accuracy over pixels, and the
+intersection over union (IoU) of each class, averaged over the classes. Most
+pixels are background, which is only one class of eleven in this average.
 
 The attack maximises the mean cross-entropy over the pixels. Another attack may
 change the class of more pixels, so both numbers are upper bounds.

@@ -41,11 +41,11 @@ class PGD(ObjectiveAttack):
     | several labels: logits `(batch_size, num_labels)` | `"binary_cross_entropy"`, the mean over labels | 0 or 1, of the shape of the logits |
     | any other tensor | a function `loss(labels, outputs)` | any numbers, with one entry per image |
 
-    A model with such outputs is never counted as fooled: several restarts keep
-    the point with the highest loss. Outputs of shape `(batch_size, k)`, with
-    `k` of 2 or more, are always the logits of one class per image, unless the
-    loss is `"binary_cross_entropy"`. For other targets, give the outputs
-    another axis: `keras.layers.Reshape((k, 1))`.
+    A model with these other outputs is never counted as fooled, so several
+    restarts keep the point with the highest loss. Outputs of shape
+    `(batch_size, k)`, with `k` of 2 or more, are always the logits of one class
+    per image, unless the loss is `"binary_cross_entropy"`. For other targets,
+    give the outputs another axis: `keras.layers.Reshape((k, 1))`.
 
     Args:
         step_size: Length of a step, in the units of `epsilon`. Defaults to
@@ -195,7 +195,7 @@ class PGD(ObjectiveAttack):
         return backend.repeat(self.steps, step, [start, state])
 
     def _is_classification(self, outputs):
-        """Whether outputs of a shape are logits of one class per image."""
+        """Whether outputs of this shape are logits of one class per image."""
         return self.loss != "binary_cross_entropy" and checks.is_classifier(
             tuple(outputs)
         )
@@ -245,7 +245,7 @@ class PGD(ObjectiveAttack):
 
 
 def _check_one_class(y, outputs):
-    """Raises for targets of the logits' shape that name no single class."""
+    """Raises for targets of the logits' shape that are not one-hot."""
     y = to_numpy(y)
     if y.shape != outputs:
         return

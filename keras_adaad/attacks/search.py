@@ -19,8 +19,8 @@ class Outcome:
     """The result of an attack: the best point for each image.
 
     `lost` is true where the search met NaN, in the logits, the loss or the
-    gradient, and did not fool the model. `distance` is, for a minimum-norm
-    attack, the size of the smallest perturbation found, even beyond epsilon.
+    gradient, and did not fool the model. For a minimum-norm attack, `distance`
+    is the size of the smallest perturbation found, even beyond epsilon.
     """
 
     x_adv: np.ndarray
@@ -48,12 +48,12 @@ def search(
 ):
     """Runs all rounds of an attack, each on the images not yet fooled.
 
-    A minimum-norm attack runs each round on all images: another target, or
-    another start, may be nearer. If no point fools the model, the one with the
-    highest loss is kept.
+    A minimum-norm attack runs each round on all images, because another target
+    or start may give a smaller perturbation. If no point fools the model, the
+    one with the highest loss is kept.
 
     `rows` are the indices of the images in the data set, for `HostRNG`.
-    `noise`, in place of random starts, has the shape `(starts, *x.shape)`.
+    `noise` replaces the random starts and has the shape `(starts, *x.shape)`.
     `stop` is called after every step with the number of images that the step
     moved. It ends the search by returning `True`.
     """
@@ -170,8 +170,8 @@ def _is_of_images(part, x):
 def runner_up_classes(attack, classifier, x, batch_size):
     """Returns the target classes, an array of shape `(rounds, num_images)`.
 
-    The second most likely class on the clean image is the target of all
-    restarts, then the third, and so on.
+    All restarts first target the second most likely class on the clean image,
+    then the third, and so on.
     """
     ranking = np.argsort(-classifier.predict(x, batch_size), axis=-1)
     targets = ranking.T[1 : attack.targets + 1].astype("int32")

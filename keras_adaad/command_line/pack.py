@@ -51,7 +51,7 @@ def pack(folder, output, size, test, data_dir, download):
 
 
 def _classes(folder, paths):
-    """Returns the names of the classes, or nothing for a flat folder."""
+    """Returns the names of the classes, an empty list for a flat folder."""
     if not paths:
         raise ValueError(
             f"it holds no image ({', '.join(SUFFIXES)}). Received: "

@@ -22,38 +22,40 @@ def near_duplicates(
 ) -> np.ndarray:
     """Finds images that nearly duplicate test images.
 
-    A student that was trained on test images has too good a test accuracy.
-    Generated images can contain some: a generative model repeats images that it
-    has memorised, and its own training data may include test images.
+    The test accuracy of a student that was trained on test images is too high.
+    Generated images can include test images: a generative model repeats images
+    that it has memorised, and its own training data may include test images.
 
     Each image is scaled to 8x8 pixels, and the average and the gradient of each
     channel are subtracted. The similarity of two images is the correlation of
-    these small images. So brightness and contrast do not count, and two clear
-    skies are not alike. Each test image is compared as it is, and mirrored.
+    these small images. So brightness and contrast have no effect, and two
+    images of clear sky are not alike. Each test image is compared as it is, and
+    mirrored.
 
     The default threshold comes from CIFAR-10, by
     `python -m benchmarks.near_duplicates` on altered copies of 2,000 test
     images. The check finds at least 98.7 % of the copies that are mirrored,
     compressed (JPEG of quality 30), brighter, noisy, or of less contrast. It
-    finds 97 % of those that lose 2 of 32 pixels and are enlarged, 87 % of those
-    that are shifted by one pixel, and 76 % of those that are turned grey. It
-    misses larger changes: it finds 23 % of those that are shifted by one pixel
-    in both directions, 19 % of those that lose 4 pixels, and almost none of
-    those that are shifted by two. It misses plain images, with hardly any
-    contrast, even if they are the same. It does not find the object of a test
-    image in another scene.
+    finds 97 % of those that are cropped by 2 of 32 pixels and enlarged, 87 % of
+    those that are shifted by one pixel, and 76 % of those that are turned grey.
+    It misses larger changes: it finds 23 % of those that are shifted by one
+    pixel in both directions, 19 % of those that are cropped by 4 pixels, and
+    almost none of those that are shifted by two. It misses plain images, with
+    hardly any contrast, even if they are identical. It does not find the object
+    of a test image in another scene.
 
-    Of the 50,000 training images of CIFAR-10, 310 are found. Nearly all in a
-    sample that we looked at show the photograph of the test image, or another
+    Of the 50,000 training images of CIFAR-10, 310 are found. In a sample that
+    we inspected, nearly all show the photograph of the test image, or another
     version of it. A threshold of 0.92 finds 173 more, of which about half are
     mistakes. The default is for colour photographs: many different drawings or
     digits are alike, such as 291 of 900 digits of scikit-learn. Comparing a
     million images with 10,000 takes minutes.
 
     Args:
-        x: Images to look at, of shape `(num_images, height, width, channels)`:
+        x: Images to check, of shape `(num_images, height, width, channels)`:
             uint8, or float in [0, 1].
-        x_test: Test images, with as many channels. Their size may differ.
+        x_test: Test images, with the same number of channels. Their size may
+            differ.
         threshold: Smallest similarity of a near-duplicate, in (0, 1]. Defaults
             to `0.94`.
 

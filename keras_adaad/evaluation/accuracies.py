@@ -50,7 +50,7 @@ class Accuracies:
 
     @property
     def sources(self) -> list[str]:
-        """Names of the sources of images of `with_adversarial`."""
+        """Names of the sources that `with_adversarial` added."""
         return [result.name for result in self.results if result.external]
 
     @property
@@ -65,7 +65,7 @@ class Accuracies:
 
     @property
     def smallest_perturbations(self) -> np.ndarray:
-        """Floats of shape `(num_images,)`: sizes of perturbations that fool.
+        """Floats of shape `(num_images,)`: sizes of adversarial perturbations.
 
         For each image, the smallest that any attack found: 0 if the clean
         image is wrong, infinite if none was found. It is an upper bound.
@@ -84,7 +84,7 @@ class Accuracies:
         perturbations. `None` if none of them ran on every image that is
         correct when clean. An image counts as infinite if they found no
         perturbation, or if another attack found a smaller one. The median is
-        infinite unless more than half of the images are finite.
+        infinite unless more than half of the sizes are finite.
         """
         if not perturbations.minimum_norm_attacks(self.clean, self.results):
             return None
@@ -101,8 +101,9 @@ class Accuracies:
 
         Returns:
             A list of pairs `(name, robust)`: the name of an attack or of a
-            group, and the booleans after it and all before it. If the time
-            budget stopped it, the name is `"incomplete: "` and its attacks.
+            group, and which images are correct after it and all before it. If
+            the time budget stopped it, the name is `"incomplete: "` followed by
+            its attacks.
         """
         return [
             (text.title(group), group[-1].robust) for group in text.groups(self)

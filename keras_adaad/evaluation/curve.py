@@ -28,8 +28,8 @@ def measure_curve(task: Task, findings: Findings) -> dict[str, Any] | None:
     """Measures the curve that the `Task` asks for, if there is time.
 
     PGD-20 runs at each radius. If a minimum-norm attack ran on all images that
-    are correct when clean, PGD spares those that a known perturbation within
-    the radius fools.
+    are correct when clean, PGD skips those that a known perturbation within the
+    radius fools.
     """
     if task.curve is False or not findings.in_time:
         return None
@@ -63,7 +63,7 @@ def _from_smallest(task, epsilons, num_images, attacks, known):
     """Returns the curve from the smallest perturbations, checked by PGD-20.
 
     A minimum-norm attack can miss small perturbations that PGD finds. If the
-    two differ on the images of the check, the curve is of these images alone.
+    two differ on the checked images, the curve covers only these images.
     """
     checked = list(
         robust_images(
@@ -111,9 +111,9 @@ def robust_images(
     A point that fools the model in a small ball is also in every larger ball.
     So each radius is tried only on the images not yet fooled, and the curve
     never rises. `run(attack, rows)` attacks the images `rows`; `clean` says
-    which images are correct without an attack. `known` has the size of a
-    perturbation that fools the model, for each image: from this radius on the
-    image is not robust, and PGD spares it.
+    which images are correct without an attack. For each image, `known` has the
+    size of a perturbation that fools the model. From this radius on, the image
+    is not robust, and PGD skips it.
     """
     robust = clean.copy()
     for epsilon in sorted(epsilons):

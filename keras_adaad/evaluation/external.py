@@ -106,7 +106,7 @@ def _check_source(report, source):
 
 
 def _check_task(report, model, x):
-    """Returns the images and a classifier, or raises for those of others."""
+    """Returns the images and a classifier, or raises if they do not match."""
     check_function_attacks(model, {})
     x = check_images("x", x, report.threat_model.input_range)
     if len(x) != len(report.labels):
@@ -164,7 +164,7 @@ def _check_same_images(report, x, probabilities):
 
 
 def _images(images, new, x_adv, logits):
-    """Returns the images of the report, with those that are new."""
+    """Returns the images of the report, updated with the new ones."""
     if images is None:
         return None
     found = {"adversarial": x_adv, "adversarial_probabilities": softmax(logits)}

@@ -25,7 +25,7 @@ def smallest(
 def minimum_norm_attacks(
     clean: np.ndarray, results: list[AttackResult]
 ) -> list[str]:
-    """Returns the names of those that looked for the smallest one everywhere.
+    """Returns the names of the minimum-norm attacks that cover all images.
 
     They ran on every image that is correct when clean, and finished.
     """
@@ -41,7 +41,7 @@ def minimum_norm_attacks(
 def searched(
     clean: np.ndarray, results: list[AttackResult], epsilon: float
 ) -> np.ndarray:
-    """Returns `smallest`, infinite where it is of another attack.
+    """Returns `smallest`, infinite where only another attack found it.
 
     An attack within epsilon finds a point near the border of the ball, however
     small the smallest perturbation is. So its sizes say nothing about a median.

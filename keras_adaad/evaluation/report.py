@@ -208,8 +208,8 @@ class RobustnessReport(Accuracies):
             x: The clean images that were attacked, of shape
                 `(num_images, ...)`: `x[report.indices]` of what
                 `evaluate_robustness` got.
-            x_adv: An image for each of them, in the same order. The clean
-                image where there is no other.
+            x_adv: An image for each of them, in the same order. Where there is
+                no adversarial image, the clean one.
             source: Where the images are from: their name in the report.
 
         Returns:
@@ -220,8 +220,8 @@ class RobustnessReport(Accuracies):
             ValueError: If the model or the images are not those of the report,
                 if no image is inside the ball and the range, or if the report
                 has the name `source` already. A report from a file only knows
-                on which images the model is right. Other images and models
-                that agree with it there are not noticed.
+                on which images the model is correct. Other images and models
+                that agree with it there are not detected.
 
         Example:
 

@@ -1,4 +1,4 @@
-"""How much the choice of images decides: resamples of the images."""
+"""Bootstrap resamples of the images, for intervals and orders."""
 
 import numpy as np
 
@@ -9,7 +9,7 @@ def weights(num_images, resamples=RESAMPLES):
     """Returns the weight of each image in each resample.
 
     An array of shape `(resamples, num_images)`, whose rows sum to 1. All
-    teachers are resampled alike, because they see the same images.
+    teachers share the resamples, because they see the same images.
     """
     generator = np.random.default_rng(0)
     shares = np.full(num_images, 1.0 / num_images)

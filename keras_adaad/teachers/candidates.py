@@ -22,7 +22,7 @@ THREAT_MODELS = {"linf": "Linf", "l2": "L2"}
 class Candidate:
     """A teacher by name, and the function that loads it.
 
-    `identity` is that of its layers and weights.
+    `identity` is a digest of its layers and weights.
     """
 
     name: str

@@ -109,15 +109,15 @@ def measure(name, teacher, student, task, advance):
 
 
 def transfers(clean, after_student, after_own):
-    """Returns on which samples a teacher moved, and which are transferable.
+    """Returns which samples move a teacher's output, and which transfer.
 
-    Where the attack on a teacher does not move it, the two divergences are
-    equal, and say nothing about the student.
+    Where the attack on a teacher does not move its output, the two divergences
+    are equal, and say nothing about the student.
 
     Args:
-        clean: Its logits on the clean images.
-        after_student: On those that the attack on the student found.
-        after_own: On those that the attack on the teacher itself found.
+        clean: The teacher's logits on the clean images.
+        after_student: On the images that the attack on the student found.
+        after_own: On the images that the attack on the teacher found.
     """
     moved = kl_divergence_from_logits(clean, after_own) >= MOVED
     from_clean = kl_divergence_from_logits(after_student, clean)

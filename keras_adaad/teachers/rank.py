@@ -45,43 +45,43 @@ def rank_teachers(
     state_path: PathLike | None = None,
     verbose: int = 1,
 ) -> TeacherRanking:
-    """Ranks robust teachers by their use for one student, before a training.
+    """Ranks robust teachers by how well they suit a student, before training.
 
     The most robust teacher is often not the best one. A sample is
-    *transferable* if the attack on the student moves the teacher `T` as the
-    attack on the teacher itself would:
+    *transferable* if the attack on the student changes the output of the
+    teacher `T` as the attack on the teacher itself would:
 
         KL(T(x_S) || T(x)) >= KL(T(x_S) || T(x_T))
 
-    `x_S` and `x_T` maximise `KL(T(x) || S(x'))` over the student `S`, and
-    `KL(T(x) || T(x'))`. A sample counts only if `x_T` moves the teacher, so
-    that `KL(T(x) || T(x_T))` is at least 1e-6 nats. Otherwise a teacher with
-    constant outputs would be the best one.
+    `x_S` maximises `KL(T(x) || S(x'))`, where `S` is the student. `x_T`
+    maximises `KL(T(x) || T(x'))`. A sample counts only if `x_T` changes the
+    teacher's output: `KL(T(x) || T(x_T))` must be at least 1e-6 nats. Otherwise
+    a teacher with constant outputs would rank first.
 
     Lee and Chung trained a ResNet-18 with AdaAD and each of 15 published
     teachers. The student's accuracy under AutoAttack had a rank correlation of
-    0.98 with the share of transferable samples. With the teacher's own accuracy
-    under AutoAttack it had one of -0.45. The share decides the order of the
-    ranking, and the entropy decides between equal shares.
+    0.98 with the share of transferable samples. Its rank correlation with the
+    teacher's own accuracy under AutoAttack was -0.45. The share decides the
+    order of the ranking, and the entropy decides between equal shares.
 
     For each teacher, a copy of the student is trained by RSLAD for `warmup`
     steps of Adam with a learning rate of 0.001. The ranking also has the
     entropy of the teacher on `x_S`, its accuracy under PGD-20 as epsilon grows,
-    its size, and the seconds of a training step. Student and teachers are left
-    as they were.
+    its size, and the seconds of a training step. The student and the teachers
+    do not change.
 
     Args:
         teachers: List of at least two `keras.Model`s, paths of `.keras` files,
             or names of published models (see `keras_adaad.zoo`) whose files are
             in the cache. Or a dict from names to models or files. A `.keras`
             file holds a model. Any other file is the checkpoint of the
-            published model that the name says. Files are loaded one at a time.
+            published model with that name. Files are loaded one at a time.
         student: The `keras.Model` to be trained later: built, for the same
             images and classes.
         x: Training images, of shape `(num_images, ...)`, within the attack's
             `input_range`, at least 50. The warm-up uses all of them.
         y: Their labels: class indices or one-hot. Without labels, the classes
-            that the teacher gives to the clean images count as correct, and
+            that the teacher predicts for the clean images count as correct, and
             there are no accuracies. Defaults to `None`.
         attack: The attack of the training, a `keras_adaad.attacks.PGD` or
             another `ObjectiveAttack`. Defaults to that of RSLAD and AdaAD:
@@ -96,8 +96,8 @@ def rank_teachers(
             attacks. Defaults to `0`.
         state_path: File that keeps the results; a killed call resumes from it.
             It belongs to one student with its weights, images, attack and
-            settings; teachers may be added. The seconds of another device are
-            left out. Defaults to `None`.
+            settings; teachers may be added. Seconds measured on another device
+            are left out. Defaults to `None`.
         verbose: `1` for a progress bar per teacher, `2` for lines, `0` for
             silence. Defaults to `1`.
 
@@ -108,7 +108,8 @@ def rank_teachers(
         TypeError: If an argument has the wrong type.
         ValueError: If there are fewer than two teachers or fewer than 50
             images, a network returns probabilities, the classes differ, or
-            data and labels are invalid. No teacher has been measured by then.
+            data and labels are invalid. These are raised before any teacher is
+            measured.
 
     Example:
 
@@ -217,7 +218,7 @@ def _identity(task, student):
 
 
 def _passes(task):
-    """Returns a teacher's passes per image of a training step, by method."""
+    """Returns a teacher's passes per image in a training step, by method."""
     steps = sum(1 for _ in task.attack.settings(task.x.shape[1:], task.seed))
     return {"RSLAD": 1, "AdaAD": 1 + 2 * task.attack.restarts * steps}
 

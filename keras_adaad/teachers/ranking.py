@@ -24,12 +24,12 @@ FORMAT = "keras_adaad.TeacherRanking.1"
 
 @dataclasses.dataclass(eq=False)
 class TeacherRanking:
-    """Teachers in the order of their use for one student.
+    """Teachers ranked by how well they suit one student.
 
     `print(ranking)` shows them. The share of transferable samples decides the
-    order, and the mean entropy decides between equal shares. The intervals have
-    95 %: of a share, Wilson's; of a radius, that of 2,000 resamples of the
-    images (bootstrap).
+    order, and the mean entropy decides between equal shares. The intervals are
+    95 % intervals: Wilson's for a share, and for a radius a bootstrap over
+    2,000 resamples of the images.
 
     Args:
         results: List of `TeacherResult`s, in any order. The attribute has the
@@ -40,7 +40,7 @@ class TeacherRanking:
         passes: Dict from the names of methods to the forward passes of the
             teacher for an image in a training step. A gradient counts as one.
         num_classes: Number of classes.
-        has_labels: Whether the images had labels. Without, there are no
+        has_labels: Whether the images had labels. Without labels, there are no
             accuracies.
         warmup: Number of training steps of the student.
         batch_size: Number of images in a training step.
@@ -49,8 +49,8 @@ class TeacherRanking:
         seconds: Time of the whole call.
 
     Raises:
-        ValueError: If the results are not of the same images and radii, or of
-            fewer than two teachers.
+        ValueError: If there are fewer than two results, or if they are not of
+            the same images and radii.
 
     Example:
 
@@ -98,7 +98,7 @@ class TeacherRanking:
 
     @property
     def first_shares(self) -> dict[str, float]:
-        """In which share of the resamples each teacher is first, by name."""
+        """Share of the resamples in which each teacher is first, by name."""
         first = self._orders[:, 0]
         return {
             result.name: float((first == place).mean())
@@ -138,11 +138,11 @@ class TeacherRanking:
             of a training step, a dictionary by method. Accuracies are
             fractions, and `None` without labels.
 
-            The search radius is the largest at which the teacher is still
-            correct, under its own PGD-20, on half of the images on which it is
-            correct when clean; between two measured radii it is interpolated.
-            If the attack of the training searches further than this radius,
-            the student of `AdaAD`, `AdaIAD` or `SAAD` learns the teacher's
+            The search radius is the largest at which the accuracy of the
+            teacher, under PGD-20 on itself, is still half of its clean
+            accuracy. Between two measured radii it is interpolated. If the
+            attack of the training searches further than this radius, the
+            student of `AdaAD`, `AdaIAD` or `SAAD` learns the teacher's
             mistakes.
         """
         return [self._row(result) for result in self.results]

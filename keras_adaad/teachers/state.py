@@ -18,10 +18,10 @@ NAMES = ("name", "keras_history", "input_layers", "output_layers")
 def identity_of(model):
     """Returns a digest of what a model computes: configurations and weights.
 
-    The configuration of a model has its operations, and how they are connected.
-    Keras numbers the names, so the same code gives others in a new process:
-    they count by their first places. Of a layer without `get_config`, only the
-    class and the weights count.
+    The configuration of a model has its operations and their connections. Keras
+    numbers the names, so the same code gives others in a new process. So each
+    name is replaced by its order of appearance. For a layer without
+    `get_config`, only the class and the weights count.
     """
     places: dict[str, int] = {}
     layers = [
@@ -39,7 +39,7 @@ def _config(layer, places):
 
 
 def _without_names(value, places, key=None):
-    """Replaces each name in a configuration by its first place."""
+    """Replaces each name in a configuration by its order of appearance."""
     if key == "dtype":
         return value  # The name of a policy says what it is.
     if isinstance(value, dict):
@@ -52,10 +52,10 @@ def _without_names(value, places, key=None):
 
 
 class State:
-    """Keeps the teachers that are measured. Without a path, it keeps nothing.
+    """Keeps the results of measured teachers. Without a path, keeps nothing.
 
     The file belongs to one student, its images, the attack and the settings.
-    Teachers are known by `identity_of`, so some may be added.
+    Teachers are identified by `identity_of`, so more can be added.
     """
 
     def __init__(self, path, task, device):

@@ -73,7 +73,7 @@ def certainty(ranking):
 
 
 def flags(ranking, result, row):
-    """Returns the reasons against a teacher, or an empty text."""
+    """Returns the reasons against a teacher, or an empty string."""
     found = []
     unmoved = 1.0 - result.moved.mean()
     if unmoved > UNMOVED:
