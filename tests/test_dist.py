@@ -29,13 +29,14 @@ def wheel(tmp_path_factory):
     and packs what an earlier build has left there.
     """
     folder = tmp_path_factory.mktemp("wheel")
-    for name in ("benchmarks", "examples", "keras_adaad", "tests"):
+    folders = "benchmarks examples keras_adaad keras_adaad_cli tests"
+    for name in folders.split():
         shutil.copytree(
             ROOT / name,
             folder / "source" / name,
             ignore=shutil.ignore_patterns("__pycache__", "*.keras"),
         )
-    top = ("LICENSE", "README.md", "keras_adaad_cli.py", "pyproject.toml")
+    top = ("LICENSE", "README.md", "pyproject.toml")
     for name in top:
         shutil.copy(ROOT / name, folder / "source")
     result = subprocess.run(
@@ -81,7 +82,7 @@ def test_the_wheel_has_the_whole_package(names):
 def test_the_wheel_has_nothing_else(names):
     own = {
         "keras_adaad",
-        "keras_adaad_cli.py",
+        "keras_adaad_cli",
         f"keras_adaad-{keras_adaad.__version__}.dist-info",
     }
     assert {name.split("/")[0] for name in names} == own

@@ -1,1 +1,1 @@
-"""What the commands of `keras_adaad_cli.py` do."""
+"""What the commands of `keras_adaad_cli` do."""

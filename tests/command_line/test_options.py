@@ -78,7 +78,9 @@ def test_a_missing_backend_is_explained(monkeypatch):
     def absent(name):
         raise ModuleNotFoundError("No module named 'tensorflow'")
 
-    monkeypatch.setattr(keras_adaad_cli.importlib, "import_module", absent)
+    monkeypatch.setattr(
+        keras_adaad_cli.group.importlib, "import_module", absent
+    )
     result = CliRunner().invoke(keras_adaad_cli.main, ["zoo", "list"])
     assert result.exit_code == 2
     assert "tensorflow" in result.stderr and "KERAS_BACKEND" in result.stderr
@@ -87,7 +89,7 @@ def test_a_missing_backend_is_explained(monkeypatch):
 def test_choices_are_those_of_the_registry():
     choices = {
         option.name: list(option.type.choices)
-        for option in keras_adaad_cli.list_.params
+        for option in keras_adaad_cli.zoo.list_.params
     }
     assert choices == {
         "dataset": list(registry.DATASETS),
