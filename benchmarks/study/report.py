@@ -18,7 +18,6 @@ import tempfile
 from benchmarks.study import pictures
 from benchmarks.study import studies
 from benchmarks.study import tables
-from benchmarks.study.results import OURS
 from benchmarks.study.results import load
 from benchmarks.study.results import outcomes
 
@@ -81,7 +80,7 @@ def show(study, folder):
         if regime:
             print(f"Regime {regime}\n")
         print(tables.accuracies(study, runs), "\n")
-        if {OURS, f"{OURS} linear"} & set(runs):
+        if tables.own_arm(runs):
             print(tables.differences(study, runs), "\n")
         if study.keep_best:
             print(tables.best_epochs(study, runs), "\n")

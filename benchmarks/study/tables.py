@@ -103,12 +103,17 @@ def accuracies(study, runs):
     return markdown(lines)
 
 
-def differences(study, runs):
-    """Returns AdaAD's accuracy minus the others', as a table in Markdown.
+def own_arm(runs):
+    """Returns the name of AdaAD's arm, or `None` if it has not run.
 
-    Where only the linear teacher has run, its accuracy takes the place.
+    Where only the linear teacher has run, its arm takes the place.
     """
-    own = OURS if OURS in runs else f"{OURS} linear"
+    return next((n for n in (OURS, f"{OURS} linear") if n in runs), None)
+
+
+def differences(study, runs):
+    """Returns AdaAD's accuracy minus the others', as a table in Markdown."""
+    own = own_arm(runs) or OURS
     lines = [
         (f"{own} minus", "clean", "p", "AutoAttack", "p", "seeds"),
         ("---",) * 6,

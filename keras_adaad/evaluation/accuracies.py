@@ -86,7 +86,7 @@ class Accuracies:
         perturbation, or if another attack found a smaller one. The median is
         infinite unless more than half of the sizes are finite.
         """
-        if not perturbations.minimum_norm_attacks(self.clean, self.results):
+        if not perturbations.of_minimum_norm(self.clean, self.results):
             return None
         return float(np.median(self._searched_perturbations))
 

@@ -36,10 +36,11 @@ def measure_curve(task: Task, findings: Findings) -> dict[str, Any] | None:
     epsilons = _radii(task) if task.curve is True else task.curve
     num_images = SAMPLE if task.curve is True else None
     results, epsilon = findings.results, task.threat_model.epsilon
-    attacks = perturbations.minimum_norm_attacks(task.clean, results)
-    if not attacks:
+    searched = perturbations.of_minimum_norm(task.clean, results)
+    if not searched:
         return accuracy_over_epsilon(task, epsilons, num_images)
     known = perturbations.smallest(task.clean, results, epsilon)
+    attacks = ", ".join(result.name for result in searched)
     return _from_smallest(task, epsilons, num_images, attacks, known)
 
 
@@ -74,7 +75,7 @@ def _from_smallest(task, epsilons, num_images, attacks, known):
             known[:num_images],
         )
     )
-    attack = f"smallest perturbation by {', '.join(attacks)}"
+    attack = f"smallest perturbation by {attacks}"
     everywhere = [known > epsilon for epsilon in sorted(epsilons)]
     size = len(checked[0])
     too_high = max(

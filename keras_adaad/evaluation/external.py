@@ -33,9 +33,10 @@ def with_adversarial(report, model, x, x_adv, source):
         flags[f"not counted: {source}"] = (
             f"{(~counts).sum()} of {len(x)} images from {source!r} do not "
             f"count: {(~inside).sum()} are outside of the ball or of the input "
-            "range, the others have logits that are not finite. Are they in "
-            "the order, the units and the precision of the clean images? Where "
-            "there is no adversarial image, give the clean one"
+            f"range, and {(inside & ~counts).sum()} have logits that are not "
+            "finite. Are they in the order, the units and the precision of the "
+            "clean images? Where there is no adversarial image, give the clean "
+            "one"
         )
         LOGGER.warning(flags[f"not counted: {source}"])
     fooled = report.clean & counts & (logits.argmax(-1) != report.labels)

@@ -22,15 +22,15 @@ def smallest(
     return np.where(fooled, np.minimum(found, epsilon), found)
 
 
-def minimum_norm_attacks(
+def of_minimum_norm(
     clean: np.ndarray, results: list[AttackResult]
-) -> list[str]:
-    """Returns the names of the minimum-norm attacks that cover all images.
+) -> list[AttackResult]:
+    """Returns the results of minimum-norm attacks that cover all images.
 
     They ran on every image that is correct when clean, and finished.
     """
     return [
-        result.name
+        result
         for result in results
         if result.minimum_norm
         and result.complete
@@ -46,9 +46,8 @@ def searched(
     An attack within epsilon finds a point near the border of the ball, however
     small the smallest perturbation is. So its sizes say nothing about a median.
     """
-    names = minimum_norm_attacks(clean, results)
     found = np.where(clean, np.inf, 0.0)
-    for result in results:
-        if result.name in names and result.perturbations is not None:
+    for result in of_minimum_norm(clean, results):
+        if result.perturbations is not None:
             found = np.minimum(found, result.perturbations)
     return np.where(found <= smallest(clean, results, epsilon), found, np.inf)

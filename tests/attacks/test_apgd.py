@@ -150,7 +150,9 @@ def test_points_found_are_the_published_ones(loss, norm, steps):
     # With so few steps, checkpoints count the rises of a loss that stands.
     assert oracles.share_close(found, expected) >= {5: 0.9, 22: 0.7}[steps]
     apart = np.abs(states[-1]["value_best"] - highest)
-    assert (apart < {5: 1e-5, 22: 1e-3}[steps]).mean() > 0.9
+    # Rounding decides where this search turns, for a few images.
+    turns = (loss, norm, steps) == ("pma", "l2", 22)
+    assert (apart < (1e-3 if turns else 1e-5)).mean() > 0.9
     fooled = oracles.wrong(module, expected, y)
     np.testing.assert_array_equal(oracles.wrong(module, found, y), fooled)
     np.testing.assert_array_equal(states[-1]["fooled"], fooled)
