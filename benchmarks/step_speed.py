@@ -37,6 +37,8 @@ BACKENDS = ("tensorflow", "jax", "torch")
 PRECISIONS = ("float32", "bfloat16")
 # Batch size and steps per timing. The student of a wide ResNet is a ResNet-18.
 NETWORKS = {
+    # To check that everything works.
+    "tiny": {"batch": 2, "steps": 1},
     "small": {"batch": 128, "steps": 4},
     "wrn-28-4": {"batch": 32, "steps": 1},
     "wrn-34-10": {"batch": 128, "steps": 4},
@@ -261,7 +263,7 @@ def reference_step(network, batch, precision, jit_compile):
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     torch.set_float32_matmul_precision("high")
-    if network == "small":
+    if network in ("tiny", "small"):
         teacher = reference.ConvNet((32, 64, 64))
         student = reference.ConvNet((16, 32, 32))
         x = torch.tensor(images(batch, (1, 28, 28)), device=device)
@@ -299,7 +301,7 @@ def keras_networks(network):
     import keras_adaad
     from benchmarks import networks
 
-    if network == "small":
+    if network in ("tiny", "small"):
         return networks.conv_net((32, 64, 64)), networks.conv_net((16, 32, 32))
     depth, width = (int(part) for part in network.split("-")[1:])
     return keras_adaad.models.WideResNet(depth, width), networks.resnet()

@@ -17,6 +17,7 @@ from keras_adaad import data
 from keras_adaad import zoo
 from keras_adaad.command_line.devices import device_scope
 from keras_adaad.command_line.distil import STUDENTS
+from tests import examples
 from tests.data.on_disk import pictures
 from tests.data.on_disk import write_cifar10
 
@@ -78,17 +79,21 @@ def folder(tmp_path_factory):
     return folder
 
 
-def run(mode, folder, output, *flags):
+def options(folder, output):
+    return [
+        *("--teacher", folder / "teacher.keras"),
+        *("--student", folder / "student.keras"),
+        *("--data-dir", folder, "--output", output),
+        *("--epochs", "2", "--batch-size", "32", "--limit", "64"),
+        *("--hold-out", "20", "--autoattack-images", "4"),
+        *("--epsilon", "1/3"),
+    ]
+
+
+def run(mode, folder, output):
+    command = ["-c", SCRIPT, mode, "examples/cifar10_adaad.py"]
     return subprocess.run(
-        [
-            *(sys.executable, "-c", SCRIPT, mode, "examples/cifar10_adaad.py"),
-            *("--teacher", folder / "teacher.keras"),
-            *("--student", folder / "student.keras"),
-            *("--data-dir", folder, "--output", output),
-            *("--epochs", "2", "--batch-size", "32", "--limit", "64"),
-            *("--hold-out", "20", "--autoattack-images", "4"),
-            *("--epsilon", "1/3", *flags),
-        ],
+        [sys.executable, *command, *options(folder, output)],
         cwd=ROOT,
         env={**os.environ, "KERAS_BACKEND": BACKEND},
         capture_output=True,
@@ -104,10 +109,11 @@ def students(output):
 @pytest.mark.skipif(
     BACKEND == "jax", reason="tests/test_resume.py kills a run on each backend"
 )
-def test_killed_run_resumes_and_reports(folder, tmp_path):
+def test_killed_run_resumes_and_reports(folder, tmp_path, monkeypatch, capsys):
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    result = run("run", folder, whole)
-    assert result.returncode == 0, result.stderr
+    examples.run_here(
+        monkeypatch, capsys, "cifar10_adaad", *options(folder, whole)
+    )
     result = run("kill", folder, broken)
     assert result.returncode == -signal.SIGKILL, result.stderr
     assert not (broken / "student.keras").exists()

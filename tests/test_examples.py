@@ -1,31 +1,24 @@
 """The example and the benchmark run, on real data, and find what they claim."""
 
+import functools
 import json
-import pathlib
 import re
-import subprocess
-import sys
 
 import keras
 import pytest
 
-ROOT = pathlib.Path(__file__).parent.parent
+from tests import examples
+from tests.examples import run
 
 
-def run(*command):
-    result = subprocess.run(
-        [sys.executable, *map(str, command)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-    )
-    assert result.returncode == 0, result.stderr
-    return result.stdout
+@pytest.fixture
+def run_here(monkeypatch, capsys):
+    return functools.partial(examples.run_here, monkeypatch, capsys)
 
 
-def test_quickstart(tmp_path):
+def test_quickstart(run_here, tmp_path):
     """The whole path, shortened: the order of the students must show."""
-    output = run("examples/quickstart.py", "--epochs", 4, "--output", tmp_path)
+    output = run_here("quickstart", "--epochs", 3, "--output", tmp_path)
     rows = {}
     for line in output.split("Accuracy on ")[1].splitlines():
         match = re.match(r"(robust teacher|student, \w+) +([\d.]+.*)", line)
@@ -43,21 +36,18 @@ def test_quickstart(tmp_path):
 
 
 @pytest.mark.once
-def test_custom_method():
-    output = run("examples/custom_method.py", "--epochs", 2)
+def test_custom_method(run_here):
+    output = run_here("custom_method", "--epochs", 2)
     (row,) = (r for r in output.splitlines() if r.startswith("student "))
     clean, pgd = (float(v) for v in re.findall(r"([\d.]+) %", row))
     assert clean > 70 and clean >= pgd
 
 
 @pytest.mark.once
-def test_segmentation(monkeypatch, capsys):
-    """In this process: the attack costs pixels, and training pays."""
-    monkeypatch.setattr(sys, "argv", ["segmentation.py", "--epochs", "6"])
-    from examples import segmentation
-
-    segmentation.main()
-    rows = re.findall(r"^(\w+) +(.*%)$", capsys.readouterr().out, re.M)
+def test_segmentation(run_here):
+    """The attack costs pixels, and training pays."""
+    output = run_here("segmentation", "--epochs", 6)
+    rows = re.findall(r"^(\w+) +(.*%)$", output, re.M)
     found = {
         name: [float(v) for v in re.findall(r"([\d.]+)%", row)]
         for name, row in rows
@@ -114,11 +104,11 @@ def test_step_speed(tmp_path):
     backend = keras.config.backend()
     output = tmp_path / "speed.json"
     printed = run(
-        *("-m", "benchmarks.step_speed", "--networks", "small"),
+        *("-m", "benchmarks.step_speed", "--networks", "tiny"),
         *("--backends", backend, "--precisions", "float32"),
         *("--rounds", 1, "--output", output),
     )
-    rows = json.loads(output.read_text())["small"]
+    rows = json.loads(output.read_text())["tiny"]
     assert set(rows) == {"reference, float32", f"{backend}, float32"}
     row = rows[f"{backend}, float32"]
     assert row["images/s"] > 0 and 0 < row["share of peak"] < 1

@@ -1,17 +1,14 @@
 """KerasHub's and KerasCV's classifiers as students."""
 
+import functools
 import importlib.util
-import pathlib
-import subprocess
-import sys
 
 import keras
 import numpy as np
 import pytest
 
 import keras_adaad
-
-ROOT = pathlib.Path(__file__).parent.parent
+from tests import examples
 
 # Keras compiles no task inside a model that it loads, and says so.
 ignore_uncompiled = pytest.mark.filterwarnings("ignore:`compile..` was not")
@@ -26,17 +23,9 @@ def example():
     return keras_hub_student
 
 
-def run(name, folder, *options):
-    """Runs an example in a process of its own; returns what it printed."""
-    command = [f"examples/{name}.py", "--output", folder, *options]
-    result = subprocess.run(
-        [sys.executable, *map(str, command)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-    )
-    assert result.returncode == 0, result.stderr
-    return result.stdout
+@pytest.fixture
+def run_here(monkeypatch, capsys):
+    return functools.partial(examples.run_here, monkeypatch, capsys)
 
 
 def check_report(folder, printed, num_images):
@@ -55,8 +44,9 @@ def check_report(folder, printed, num_images):
 
 
 @ignore_uncompiled
-def test_keras_hub_example(example, tmp_path):
-    printed = run("keras_hub_student", tmp_path, "--epochs", 3, "--limit", 256)
+def test_keras_hub_example(example, run_here, tmp_path):
+    options = ("--output", tmp_path, "--epochs", 3, "--limit", 256)
+    printed = run_here("keras_hub_student", *options)
     report = check_report(tmp_path, printed, num_images=64)
     assert report.clean_accuracy > 0.3
     assert printed.count("predicts the same after loading") == 2
@@ -123,8 +113,9 @@ def test_a_step_of_a_hub_student(example):
 @pytest.mark.skipif(
     importlib.util.find_spec("keras_cv") is None, reason="needs the extra `cv`"
 )
-def test_keras_cv_example(tmp_path):
-    printed = run("keras_cv_student", tmp_path, "--epochs", 1, "--limit", 88)
+def test_keras_cv_example(run_here, tmp_path):
+    options = ("--output", tmp_path, "--epochs", 1, "--limit", 88)
+    printed = run_here("keras_cv_student", *options)
     check_report(tmp_path, printed, num_images=22)
     assert printed.count("predicts the same after loading") == 2
     for name in ("student", "classifier"):

@@ -36,11 +36,13 @@ def plan(attacks, threat_model, num_classes, shape=None):
             '["pgd", "autoattack"], or of attacks. '
             f"Received: attacks={attacks!r}"
         )
-    stages, missing, groups = [], None, {}  # type: ignore[var-annotated]
+    stages, groups, missing = [], {}, {}  # type: ignore[var-annotated]
     for attack in attacks:
         name, attack = _resolve(attack, threat_model)
         if isinstance(attack, AutoAttack):
-            parts, missing = _take_apart(attack, num_classes)
+            parts, lacking = _take_apart(attack, num_classes)
+            # A dict, so that two ensembles name an attack once.
+            missing.update(dict.fromkeys(lacking))
             if parts[0].group:
                 group = _numbered(parts[0].group, groups)
                 parts = [Stage(p.name, group, p.attack) for p in parts]
@@ -51,7 +53,7 @@ def plan(attacks, threat_model, num_classes, shape=None):
     _number_equal_names(stages)
     for stage in stages if shape else []:
         next(iter(stage.attack.settings(shape, seed=0)))
-    return stages, missing
+    return stages, "; ".join(missing) or None
 
 
 def identity(stages):
@@ -220,7 +222,7 @@ def _take_apart(attack, num_classes):
             )
     group = None if missing else f"AutoAttack ({attack.version})"
     stages = [Stage(name, group, part) for name, part in parts.items()]
-    return stages, "; ".join(missing) or None
+    return stages, missing
 
 
 def _number_equal_names(stages):

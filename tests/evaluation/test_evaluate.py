@@ -15,6 +15,8 @@ from keras_adaad.attacks import PGD
 from keras_adaad.attacks import Square
 from keras_adaad.attacks import TargetedAPGD
 from keras_adaad.attacks import autoattack
+from keras_adaad.evaluation import stages
+from keras_adaad.evaluation.threat_model import ThreatModel
 from tests import networks
 from tests.attacks.test_norms import size
 from tests.oracles import attacks as oracles
@@ -316,8 +318,6 @@ def test_time_budget_is_a_quick_look(model, data, monkeypatch):
 
 def test_a_stopped_attack_keeps_what_it_found(model, data, monkeypatch):
     """The time runs out in the second of four batches."""
-    from keras_adaad.evaluation import stages
-
     steps = []
 
     def advance(bar, images):
@@ -365,6 +365,21 @@ def test_too_few_classes_are_not_autoattack(monkeypatch, num_classes, left):
     assert [r.name for r in report.results] == expected
     with pytest.raises(ValueError, match="at least 4"):
         evaluate(oracles.smooth_pair(3)[0], (x, y % 3), ["apgd-t"])
+
+
+def test_a_second_autoattack_does_not_hide_what_the_first_lacks():
+    attacks = [
+        keras_adaad.attacks.AutoAttack(epsilon=EPSILON, version=version)
+        for version in ("standard", "rand")
+    ]
+    threat_model = ThreatModel(EPSILON, "linf", (0.0, 1.0))
+    _, alone = stages.plan(attacks[0], threat_model, 5)
+    assert "apgd-t has 4 targets" in alone and "fab-t" in alone
+    _, missing = stages.plan(attacks, threat_model, 5)
+    assert missing == alone
+    _, missing = stages.plan(2 * attacks[:1], threat_model, 5)
+    assert missing == alone
+    assert stages.plan(attacks, threat_model, 10)[1] is None
 
 
 # Cost.
