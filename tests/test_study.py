@@ -215,6 +215,20 @@ def test_cifar10(images_file, tmp_path, capsys):
     assert "- A: TRADES\n" in printed and "- A: PGD-AT\n" not in printed
 
 
+@pytest.mark.once
+def test_a_teacher_at_half_temperature_is_surer():
+    teacher, student = (cifar10.tiny_network() for _ in range(2))
+    (arm,) = (a for a in CIFAR.arms if "teacher_temperature" in a.options)
+    trainer = methods.make_trainer(arm, 0.03, 1, teacher, student)
+    x = np.random.default_rng(0).uniform(size=(4, 32, 32, 3))
+    np.testing.assert_allclose(
+        trainer.teacher.predict(x, verbose=0),
+        2 * teacher.predict(x, verbose=0),
+        rtol=1e-5,
+    )
+    assert trainer.teacher_in_attack == "linear"
+
+
 class Killed(Exception):
     pass
 

@@ -133,6 +133,10 @@ def levers():
         arm("levers", "AdaAD, alpha 0.5", "AdaAD", options={"alpha": 0.5}),
         arm("levers", "AdaAD, averaged", "AdaAD", averaging=0.995),
         arm("levers", "PGD-AT, averaged", "PGDAT", averaging=0.995),
+        arm(
+            *("levers", "AdaAD linear, teacher at half temperature", "AdaAD"),
+            options={**LINEAR, "teacher_temperature": 0.5},
+        ),
     )
 
 

@@ -21,6 +21,8 @@ def make_trainer(arm, epsilon, epochs, teacher, network):
     options = dict(arm.options)
     if options.pop("igdm", False):
         options["regularizers"] = [keras_adaad.IGDM()]
+    if "teacher_temperature" in options:
+        teacher = at_temperature(teacher, options.pop("teacher_temperature"))
     return cls(
         *((teacher, network) if distils else (network,)),
         attack=make_attack(cls, epsilon, arm.attack),
@@ -70,6 +72,12 @@ class AdaADWithStudentsAttack(keras_adaad.AdaAD):
 
 
 OWN = {cls.__name__: cls for cls in (SmoothedPGDAT, AdaADWithStudentsAttack)}
+
+
+def at_temperature(teacher, temperature):
+    """Returns the teacher with its logits divided by a temperature."""
+    logits = keras.layers.Rescaling(1 / temperature)(teacher.output)
+    return keras.Model(teacher.input, logits)
 
 
 def plain_distillation(teacher, student):
