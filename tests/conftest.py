@@ -1,6 +1,8 @@
 """Two devices for JAX and TensorFlow, one seed for every test."""
 
 import os
+import pathlib
+import runpy
 import sys
 
 # Before any framework starts. XLA optimizes little, because compilation takes
@@ -68,6 +70,25 @@ def two_devices():
     strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
     assert strategy.num_replicas_in_sync == 2
     return strategy
+
+
+@pytest.fixture
+def run_example(monkeypatch, capsys):
+    """Runs `python examples/NAME.py`, here; returns what it printed.
+
+    A process of its own takes ten seconds to import the frameworks.
+    """
+    examples = pathlib.Path(__file__).parents[1] / "examples"
+    monkeypatch.syspath_prepend(examples)
+
+    def run(name, *options):
+        script = str(examples / f"{name}.py")
+        monkeypatch.setattr(sys, "argv", [script, *map(str, options)])
+        capsys.readouterr()
+        runpy.run_path(script, run_name="__main__")
+        return capsys.readouterr().out
+
+    return run
 
 
 @pytest.fixture(scope="session")

@@ -17,7 +17,6 @@ from keras_adaad import data
 from keras_adaad import zoo
 from keras_adaad.command_line.devices import device_scope
 from keras_adaad.command_line.distil import STUDENTS
-from tests import examples
 from tests.data.on_disk import pictures
 from tests.data.on_disk import write_cifar10
 
@@ -79,21 +78,17 @@ def folder(tmp_path_factory):
     return folder
 
 
-def options(folder, output):
-    return [
-        *("--teacher", folder / "teacher.keras"),
-        *("--student", folder / "student.keras"),
-        *("--data-dir", folder, "--output", output),
-        *("--epochs", "2", "--batch-size", "32", "--limit", "64"),
-        *("--hold-out", "20", "--autoattack-images", "4"),
-        *("--epsilon", "1/3"),
-    ]
-
-
-def run(mode, folder, output):
-    command = ["-c", SCRIPT, mode, "examples/cifar10_adaad.py"]
+def run(mode, folder, output, *flags):
     return subprocess.run(
-        [sys.executable, *command, *options(folder, output)],
+        [
+            *(sys.executable, "-c", SCRIPT, mode, "examples/cifar10_adaad.py"),
+            *("--teacher", folder / "teacher.keras"),
+            *("--student", folder / "student.keras"),
+            *("--data-dir", folder, "--output", output),
+            *("--epochs", "2", "--batch-size", "32", "--limit", "64"),
+            *("--hold-out", "20", "--autoattack-images", "4"),
+            *("--epsilon", "1/3", *flags),
+        ],
         cwd=ROOT,
         env={**os.environ, "KERAS_BACKEND": BACKEND},
         capture_output=True,
@@ -109,11 +104,10 @@ def students(output):
 @pytest.mark.skipif(
     BACKEND == "jax", reason="tests/test_resume.py kills a run on each backend"
 )
-def test_killed_run_resumes_and_reports(folder, tmp_path, monkeypatch, capsys):
+def test_killed_run_resumes_and_reports(folder, tmp_path):
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    examples.run_here(
-        monkeypatch, capsys, "cifar10_adaad", *options(folder, whole)
-    )
+    result = run("run", folder, whole)
+    assert result.returncode == 0, result.stderr
     result = run("kill", folder, broken)
     assert result.returncode == -signal.SIGKILL, result.stderr
     assert not (broken / "student.keras").exists()

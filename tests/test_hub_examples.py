@@ -1,6 +1,5 @@
 """KerasHub's and KerasCV's classifiers as students."""
 
-import functools
 import importlib.util
 
 import keras
@@ -8,7 +7,6 @@ import numpy as np
 import pytest
 
 import keras_adaad
-from tests import examples
 
 # Keras compiles no task inside a model that it loads, and says so.
 ignore_uncompiled = pytest.mark.filterwarnings("ignore:`compile..` was not")
@@ -21,11 +19,6 @@ def example():
     from examples import keras_hub_student
 
     return keras_hub_student
-
-
-@pytest.fixture
-def run_here(monkeypatch, capsys):
-    return functools.partial(examples.run_here, monkeypatch, capsys)
 
 
 def check_report(folder, printed, num_images):
@@ -44,9 +37,9 @@ def check_report(folder, printed, num_images):
 
 
 @ignore_uncompiled
-def test_keras_hub_example(example, run_here, tmp_path):
+def test_keras_hub_example(example, run_example, tmp_path):
     options = ("--output", tmp_path, "--epochs", 3, "--limit", 256)
-    printed = run_here("keras_hub_student", *options)
+    printed = run_example("keras_hub_student", *options)
     report = check_report(tmp_path, printed, num_images=64)
     assert report.clean_accuracy > 0.3
     assert printed.count("predicts the same after loading") == 2
@@ -113,9 +106,9 @@ def test_a_step_of_a_hub_student(example):
 @pytest.mark.skipif(
     importlib.util.find_spec("keras_cv") is None, reason="needs the extra `cv`"
 )
-def test_keras_cv_example(run_here, tmp_path):
+def test_keras_cv_example(run_example, tmp_path):
     options = ("--output", tmp_path, "--epochs", 1, "--limit", 88)
-    printed = run_here("keras_cv_student", *options)
+    printed = run_example("keras_cv_student", *options)
     check_report(tmp_path, printed, num_images=22)
     assert printed.count("predicts the same after loading") == 2
     for name in ("student", "classifier"):
