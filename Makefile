@@ -6,7 +6,7 @@
 # make benchmark    images per second against plain PyTorch
 # make benchmarks   that and memory, scaling, ...: benchmarks/README.md
 # make autoattack   verdicts and time against the published AutoAttack
-# make study        every method on Fashion-MNIST, in half an hour on two cores
+# make study        eight of the methods on Fashion-MNIST, in half an hour
 # make docs         the documentation site, in site/
 # make zoo-loading  time and memory of loading a WRN-34-20 on each backend
 # make dist         the sdist and the wheel, in dist/

@@ -7,8 +7,8 @@ Accelerator: GPU
 
 The CIFAR-100 run of AdaAD
 ([Huang et al., CVPR 2023](https://openaccess.thecvf.com/content/CVPR2023/html/Huang_Boosting_Accuracy_and_Robustness_of_Student_Models_via_Adaptive_Adversarial_CVPR_2023_paper.html)).
-For it the LISArD authors list a ResNet-18 with 62.19 % on clean images and
-26.74 % under AutoAttack at 8/255:
+The README of LISArD's code (https://github.com/Joana-Cabral/LISArD) reports a
+ResNet-18 with 62.19 % on clean images and 26.74 % under AutoAttack at 8/255:
 
     pip install -e ".[data,examples,tensorflow]"
     python examples/cifar100_adaad.py --download
@@ -20,7 +20,7 @@ For it the LISArD authors list a ResNet-18 with 62.19 % on clean images and
 
 These are estimates, from the arithmetic and from the only known speed, the 21
 TFLOP/s on an RTX 3090 of `cifar10_adaad.py`. A training image costs 21 forward
-passes of the teacher (6.7 billion multiply-adds) and 26 of the student (0.56):
+passes of the teacher (6.7 billion multiply-adds) and 24 of the student (0.56):
 0.31 TFLOP, 15 PFLOP per epoch. That is 12 minutes per epoch and 1.7 days for
 200 epochs on an RTX 3090. At the same share of their TF32 peaks, it is 18 hours
 on an RTX 4090, 9 on an A100 and 3 on an H100.

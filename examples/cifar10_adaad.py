@@ -28,7 +28,7 @@ an RTX 3090: 6.4 days for 200 epochs. This code has not been timed.
 
 Estimated from that: an attack step is a forward and a backward pass of both
 networks, so a training image costs about 21 forward passes of the teacher (26.6
-billion multiply-adds) and 26 of the student (0.56): 1.1 TFLOP, 57 PFLOP per
+billion multiply-adds) and 24 of the student (0.56): 1.1 TFLOP, 57 PFLOP per
 epoch. The log then means 21 TFLOP/s, 59 % of the RTX 3090's peak of 35.6. At
 the same share of their TF32 peaks, which larger GPUs may not reach, 200 epochs
 would take 2.8 days on an RTX 4090 (82.6 TFLOP/s), 1.5 on an A100 (156) and half

@@ -24,7 +24,7 @@ import quickstart
 from keras import ops
 
 import keras_adaad
-from keras_adaad.frozen.logits import logits_function
+from keras_adaad import logits_function
 
 """
 ## The method

@@ -48,7 +48,7 @@ or convert a PyTorch checkpoint with `keras_adaad.zoo.load_checkpoint`.
 These are estimates, from the arithmetic and from the only known speed, the 21
 TFLOP/s on an RTX 3090 of `cifar10_adaad.py`. An image has four times the pixels
 of CIFAR, and there are twice as many images. With a PreActResNet-18 as teacher
-an epoch is 21 PFLOP: 17 minutes, and 2.3 days for 200 epochs, on an RTX 3090.
+an epoch is 20 PFLOP: 16 minutes, and 2.2 days for 200 epochs, on an RTX 3090.
 With a WideResNet-34-10 it is 123 PFLOP: 1.6 hours, and 14 days.
 """
 

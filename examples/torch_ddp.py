@@ -12,8 +12,8 @@ On a laptop, with two processes on the CPU:
     pip install -e ".[examples,torch]"
     torchrun --nproc-per-node 2 examples/torch_ddp.py [--epochs N]
 
-On GPUs use the same line, with their number; `KERAS_TORCH_DEVICE=cpu` does not
-use them. `python examples/torch_ddp.py` runs in one process. The data and the
+On GPUs, use the same line with their number. `KERAS_TORCH_DEVICE=cpu` trains on
+the CPU instead. `python examples/torch_ddp.py` runs in one process. The data and the
 networks are those of `quickstart.py`, beside this file.
 """
 
