@@ -13,8 +13,8 @@ On a laptop, with two processes on the CPU:
     torchrun --nproc-per-node 2 examples/torch_ddp.py [--epochs N]
 
 On GPUs, use the same line with their number. `KERAS_TORCH_DEVICE=cpu` trains on
-the CPU instead. `python examples/torch_ddp.py` runs in one process. The data and the
-networks are those of `quickstart.py`, beside this file.
+the CPU instead. `python examples/torch_ddp.py` runs in one process. The data
+and the networks are those of `quickstart.py`, beside this file.
 """
 
 import argparse

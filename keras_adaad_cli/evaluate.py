@@ -11,6 +11,13 @@ from keras_adaad_cli.group import main
 from keras_adaad_cli.group import work
 
 
+def _a_number(context, parameter, value):
+    # `FloatRange` takes "nan", and no accuracy is below it.
+    if value is not None and value != value:
+        raise click.BadParameter("nan is not a number from 1 to 100.")
+    return value
+
+
 @main.command()
 @click.argument("model", type=click.Path(exists=True))
 @click.option(
@@ -57,6 +64,7 @@ from keras_adaad_cli.group import work
     "--fail-under",
     # From 1, because a threshold of 0.45 is a mistake for 45.
     type=click.FloatRange(min=1, max=100),
+    callback=_a_number,
     help="Robust accuracy in %; below it the exit code is 1.",
 )
 @click.option(

@@ -116,7 +116,7 @@ def _npz(path, split, options):
     name, bounds = parse_split(split)
     with np.load(path) as file:
         suffix = f"_{name}"
-        if name == "test" and "x" in file:
+        if name == "test" and "x" in file and "x_test" not in file:
             suffix = ""
         wanted = [f"x{suffix}", f"y{suffix}"]
         if not set(wanted) <= set(file):

@@ -197,11 +197,9 @@ def evaluate(experiment, arguments):
         keras.distribution.set_distribution(None)
     output = arguments.output
     student = keras.models.load_model(output / "best.keras")
-    images = arguments.autoattack_images
-    split = (
-        experiment.test if images is None else f"{experiment.test}[:{images}]"
-    )
-    x_test, y_test = data.to_arrays(experiment.load(arguments, split))
+    arrays = data.to_arrays(experiment.load(arguments, experiment.test))
+    # At most so many: there may be fewer.
+    x_test, y_test = (a[: arguments.autoattack_images] for a in arrays)
     report = evaluate_robustness(
         student,
         x_test,

@@ -1,6 +1,7 @@
 """Image files as arrays."""
 
 import concurrent.futures
+import os
 import pathlib
 
 import keras
@@ -14,17 +15,28 @@ FILES_PER_TASK = 64
 def find_images(folder):
     """Returns the image files in a folder and its sub-folders, sorted.
 
-    Names that begin with a dot are skipped: the system or a notebook created
-    them.
+    Links to folders are followed. Names that begin with a dot are skipped: the
+    system or a notebook created them.
     """
-    return sorted(
-        path
-        for path in pathlib.Path(folder).rglob("*")
-        if path.suffix.lower() in SUFFIXES
-        and not any(
-            part.startswith(".") for part in path.relative_to(folder).parts
-        )
-    )
+    found = []
+    for place, folders, names in os.walk(folder, followlinks=True):
+        folders[:] = [
+            name
+            for name in folders
+            if not name.startswith(".") and not _leads_back(place, name)
+        ]
+        found += [
+            pathlib.Path(place, name)
+            for name in names
+            if name.lower().endswith(SUFFIXES) and not name.startswith(".")
+        ]
+    return sorted(found)
+
+
+def _leads_back(place, name):
+    """Whether a sub-folder is a link to a folder that contains it."""
+    path = pathlib.Path(place).resolve()
+    return (path / name).resolve() in (path, *path.parents)
 
 
 def class_folders(folder):

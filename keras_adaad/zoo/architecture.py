@@ -9,6 +9,9 @@ from keras_adaad import models
 from keras_adaad.models.network import to_be_loaded
 from keras_adaad.zoo.conversion import normalization
 
+# A few bytes would otherwise lead to a network that takes hours to build.
+DEEPEST = 200
+
 # Keys that identify a network.
 _MARKS = {
     "init_conv.weight": "DMWideResNet",
@@ -108,14 +111,22 @@ def _sizes(arrays, architecture, data_format):
                     f"{(num_classes, features)}"
                 )
     if architecture in ("WideResNet", "DMWideResNet"):
-        prefix, first = r"block1\.layer\.", "block1.layer.0.conv1.weight"
+        blocks, first = (
+            r"block1\.layer\.(\d+)\.conv1\.weight",
+            "block1.layer.0.conv1.weight",
+        )
         if architecture == "DMWideResNet":
-            prefix, first = (
-                r"layer\.0\.block\.",
+            blocks, first = (
+                r"layer\.0\.block\.(\d+)\.conv_0\.weight",
                 "layer.0.block.0.conv_0.weight",
             )
         if first in arrays:
-            sizes["depth"] = 6 * _count(arrays, prefix + r"(\d+)\.") + 4
+            sizes["depth"] = 6 * _count(arrays, blocks) + 4
+            if sizes["depth"] > DEEPEST:
+                raise ValueError(
+                    f"The checkpoint must have a {architecture} of at most "
+                    f"{DEEPEST} layers. Received: {sizes['depth']} layers"
+                )
             sizes["width"] = arrays[first].shape[0] // 16
             # Checked before building: one wide array in a small file would
             # otherwise lead to a network that fills the memory.

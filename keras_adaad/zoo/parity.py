@@ -3,8 +3,10 @@
 import dataclasses
 import importlib.util
 
+import keras
 import numpy as np
 
+from keras_adaad import backend
 from keras_adaad.zoo.pytorch_networks import published_logits
 
 # Wrong padding changes logits by 1 to 15 %, but no class on a few images.
@@ -45,8 +47,11 @@ def check_parity(model, arrays, architecture, arguments, num_images=8):
     shape = model.input_shape[1:]
     generator = np.random.default_rng(0)
     images = generator.uniform(0, 1, (num_images, *shape)).astype("float32")
-    found = model.predict(images, batch_size=num_images, verbose=0)
-    if arguments.get("data_format", "channels_last") == "channels_last":
+    with backend.full_precision():
+        found = model.predict(images, batch_size=num_images, verbose=0)
+    data_format = arguments.get("data_format")
+    data_format = data_format or keras.config.image_data_format()
+    if data_format == "channels_last":
         images = np.ascontiguousarray(np.moveaxis(images, -1, 1))
     expected = published_logits(arrays, architecture, arguments, images)
     same = (found.argmax(-1) == expected.argmax(-1)).mean()

@@ -6,6 +6,7 @@ import pathlib
 import signal
 import subprocess
 import sys
+import types
 
 import keras
 import numpy as np
@@ -17,6 +18,7 @@ from keras_adaad import RobustnessReport
 from keras_adaad import attacks
 from keras_adaad import export
 from keras_adaad.attacks import presets
+from keras_adaad.command_line import evaluate as command
 from tests import networks
 
 BACKEND = keras.config.backend()
@@ -83,6 +85,15 @@ def test_exit_codes(folder, tmp_path):
     result = evaluate(folder, "--fail-under", below, "--images", 32)
     assert result.exit_code == 1
     assert "is below --fail-under" in result.stderr
+
+
+@pytest.mark.once
+@pytest.mark.parametrize("robust", range(1, 101))
+def test_an_accuracy_of_the_threshold_passes(robust):
+    """In floats, 100 times 0.29 is less than 29."""
+    report = types.SimpleNamespace(robust=np.arange(100) < robust)
+    assert command._exit_code(report, fail_under=robust, strict=False) == 0
+    assert command._exit_code(report, fail_under=robust + 1, strict=False) == 1
 
 
 def test_a_flag_is_a_failure_if_strict(folder):
@@ -165,6 +176,7 @@ BAD = {
     ),
     "attack": (["--attacks", "no"], None, ["--attacks no", "'autoattack'"]),
     "epsilon": (["--epsilon", "8/0"], None, ["--epsilon", "8/255"]),
+    "nan": (["--fail-under", "nan"], None, ["--fail-under", "nan"]),
     "share": (["--fail-under", "0.45"], None, ["--fail-under", "1<=x<=100"]),
     "folder": (["--json", "no/r.json"], None, ["--json", "no folder"]),
     "state": (["--state", "no/s.npz"], None, ["--state", "folder"]),

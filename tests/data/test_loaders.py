@@ -213,6 +213,23 @@ def test_hidden_files_and_folders_are_no_data(tmp_path):
     np.testing.assert_array_equal(labels, [0, 1, 1])
 
 
+def test_links_to_folders_are_followed(tmp_path):
+    folder = make_folder(tmp_path, "train/cat/0.png", "elsewhere/0.png")
+    (folder / "train" / "dog").symlink_to(folder / "elsewhere")
+    # A folder that contains the link itself is not.
+    (folder / "train" / "cat" / "all").symlink_to(folder / "train")
+    _, labels = data.to_arrays(data.load_folder(folder))
+    np.testing.assert_array_equal(labels, [0, 1])
+
+
+def test_a_class_without_images_is_named(tmp_path):
+    folder = make_folder(tmp_path, "train/cat/0.png", "train/emu/0.png")
+    (folder / "train" / "dog").mkdir()
+    (folder / "train" / "dog" / "0.tif").write_bytes(b"II")
+    with pytest.raises(ValueError, match=r"Received: \['dog'\] with none"):
+        data.load_folder(folder)
+
+
 def test_an_image_that_cannot_be_read_is_named(tmp_path):
     folder = make_folder(tmp_path, "train/cat/0.png", "train/cat/1.png")
     path = folder / "train" / "cat" / "1.png"

@@ -67,6 +67,22 @@ def test_convert_what_has_no_name(tmp_path, capsys):
     assert (tmp_path / "net.keras").exists()
 
 
+@pytest.mark.once
+def test_convert_with_channels_first(tmp_path, capsys):
+    net = published.dm_wide_resnet(10, 1)
+    torch.save({"model_state_dict": net.state_dict()}, tmp_path / "net.pt")
+    keras.config.set_image_data_format("channels_first")
+    try:
+        run(
+            *("convert", "--checkpoint", tmp_path / "net.pt"),
+            *("--arguments", json.dumps(CIFAR10)),
+            *("--output", tmp_path / "net.keras"),
+        )
+    finally:
+        keras.config.set_image_data_format("channels_last")
+    assert "passed" in capsys.readouterr().out
+
+
 def test_wrong_logits_are_not_written(checkpoint, monkeypatch, capsys):
     """A network with the other padding has the same arrays."""
     from keras_adaad.models.network import Network

@@ -56,14 +56,25 @@ def a_length_of_16_gigabytes():
     return b"\x80\x04\x8e" + struct.pack("<Q", 2**34) + b"."
 
 
+def a_bytearray_of_16_gigabytes():
+    return b"\x80\x05\x96" + struct.pack("<Q", 2**34) + b"."
+
+
+def a_tuple_that_is_a_key_again_and_again():
+    """Each time Python visits its two million items."""
+    return nested(b"\x86", b"}" + b"h\x14Ns" * 10_000, depth=20)
+
+
 @pytest.mark.parametrize(
     "content, message",
     [
-        (references_in_tuples, "in memory"),
-        (references_in_a_key, "in memory"),
+        (references_in_tuples, "very long"),
+        (references_in_a_key, "very long"),
+        (a_tuple_that_is_a_key_again_and_again, "very long"),
         (references_in_frozensets, "unhashable"),
         (copies_of_a_list, "in memory"),
         (a_length_of_16_gigabytes, "damaged"),
+        (a_bytearray_of_16_gigabytes, "damaged"),
     ],
 )
 def test_pickle(tmp_path, content, message):
@@ -95,8 +106,8 @@ def test_safetensors_that_overlap(tmp_path):
     refused(path, size + header.encode() + bytes(2**18))
 
 
-def zipped(path, entries):
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+def zipped(path, entries, compression=zipfile.ZIP_DEFLATED):
+    with zipfile.ZipFile(path, "w", compression) as archive:
         for name, content in entries.items():
             archive.writestr(name, content)
 
@@ -117,6 +128,51 @@ def test_compressed_zeros(tmp_path):
     content = {"a/data.pkl": pickled, "a/byteorder": bytes(2**26)}
     zipped(tmp_path / "b.pt", content)
     refused(tmp_path / "b.pt")
+
+
+@pytest.mark.parametrize("compression", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_compression_that_is_unpacked_whole(tmp_path, compression):
+    path = tmp_path / "a.npz"
+    zipped(path, {"w.npy": npy((2**24,), bytes(2**26))}, compression)
+    content = path.read_bytes()
+    declared = struct.pack("<I", 2**26 + 128)
+    assert declared in content
+    content = content.replace(declared, struct.pack("<I", 1))
+    refused(path, content, message="compressed otherwise")
+
+
+def test_keys_with_one_hash(tmp_path):
+    """Python compares each with all that came before."""
+    keys = [n * (2**61 - 1) for n in range(2**8, 30_000)]
+    path = tmp_path / "net.pt"
+    path.write_bytes(pickle.dumps(dict.fromkeys(keys, 0), protocol=2))
+    begin = time.monotonic()
+    files.read(path)
+    assert time.monotonic() - begin < 20
+
+
+def test_wide_sizes(tmp_path):
+    path = tmp_path / "net.pt"
+    size = struct.pack("<i", 2**17) + b"\x01" * 2**17
+    axes = b"(\x8a\x01\x00" + b"\x8b" + size + b"q\x01" + b"h\x01" * 5000 + b"t"
+    array = b"cnumpy.core.multiarray\n_reconstruct\n)R(K\x01" + axes
+    dtype = b"cnumpy\ndtype\n(U\x02f4tR"
+    refused(
+        path,
+        b"\x80\x02" + array + dtype + b"\x89C\x00tb.",
+        message="more than 64 axes",
+    )
+
+
+def test_a_network_of_thousands_of_layers(tmp_path):
+    path = tmp_path / "net.npz"
+    arrays = {
+        f"block1.layer.{i}.conv1.weight": np.zeros((16, 16, 3, 3), "float32")
+        for i in range(40)
+    }
+    np.savez(path, **arrays)
+    with pytest.raises(ValueError, match="at most 200 layers. Received: 244"):
+        architecture.infer(files.read(path), "WideResNet")
 
 
 def test_shapes_without_data(tmp_path):

@@ -2,6 +2,9 @@
 
 import math
 
+# As in NumPy.
+MOST_AXES = 64
+
 
 class Refused(Exception):
     """A file can't be read; the message continues "The file ... "."""
@@ -38,4 +41,6 @@ class Budget:
         A side of 0 counts as 1, because a network built from such shapes takes
         the memory of the other sides.
         """
+        if len(shape) > MOST_AXES:
+            raise Refused(f"has an array of more than {MOST_AXES} axes")
         self.spend(itemsize * math.prod(max(n, 1) for n in shape))

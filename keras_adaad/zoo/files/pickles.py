@@ -7,12 +7,19 @@ of arrays that become arrays once the whole pickle has been read.
 
 import pickle
 import re
+import struct
 from typing import Any
 from typing import ClassVar
 
 import numpy as np
 
 from keras_adaad.zoo.files.budget import Refused
+
+# The first object of a file of PyTorch before 1.6.
+MAGIC_NUMBER = 0x1950A86A20F9469CFC6C
+# Items of a tuple, counted through all references. Python visits that many
+# each time that the tuple is a key.
+MOST_ITEMS = 10_000
 
 
 class Placeholder:
@@ -71,7 +78,12 @@ def _reconstruct(*_):
     return _Array()
 
 
-def _from_buffer(data, dtype, shape, order):
+def _from_buffer(data, dtype, shape, order, axis_order=None):
+    if order == "K" and axis_order is not None:
+        raise Refused(
+            "holds a NumPy array whose axes were permuted. Save it as "
+            "`np.ascontiguousarray(array)`."
+        )
     array = _Array()
     array.build((1, shape, dtype, order == "F", data))
     return array
@@ -143,6 +155,7 @@ class _Unpickler(pickle._Unpickler):
     append: Any
     pop_mark: Any
     proto: Any
+    read: Any
     stack: list[Any]
 
     def __init__(self, file, budget, names, persistent_load):
@@ -150,8 +163,7 @@ class _Unpickler(pickle._Unpickler):
         self.budget = budget
         self.names = names
         self.storage = persistent_load
-        # By id: each tuple and its number of items, counted through all
-        # references. Python visits that many to hash it.
+        # By id: each tuple and its number of items, see `MOST_ITEMS`.
         self.tuples = {}
 
     def find_class(self, module, name):
@@ -197,6 +209,27 @@ class _Unpickler(pickle._Unpickler):
 
     dispatch[pickle.FROZENSET[0]] = load_frozenset
 
+    def load_bytearray8(self):
+        # The original makes room for as many bytes as the file claims to have.
+        (size,) = struct.unpack("<Q", self.read(8))
+        self.append(bytearray(self.read(size)))
+
+    dispatch[pickle.BYTEARRAY8[0]] = load_bytearray8
+
+    def _narrow(load: Any) -> Any:
+        def load_narrow(self):
+            load(self)
+            number = self.stack[-1]
+            # A few bytes can make a huge product of sizes, and keys that all
+            # have the same hash. No weights need such integers.
+            if number.bit_length() > 64 and number != MAGIC_NUMBER:
+                self.stack[-1] = Inert()
+
+        return load_narrow
+
+    for opcode in (pickle.INT, pickle.LONG, pickle.LONG1, pickle.LONG4):
+        dispatch[opcode[0]] = _narrow(dispatch[opcode[0]])
+
     def _counting(load: Any) -> Any:
         def load_and_count(self):
             load(self)
@@ -206,8 +239,12 @@ class _Unpickler(pickle._Unpickler):
                 nested = isinstance(item, tuple) and id(item) in self.tuples
                 size += self.tuples[id(item)][1] if nested else 1
             self.tuples[id(new)] = new, size
-            if size > self.budget.limit:
-                self.budget.spend(size)
+            if size > MOST_ITEMS:
+                raise Refused(
+                    f"has a tuple of more than {MOST_ITEMS:,} items in its "
+                    "pickle: it is made to take very long, or holds more than "
+                    "weights."
+                )
 
         return load_and_count
 

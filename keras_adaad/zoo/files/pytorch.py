@@ -19,8 +19,6 @@ from keras_adaad.zoo.files import pickles
 from keras_adaad.zoo.files.budget import Refused
 from keras_adaad.zoo.files.pickles import Inert
 
-_MAGIC_NUMBER = 0x1950A86A20F9469CFC6C
-
 _STORAGES = {
     "FloatStorage": "<f4",
     "DoubleStorage": "<f8",
@@ -114,7 +112,7 @@ def read_legacy(path, budget):
     # The mapping, because reading past its end takes no more memory.
     file = content.obj
     first = pickles.read(file, budget)
-    if first != _MAGIC_NUMBER:
+    if first != pickles.MAGIC_NUMBER:
         return pickles.finish(first, budget)
     pickles.read(file, budget)
     if not pickles.read(file, budget)["little_endian"]:
@@ -135,6 +133,12 @@ def unpacked(archive, name, budget):
     """Returns the bytes of a zip entry, at most the size it declares."""
     info = archive.getinfo(name)
     budget.spend(info.file_size)
+    # The others can't be unpacked in parts: a few bytes fill the memory.
+    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise Refused(
+            f"has an entry {name!r} that is compressed otherwise than PyTorch "
+            "and NumPy do. Save it with one of them."
+        )
     with archive.open(info) as entry:
         # With a size, because `read()` unpacks everything before it checks.
         return entry.read(info.file_size)
