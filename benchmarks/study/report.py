@@ -30,6 +30,7 @@ PAGES = {
         "cifar10 small differences A",
         "cifar10 small accuracies B",
         "cifar10 small differences B",
+        "cifar10 small gains",
         "cifar10 small radii",
         "literature",
         "fashion_mnist small accuracies",
@@ -92,6 +93,7 @@ def show(study, folder):
         print(tables.radii(study, load(study, folder)), "\n")
     if study.name == "cifar10":
         print(tables.summary(study, folder), "\n")
+        print(tables.gains(study, folder), "\n")
         if path := pictures.draw_frontier(study, folder, folder):
             print(f"Drawn: {path}")
         print(gate(study, folder)[1])
@@ -132,8 +134,8 @@ def table(name):
     study_name, budget, what, *regime = name.split()
     study = studies.get(study_name)
     folder = PUBLISHED / study_name / budget
-    if what == "summary":
-        return tables.summary(study, folder)
+    if what in ("summary", "gains"):
+        return getattr(tables, what)(study, folder)
     make = {
         "accuracies": tables.accuracies,
         "differences": tables.differences,

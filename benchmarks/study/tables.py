@@ -119,18 +119,37 @@ def differences(study, runs):
         ("---",) * 6,
     ]
     for name, seeds in runs.items():
-        common = sorted(set(seeds) & set(runs.get(own, ())))
-        if name in (own, "teacher") or not common:
-            continue
-        cells = []
-        for column in ("clean", "AutoAttack"):
-            ours, theirs = (
-                [outcomes(study, found[seed])[column] for seed in common]
-                for found in (runs[own], seeds)
-            )
-            cells += difference(ours, theirs, exact=study.exact_test)
-        lines.append((name, *cells, str(len(common))))
+        if name not in (own, "teacher"):
+            lines += compared(study, name, runs.get(own, {}), seeds)
     return markdown(lines)
+
+
+def gains(study, folder):
+    """Returns what the unlabelled images of regime B add to each method."""
+    labelled, unlabelled = (load(study, folder, r) for r in ("A", "B"))
+    lines = [
+        ("regime B minus A", "clean", "p", "AutoAttack", "p", "seeds"),
+        ("---",) * 6,
+    ]
+    for name, seeds in unlabelled.items():
+        if name != "teacher":
+            lines += compared(study, name, seeds, labelled.get(name, {}))
+    return markdown(lines)
+
+
+def compared(study, title, ours, theirs):
+    """Returns the row of the differences of two arms, if they share a seed."""
+    common = sorted(set(ours) & set(theirs))
+    if not common:
+        return []
+    cells = []
+    for column in ("clean", "AutoAttack"):
+        pair = (
+            [outcomes(study, runs[seed])[column] for seed in common]
+            for runs in (ours, theirs)
+        )
+        cells += difference(*pair, exact=study.exact_test)
+    return [(title, *cells, str(len(common)))]
 
 
 def difference(first, second, exact=False):
