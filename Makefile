@@ -23,8 +23,8 @@ BIN = .venv/bin
 # Test processes at a time, each on one thread (tests/conftest.py).
 WORKERS ?= 2
 # Between runs it keeps what JAX compiled, for a month.
-PROGRAMS = $(CURDIR)/.venv/jax-programs
-PYTEST = JAX_COMPILATION_CACHE_DIR=$(PROGRAMS) $(BIN)/python -m pytest -q \
+PROGRAMS = .venv/jax-programs
+PYTEST = JAX_COMPILATION_CACHE_DIR="$(CURDIR)/$(PROGRAMS)" $(BIN)/python -m pytest -q \
 	-n $(WORKERS) --dist worksteal
 # Tests of what no backend takes part in run on PyTorch alone.
 SELECTED-tensorflow = -m "not once"
@@ -62,7 +62,7 @@ coverage: $(BACKENDS:%=coverage-%)
 
 $(BACKENDS:%=coverage-%): coverage-%: .venv/installed-dev
 	mkdir -p results/coverage && rm -f results/coverage/$**
-	KERAS_BACKEND=$* COVERAGE_FILE=$(CURDIR)/results/coverage/$* \
+	KERAS_BACKEND=$* COVERAGE_FILE="$(CURDIR)/results/coverage/$*" \
 		$(PYTEST) --cov --cov-report=
 
 lint: .venv/installed-dev
@@ -113,5 +113,8 @@ ORACLE = $(BIN)/python -m pip install --quiet --no-deps -c constraints.txt robus
 	$(if $(findstring dev,$*),$(ORACLE))
 	touch $@
 
+# Without a half-made environment, which the next call would take for a whole one.
 $(BIN)/python:
-	$(PYTHON) -m venv .venv
+	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and \
+		'keras-adaad needs Python 3.11 or newer: make PYTHON=python3.11')"
+	$(PYTHON) -m venv .venv || { rm -rf .venv; exit 1; }

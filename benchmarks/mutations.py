@@ -195,7 +195,8 @@ def failed_test(mutation, backend):
     if run.returncode == 0:
         return None
     failures = [
-        line.split()[1]
+        # The name of a case may have spaces.
+        line.removeprefix("FAILED ").split(" - ")[0]
         for line in run.stdout.splitlines()
         if line.startswith("FAILED")
     ]

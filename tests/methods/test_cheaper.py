@@ -107,6 +107,7 @@ def test_log_odds():
     )
 
 
+@pytest.mark.once
 def test_teacher_runs_twice_per_step():
     def make(teacher, _, student):
         return linear(teacher, student)
