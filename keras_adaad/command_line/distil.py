@@ -114,6 +114,12 @@ def complete(recipe, flags):
             "--teacher is missing, and the recipe names none. Give the id of "
             "a RobustBench model, or a .keras file."
         )
+    if arguments.teacher_checkpoint and arguments.teacher.endswith(".keras"):
+        raise click.UsageError(
+            f"--teacher-checkpoint {arguments.teacher_checkpoint} is for a "
+            f"model of RobustBench, and --teacher {arguments.teacher} is a "
+            "file. Give one of them."
+        )
     if not arguments.student.endswith(".keras"):
         arguments.student = arguments.student.lower()
     if arguments.output is None:

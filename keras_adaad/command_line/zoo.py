@@ -1,12 +1,14 @@
 """`keras-adaad zoo`: lists, converts and verifies published models."""
 
 import json
+import pathlib
 import time
 
 import click
 import keras
 
 from keras_adaad.command_line.errors import bad_input
+from keras_adaad.command_line.errors import check_folder
 from keras_adaad.command_line.errors import naming
 from keras_adaad.command_line.evaluate import verbosity
 from keras_adaad.zoo import load
@@ -32,6 +34,11 @@ def convert(
     arguments,
 ):
     """Converts a file, checks its logits, and writes a `.keras` file."""
+    check_folder("--output", pathlib.Path(output))
+    if not output.endswith(".keras"):
+        raise click.UsageError(
+            f"--output {output}: its name must end in .keras."
+        )
     start = time.time()
     with naming(f"--name {name}" if name else f"--checkpoint {checkpoint}"):
         if name:

@@ -44,6 +44,7 @@ def test_a_run_on_an_npz_file(digits, tmp_path, monkeypatch):
     for bad in (
         ("--teacher", "no.keras"),
         ("--teacher", "teacher.keras", "--hold-out", 999),
+        ("--teacher", "teacher.keras", "--teacher-checkpoint", "net.pt"),
     ):
         result = run(*given, *bad)
         assert result.exit_code == 2 and result.stderr.count("\n") == 1

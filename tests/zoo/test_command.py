@@ -55,6 +55,19 @@ def test_convert(checkpoint, capsys):
     assert difference(found, logits(net, images())) < 1
 
 
+@pytest.mark.once
+@pytest.mark.parametrize("output", ["nowhere/net.keras", "net.h5"])
+def test_convert_names_a_wrong_output_first(output, tmp_path, capsys):
+    given = (
+        "--checkpoint",
+        tmp_path / "none.pt",
+        "--output",
+        tmp_path / output,
+    )
+    run("convert", *given, code=2)
+    assert f"--output {tmp_path / output}" in capsys.readouterr().err
+
+
 def test_convert_what_has_no_name(tmp_path, capsys):
     net = published.dm_wide_resnet(10, 1)
     torch.save({"model_state_dict": net.state_dict()}, tmp_path / "net.pt")
@@ -128,7 +141,8 @@ def test_parity_check_knows_the_pooling():
 def test_convert_needs_a_file(capsys):
     run("convert", "--name", "Standard", "--output", "net.keras", code=2)
     assert "--checkpoint" in capsys.readouterr().err
-    flags = ("--name", "Standart", "--checkpoint", "no.pt", "--output", "a")
+    flags = ("--name", "Standart", "--checkpoint", "no.pt")
+    flags += ("--output", "a.keras")
     run("convert", *flags, code=2)
     message = capsys.readouterr().err
     assert "--name Standart: " in message and "Did you mean" in message
