@@ -140,13 +140,15 @@ class Square(IterativeAttack):
             }
             if self.norm == "linf":
                 signs = generator.choice([-1.0, 1.0], (1, 1, channels))
-                setting["signs"] = _as_images(signs[None])[0].astype("float32")
+                setting["signs"] = _as_images(signs[None], shape)[0].astype(
+                    "float32"
+                )
             else:
                 tile = np.zeros((height, width), "float32")
                 tile[row : row + side, column : column + side] = pattern(
                     side, generator
                 )
-                setting["tile"] = _as_images(tile[None, ..., None])[0]
+                setting["tile"] = _as_images(tile[None, ..., None], shape)[0]
                 setting["source"] = _window(shape, row_2, column_2, side)
                 setting["query"] = np.int32(query - first)
             yield setting
@@ -212,7 +214,9 @@ class Square(IterativeAttack):
         """Returns a start of vertical stripes of epsilon or -epsilon."""
         height, width, channels = _sizes(shape[1:])
         stripes = _signs(rng, (shape[0], 1, width, channels))
-        return self.epsilon * _as_images(np.repeat(stripes, height, axis=1))
+        return self.epsilon * _as_images(
+            np.repeat(stripes, height, axis=1), shape[1:]
+        )
 
     def _grid(self, shape, rng):
         """Returns a start of five by five tiles, of norm epsilon."""
@@ -229,7 +233,7 @@ class Square(IterativeAttack):
                 tile = tile[: place.shape[1], : place.shape[2]]
                 place += tile * _signs(rng, (shape[0], 1, 1, channels))
         sizes = np.sqrt((grid**2).sum((1, 2, 3), keepdims=True))
-        return _as_images(self.epsilon * grid / (sizes + 1e-12))
+        return _as_images(self.epsilon * grid / (sizes + 1e-12), shape[1:])
 
 
 def window_share(query):
@@ -261,7 +265,7 @@ def _window(shape, row, column, side):
     height, width, _ = _sizes(shape)
     window = np.zeros((1, height, width, 1), "float32")
     window[:, row : row + side, column : column + side] = 1.0
-    return _as_images(window)[0]
+    return _as_images(window, shape)[0]
 
 
 def _signs(rng, shape):
@@ -270,7 +274,7 @@ def _signs(rng, shape):
 
 def _length(delta):
     """Returns the length of each channel of each image."""
-    axes = (1, 2) if _channels_last() else (2, 3)
+    axes = (1, 2) if _channels_last(delta.shape[1:]) else (2, 3)
     return ops.sqrt(ops.sum(ops.square(delta), axis=axes, keepdims=True))
 
 
@@ -278,11 +282,10 @@ def _sizes(shape):
     """Returns height, width and channels of an image."""
     if len(shape) != 3:
         raise ValueError(
-            "Square needs images with the axes height, width and channels, in "
-            "the order of `keras.config.image_data_format()`. "
+            "Square needs images with the axes height, width and channels. "
             f"Received: images of shape {tuple(shape)}"
         )
-    if _channels_last():
+    if _channels_last(shape):
         return tuple(shape)
     return (*shape[1:], shape[0])
 
@@ -291,15 +294,24 @@ def _channels(values, x):
     """Reshapes values of shape `(batch_size, channels)` to broadcast."""
     one = (1, 1)
     shape = values.shape
-    if _channels_last():
+    if _channels_last(x.shape[1:]):
         return ops.reshape(values, (-1, *one, shape[-1]))
     return ops.reshape(values, (-1, shape[-1], *one))
 
 
-def _as_images(array):
+def _as_images(array, shape):
     """Moves the axes of a channels-last array to those of the images."""
-    return array if _channels_last() else np.moveaxis(array, -1, 1)
+    return array if _channels_last(shape) else np.moveaxis(array, -1, 1)
 
 
-def _channels_last():
+def _channels_last(shape):
+    """Whether the channels are the last axis of an image.
+
+    A model may have another order than Keras's default. Windows across the
+    wrong axes would make a weak attack, so the shape decides: channels are 1 or
+    3. Where it does not tell, the default is taken.
+    """
+    first, _, last = (size in (1, 3) for size in shape)
+    if first != last:
+        return last
     return keras.config.image_data_format() == "channels_last"

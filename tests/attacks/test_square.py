@@ -417,14 +417,16 @@ def test_batch_size_does_not_change_the_result(norm):
     assert oracles.share_close(first, whole[:5]) > 0.7
 
 
+@pytest.mark.parametrize("data_format", ["channels_first", "channels_last"])
 @pytest.mark.parametrize("norm", NORMS)
-def test_channels_first(norm):
+def test_channels_first(norm, data_format):
     """The same images with the channels first give the same attack."""
 
     def build(shape):
         inputs = keras.Input(shape)
         # In either layout, the channels are flattened last.
-        h = keras.layers.Flatten()(inputs)
+        order = "channels_first" if shape[0] == 3 else "channels_last"
+        h = keras.layers.Flatten(data_format=order)(inputs)
         return keras.Model(inputs, keras.layers.Dense(4)(h))
 
     generator = np.random.default_rng(0)
@@ -433,7 +435,7 @@ def test_channels_first(norm):
     y = np.argmax(last.predict(x, verbose=0), -1)
     attack = Square(epsilon=0.05, norm=norm, queries=30, seed=0)
     expected = attack(last, x, y)
-    keras.config.set_image_data_format("channels_first")
+    keras.config.set_image_data_format(data_format)
     try:
         first = build((3, 9, 7))
         first.set_weights(last.get_weights())
