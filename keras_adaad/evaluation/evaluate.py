@@ -1,7 +1,7 @@
 """The robustness evaluation of a model."""
 
 import datetime
-import importlib.metadata
+import importlib
 import logging
 import time
 from collections.abc import Sequence
@@ -197,8 +197,9 @@ def _name(model):
 def environment(model):
     """Returns the backend, device, precision and versions, as strings."""
     name = keras.backend.backend()
+    # Not the version of a distribution: TensorFlow has several, of other names.
     versions = {
-        package: importlib.metadata.version(package)
+        package: importlib.import_module(package).__version__
         for package in (name, "numpy")
     }
     return {
