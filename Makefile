@@ -24,8 +24,8 @@ BIN = .venv/bin
 WORKERS ?= 2
 # Between runs it keeps what JAX compiled, for a month.
 PROGRAMS = .venv/jax-programs
-PYTEST = JAX_COMPILATION_CACHE_DIR="$(CURDIR)/$(PROGRAMS)" $(BIN)/python -m pytest -q \
-	-n $(WORKERS) --dist worksteal
+PYTEST = JAX_COMPILATION_CACHE_DIR="$(CURDIR)/$(PROGRAMS)" \
+	$(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal
 # Tests of what no backend takes part in run on PyTorch alone.
 SELECTED-tensorflow = -m "not once"
 SELECTED-jax = -m "not once"
@@ -113,7 +113,7 @@ ORACLE = $(BIN)/python -m pip install --quiet --no-deps -c constraints.txt robus
 	$(if $(findstring dev,$*),$(ORACLE))
 	touch $@
 
-# Without a half-made environment, which the next call would take for a whole one.
+# A failed call leaves no environment: the next one would take it for complete.
 $(BIN)/python:
 	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and \
 		'keras-adaad needs Python 3.11 or newer: make PYTHON=python3.11')"

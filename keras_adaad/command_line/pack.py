@@ -10,7 +10,7 @@ from keras_adaad.command_line.data import warn_of_test_images
 from keras_adaad.command_line.errors import check_folder
 from keras_adaad.command_line.errors import naming
 from keras_adaad.data.image_files import SUFFIXES
-from keras_adaad.data.image_files import class_folders
+from keras_adaad.data.image_files import check_classes
 from keras_adaad.data.image_files import contents
 from keras_adaad.data.image_files import find_images
 from keras_adaad.data.image_files import read_images
@@ -72,13 +72,7 @@ def _classes(folder, paths):
             f"its only sub-folder with images is {classes[0]!r}, and one class "
             "is no label. Give that folder, for images without labels."
         )
-    empty = sorted(set(class_folders(folder)) - set(classes))
-    if empty:
-        raise ValueError(
-            "each sub-folder must hold an image, because the sub-folders are "
-            "the classes. Remove those without. Received: "
-            f"{', '.join(map(repr, empty[:5]))} without images"
-        )
+    check_classes(folder, classes)
     return classes
 
 

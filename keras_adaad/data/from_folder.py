@@ -9,7 +9,7 @@ from keras_adaad._typing import DataSet
 from keras_adaad._typing import PathLike
 from keras_adaad.data.arguments import check_labels
 from keras_adaad.data.from_arrays import load_arrays
-from keras_adaad.data.image_files import SUFFIXES
+from keras_adaad.data.image_files import check_classes
 from keras_adaad.data.image_files import class_folders
 from keras_adaad.data.image_files import contents
 from keras_adaad.data.image_files import find_images
@@ -126,24 +126,14 @@ def _list_files(folder):
             for path in find_images(folder)
             if path.parent != folder
         ]
-        _check_classes(folder, {name for _, name in files})
+        if files:
+            check_classes(folder, {name for _, name in files})
     if not files:
         raise ValueError(
             f"The folder {str(folder)!r} must have a sub-folder of images for "
             f"each class. Received: {contents(folder)}"
         )
     return sorted(files)
-
-
-def _check_classes(folder, found):
-    # A class without images is a mistake: a network would not learn it, and an
-    # accuracy would leave it out.
-    empty = sorted(set(class_folders(folder)) - found)
-    if found and empty:
-        raise ValueError(
-            f"Each sub-folder of {str(folder)!r} must hold images "
-            f"({', '.join(SUFFIXES)}). Received: {empty[:5]} with none"
-        )
 
 
 def _annotated(folder, annotations):

@@ -48,6 +48,21 @@ def class_folders(folder):
     )
 
 
+def check_classes(folder, found):
+    """Raises if a sub-folder is none of the classes that images were found of.
+
+    A network would not learn such a class, and an accuracy would leave it out.
+    """
+    empty = sorted(set(class_folders(folder)) - set(found))
+    if empty:
+        raise ValueError(
+            f"Each sub-folder of {str(folder)!r} must hold an image "
+            f"({', '.join(SUFFIXES)}), because the sub-folders are the "
+            "classes. Remove those without. Received: "
+            f"{', '.join(map(repr, empty[:5]))} without images"
+        )
+
+
 def read_images(paths, size=None, follow=lambda tasks, length: tasks):
     """Returns image files as an array of uint8, `(num_images, ..., 3)`.
 

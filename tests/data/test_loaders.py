@@ -226,7 +226,7 @@ def test_a_class_without_images_is_named(tmp_path):
     folder = make_folder(tmp_path, "train/cat/0.png", "train/emu/0.png")
     (folder / "train" / "dog").mkdir()
     (folder / "train" / "dog" / "0.tif").write_bytes(b"II")
-    with pytest.raises(ValueError, match=r"Received: \['dog'\] with none"):
+    with pytest.raises(ValueError, match="Received: 'dog' without images"):
         data.load_folder(folder)
 
 

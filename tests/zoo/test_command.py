@@ -58,14 +58,9 @@ def test_convert(checkpoint, capsys):
 @pytest.mark.once
 @pytest.mark.parametrize("output", ["nowhere/net.keras", "net.h5"])
 def test_convert_names_a_wrong_output_first(output, tmp_path, capsys):
-    given = (
-        "--checkpoint",
-        tmp_path / "none.pt",
-        "--output",
-        tmp_path / output,
-    )
-    run("convert", *given, code=2)
-    assert f"--output {tmp_path / output}" in capsys.readouterr().err
+    path = tmp_path / output
+    run("convert", "--checkpoint", "none.pt", "--output", path, code=2)
+    assert f"--output {path}" in capsys.readouterr().err
 
 
 def test_convert_what_has_no_name(tmp_path, capsys):

@@ -5,8 +5,6 @@ from operator import index
 
 import numpy as np
 
-from keras_adaad.zoo.files.budget import MOST_AXES
-
 
 def map_file(path):
     """Returns the bytes of a file as a read-only `memoryview`."""
@@ -25,9 +23,6 @@ def strided(buffer, dtype, offset, size, stride, budget):
     offset = index(offset)
     size = [index(n) for n in size]
     stride = [index(s) for s in stride]
-    # Before the checks, whose products would take long.
-    if len(size) > MOST_AXES:
-        raise ValueError(f"a tensor has more than {MOST_AXES} axes")
     # Checked with Python's integers: NumPy accepts negative offsets and strides
     # that overflow, and would read outside the buffer.
     last = offset + sum((n - 1) * s for n, s in zip(size, stride, strict=True))

@@ -79,7 +79,7 @@ def _reconstruct(*_):
 
 
 def _from_buffer(data, dtype, shape, order, axis_order=None):
-    if order == "K" and axis_order is not None:
+    if axis_order is not None:
         raise Refused(
             "holds a NumPy array whose axes were permuted. Save it as "
             "`np.ascontiguousarray(array)`."
@@ -210,7 +210,7 @@ class _Unpickler(pickle._Unpickler):
     dispatch[pickle.FROZENSET[0]] = load_frozenset
 
     def load_bytearray8(self):
-        # The original makes room for as many bytes as the file claims to have.
+        # The original allocates the declared size before it reads.
         (size,) = struct.unpack("<Q", self.read(8))
         self.append(bytearray(self.read(size)))
 
