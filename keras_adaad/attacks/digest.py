@@ -17,6 +17,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_adaad.frozen.fingerprint import layers_within
+
 _PLAIN = (
     *(bool, int, float, complex, str, bytes),
     *(range, slice, type(None), np.dtype),
@@ -43,7 +45,7 @@ def digest(value, in_process=False):
 
     `in_process` is for digests that are only compared within this process,
     while the value is kept alive. Objects that the digest cannot inspect are
-    then identified by `id`, and class attributes are part of a class.
+    then identified by `id`.
     """
     found = _Digest(in_process)
     found.add(value)
@@ -159,8 +161,7 @@ class _Digest:
         self._add_items(cls.__bases__)
         code = (types.FunctionType, classmethod, staticmethod, property)
         for name, value in vars(cls).items():
-            constant = self.in_process and not name.startswith("__")
-            if constant or isinstance(value, code):
+            if isinstance(value, code) or not name.startswith("__"):
                 self._feed(name)
                 self.add(value, by_name=True)
 
@@ -172,6 +173,10 @@ class _Digest:
         except Exception:  # Some layers have none. They may raise any error.
             config = None
         self.add(config)
+        # The config holds the names of inner layers, and not their code.
+        for inner in layers_within(layer):
+            if _package(type(inner)) not in _LIBRARIES:
+                self.add(type(inner))
         self._add_items(tuple(layer.weights))
 
     def _add_object(self, value):

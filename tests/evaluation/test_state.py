@@ -123,6 +123,49 @@ def test_it_knows_the_logits(evaluate):
     refused(evaluate, other)
 
 
+def rounded(network, masked):
+    """Returns a model with a layer that differs from another in its code."""
+    if masked:
+
+        class Rounded(keras.layers.Layer):
+            def call(self, x):
+                return keras.ops.round(3.0 * x) / 3.0
+    else:
+
+        class Rounded(keras.layers.Layer):
+            def call(self, x):
+                rounded = keras.ops.round(3.0 * x) / 3.0
+                return x + keras.ops.stop_gradient(rounded - x)
+
+    inputs = keras.Input(networks.SHAPE, name="images")
+    outputs = network(Rounded(name="rounded")(inputs))
+    return keras.Model(inputs, outputs, name="model")
+
+
+def test_it_knows_the_code_of_inner_layers(model, evaluate):
+    """The repaired model must not have the result of the masked one."""
+    evaluate(rounded(model, masked=True))
+    evaluate(rounded(model, masked=True))
+    refused(evaluate, rounded(model, masked=False))
+
+
+def attack_with(constant):
+    class Own(PGD):
+        slope = constant
+
+        def step(self, objective, x, state, setting):
+            found = super().step(objective, x, state, setting)["x_adv"]
+            return {"x_adv": x + self.slope * (found - x)}
+
+    return Own(epsilon=EPSILON, steps=2, seed=0)
+
+
+def test_it_knows_the_constants_of_an_attack(model, evaluate):
+    evaluate(model, [attack_with(0.0)])
+    evaluate(model, [attack_with(0.0)])
+    refused(evaluate, model, [attack_with(1.0)])
+
+
 def loss_of(weight):
     def loss(labels, logits):
         return weight * cross_entropy_from_logits(labels, logits)
