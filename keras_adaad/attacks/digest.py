@@ -45,7 +45,7 @@ def digest(value, in_process=False):
 
     `in_process` is for digests that are only compared within this process,
     while the value is kept alive. Objects that the digest cannot inspect are
-    then identified by `id`.
+    then identified by `id`, and class attributes are part of a class.
     """
     found = _Digest(in_process)
     found.add(value)
@@ -161,7 +161,8 @@ class _Digest:
         self._add_items(cls.__bases__)
         code = (types.FunctionType, classmethod, staticmethod, property)
         for name, value in vars(cls).items():
-            if isinstance(value, code) or not name.startswith("__"):
+            constant = self.in_process and not name.startswith("__")
+            if constant or isinstance(value, code):
                 self._feed(name)
                 self.add(value, by_name=True)
 

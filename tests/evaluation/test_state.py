@@ -149,23 +149,6 @@ def test_it_knows_the_code_of_inner_layers(model, evaluate):
     refused(evaluate, rounded(model, masked=False))
 
 
-def attack_with(constant):
-    class Own(PGD):
-        slope = constant
-
-        def step(self, objective, x, state, setting):
-            found = super().step(objective, x, state, setting)["x_adv"]
-            return {"x_adv": x + self.slope * (found - x)}
-
-    return Own(epsilon=EPSILON, steps=2, seed=0)
-
-
-def test_it_knows_the_constants_of_an_attack(model, evaluate):
-    evaluate(model, [attack_with(0.0)])
-    evaluate(model, [attack_with(0.0)])
-    refused(evaluate, model, [attack_with(1.0)])
-
-
 def loss_of(weight):
     def loss(labels, logits):
         return weight * cross_entropy_from_logits(labels, logits)
