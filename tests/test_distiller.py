@@ -99,6 +99,42 @@ def test_keras_file_restores_everything_compiled(batch, tmp_path):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7)
 
 
+@keras.saving.register_keras_serializable(package="tests")
+class Counting(keras_adaad.PGDAT):
+    """A method of one's own with a weight that is no state of the library."""
+
+    def build(self, input_shape):
+        super().build(input_shape)
+        self.count = self.add_weight(
+            shape=(), dtype="int32", trainable=False, name="count"
+        )
+
+
+def test_own_weights_and_random_states_are_restored(batch, tmp_path):
+    """A resumed run counts on, and draws the next dropout, not the first."""
+    student = keras.Sequential(
+        [
+            keras.Input(networks.SHAPE),
+            keras.layers.Dropout(0.5, seed=0),
+            keras.layers.Flatten(),
+            keras.layers.Dense(10),
+        ]
+    )
+    trainer = Counting(student)
+    trainer.compile("sgd")
+    trainer.fit(*batch, verbose=0)
+    trainer.count.assign(7)
+    trainer.save(tmp_path / "trainer.keras")
+    restored = keras.models.load_model(tmp_path / "trainer.keras")
+    assert int(restored.count) == 7
+    state, again = (
+        keras.ops.convert_to_numpy(*model.student.non_trainable_variables)
+        for model in (trainer, restored)
+    )
+    np.testing.assert_array_equal(state, again)
+    assert state[1] > 0
+
+
 def test_pgdat_file_restores_everything_compiled(batch, tmp_path):
     trainer = keras_adaad.PGDAT(networks.student_net(), evaluation_attack=None)
     trainer.compile("adam", metrics=["accuracy"])

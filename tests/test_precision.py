@@ -324,3 +324,15 @@ def test_loaded_student_has_its_loss_scaled(tmp_path):
     distiller = keras_adaad.AdaAD(networks.teacher_net(), student)
     distiller.compile("sgd")
     assert isinstance(distiller.optimizer, keras.optimizers.LossScaleOptimizer)
+
+
+def test_the_loss_of_a_float16_peer_is_scaled():
+    """As that of a student is: small gradients would vanish."""
+    peer = build(networks.student_net, "mixed_float16")
+    trainer = keras_adaad.PeerAiD(peer, networks.student_net())
+    trainer.compile("sgd")
+    kind = keras.optimizers.LossScaleOptimizer
+    assert isinstance(trainer.optimizer, kind)
+    plain = keras_adaad.PeerAiD(networks.teacher_net(), networks.student_net())
+    plain.compile("sgd")
+    assert not isinstance(plain.optimizer, kind)

@@ -98,6 +98,48 @@ def test_it_trains_and_is_saved(digits, tmp_path):
     assert loaded.weight_perturbation == 0.005
 
 
+def test_the_optimizer_sees_the_weights_themselves(batch):
+    """Its average and the constraints are of weights without the offsets."""
+    x, y = batch
+    student = keras.Sequential(
+        [
+            keras.Input(networks.SHAPE),
+            keras.layers.Flatten(),
+            keras.layers.Dense(20, kernel_constraint="unit_norm"),
+            keras.layers.Dense(10),
+        ]
+    )
+    trainer = keras_adaad.PGDAT(student, weight_perturbation=0.2)
+    trainer.compile(keras.optimizers.SGD(0.1, use_ema=True, ema_momentum=0.5))
+    average = None
+    for _ in range(3):
+        trainer.train_on_batch(x, y)
+        constrained, _, kernel, _ = student.get_weights()
+        norms = np.linalg.norm(constrained, axis=0)
+        np.testing.assert_allclose(norms, 1.0, atol=1e-5)
+        average = kernel if average is None else 0.5 * (average + kernel)
+    trainer.optimizer.finalize_variable_values(student.trainable_variables)
+    np.testing.assert_allclose(student.get_weights()[2], average, atol=1e-6)
+
+
+def test_a_failed_step_leaves_the_weights(batch):
+    class Failing(keras_adaad.PGDAT):
+        def outer_loss(self, views, logits, y):
+            if self.learning:
+                raise RuntimeError("out of memory")
+            return super().outer_loss(views, logits, y)
+
+    trainer = Failing(networks.student_net(), weight_perturbation=0.2)
+    trainer.compile("sgd", run_eagerly=True)
+    before = trainer.student.get_weights()
+    with pytest.raises(RuntimeError, match="memory"):
+        trainer.train_on_batch(*batch)
+    after = trainer.student.get_weights()
+    for i, variable in enumerate(trainer.student.weights):
+        if "moving" not in variable.path:
+            np.testing.assert_array_equal(before[i], after[i])
+
+
 @pytest.mark.parametrize("size", [-0.1, "0.1", None])
 def test_bad_size(size):
     with pytest.raises((TypeError, ValueError), match="weight_perturbation"):

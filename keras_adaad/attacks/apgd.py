@@ -213,6 +213,12 @@ class APGD(AutoPGD, ObjectiveAttack):
 
     not_compiled: tuple[str, ...] = ("epsilon", "restarts", "seed", "steps")
 
+    def _search_once(self, objective, x, noise, scale=None):
+        # The start is on the sphere, and may be what the attack returns.
+        if scale is not None:
+            noise = scale * noise
+        return super()._search_once(objective, x, noise, scale)
+
 
 @keras.saving.register_keras_serializable(package="keras_adaad")
 class TargetedAPGD(AutoPGD):

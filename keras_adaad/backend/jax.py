@@ -51,7 +51,7 @@ def views_then_step(
 ):
     """Replaces the batch with its views, then runs Keras's own step on them.
 
-    With `make_offsets`, the step runs at the weights plus the offsets.
+    With `make_offsets`, the gradient is that at the weights plus the offsets.
     """
     trainable, non_trainable, *rest = state
     variables = model.trainable_variables + model.non_trainable_variables
@@ -65,18 +65,20 @@ def views_then_step(
     ]
     if offsets is None:
         return keras_step((trainable, non_trainable, *rest), data)
-    trainable = _added(trainable, offsets, 1.0)
-    logs, (trainable, *rest) = keras_step(
-        (trainable, non_trainable, *rest), data
-    )
-    return logs, (_added(trainable, offsets, -1.0), *rest)
-
-
-def _added(values, offsets, sign):
-    return [
-        value if offset is None else value + sign * offset
-        for value, offset in zip(values, offsets, strict=True)
+    perturbed = [
+        value if offset is None else value + offset
+        for value, offset in zip(trainable, offsets, strict=True)
     ]
+    optimizer = model.optimizer
+    update = optimizer.stateless_apply
+    # The optimizer updates, constrains and averages the weights themselves.
+    optimizer.stateless_apply = lambda variables, gradients, _: update(
+        variables, gradients, trainable
+    )
+    try:
+        return keras_step((perturbed, non_trainable, *rest), data)
+    finally:
+        del optimizer.stateless_apply
 
 
 class Model(keras.Model):

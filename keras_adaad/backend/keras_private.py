@@ -4,6 +4,8 @@ Each entry says why no public name will do, and where that is discussed
 upstream, if it is. All are needed with Keras 3.15, except `UndistributedModel`.
 """
 
+import importlib
+
 import keras
 
 # Attributes of every layer that decide what it computes, besides those that
@@ -22,6 +24,29 @@ TRAINING_ATTRIBUTES = (
 )
 # Prefix of the names that TensorFlow's tracking of attributes uses.
 TRACKING_PREFIX = "_self_"
+
+
+def global_random_states(create=False):
+    """Returns a list of the state that unseeded random functions draw from.
+
+    `keras.random.normal(shape)` and the like use Keras's global generator,
+    which is no variable of any model and has no public name. The list is empty
+    if there is no generator yet. It is empty on JAX, where Keras rejects these
+    functions in compiled code.
+
+    Args:
+        create: Whether to make the generator if there is none. Not in a
+            function that TensorFlow traces.
+    """
+    if keras.backend.backend() == "jax":
+        return []
+    module = importlib.import_module(keras.random.SeedGenerator.__module__)
+    if create:
+        generator = module.global_seed_generator()
+    else:
+        name = module.GLOBAL_SEED_GENERATOR
+        generator = module.global_state.get_global_attribute(name)
+    return [] if generator is None else [generator.state]
 
 
 def is_validation(arguments):
@@ -51,6 +76,14 @@ def place_of(optimizer, variable):
     unknown ([keras#21924](https://github.com/keras-team/keras/pull/21924)).
     """
     return optimizer._get_variable_index(variable)
+
+
+def is_decayed(optimizer, variable):
+    """Returns whether `exclude_from_weight_decay` has left a variable out.
+
+    Keras's own decay asks the optimizer the same, and has no public name.
+    """
+    return optimizer._use_weight_decay(variable)
 
 
 class SymbolicBuildHook(keras.Model):

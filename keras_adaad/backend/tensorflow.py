@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_adaad.backend import keras_private
+from keras_adaad.backend.perturbed_weights import perturbed_until_update
 
 STATIC_SHAPES = True
 
@@ -71,7 +72,7 @@ def repeat(steps, body, x):
 def views_then_step(keras_step, make_views, model, data, make_offsets=None):
     """Replaces the batch with its views, then runs Keras's own step on them.
 
-    With `make_offsets`, the step runs at the weights plus the offsets.
+    With `make_offsets`, the gradient is that at the weights plus the offsets.
     """
     if model.compiles_attack and not model.jit_compile:
         make_views = tf.function(make_views, jit_compile=True, autograph=False)
@@ -79,10 +80,8 @@ def views_then_step(keras_step, make_views, model, data, make_offsets=None):
     if make_offsets is None:
         logs = keras_step(data)
     else:
-        offsets = make_offsets(data)
-        _add(model, offsets, 1.0)
-        logs = keras_step(data)
-        _add(model, offsets, -1.0)
+        with perturbed_until_update(model, make_offsets(data)):
+            logs = keras_step(data)
     if model.learning and _several_replicas():
         for network in model.trained_networks():
             _share_statistics(network)
@@ -113,12 +112,6 @@ def _with_images(data, input_range):
     if sample_weight is not None:
         sample_weight = padded(sample_weight)
     return keras.utils.pack_x_y_sample_weight(x, y, sample_weight)
-
-
-def _add(model, offsets, sign):
-    for v, offset in zip(model.trainable_variables, offsets, strict=True):
-        if offset is not None:
-            v.assign_add(sign * offset)
 
 
 def _share_statistics(network):

@@ -9,6 +9,7 @@ import torch
 
 from keras_adaad.backend import keras_private
 from keras_adaad.backend import torch_processes
+from keras_adaad.backend.perturbed_weights import perturbed_until_update
 
 STATIC_SHAPES = False
 Model = keras_private.UndistributedModel
@@ -82,19 +83,21 @@ def repeat(steps, body, x):
 def views_then_step(keras_step, make_views, model, data, make_offsets=None):
     """Replaces the batch with its views, then runs Keras's own step on them.
 
-    With `make_offsets`, the step runs at the weights plus the offsets. With
-    `jit_compile=True`, the function that the attack differentiates is compiled
-    into one graph, which runs in every attack step. The rest is not compiled:
-    Keras's own step would break into hundreds of graphs.
+    With `make_offsets`, the gradient is that at the weights plus the offsets.
+
+    With `jit_compile=True`, the function that the attack differentiates is
+    compiled into one graph, which runs in every attack step. The rest is not
+    compiled: Keras's own step would break into hundreds of graphs.
     """
-    with torch.no_grad():
-        with _compiling(model.jit_compile):
-            data = make_views(data)
-        offsets = make_offsets(data) if make_offsets else []
-        _add(model, offsets, 1.0)
-    logs = keras_step(data)
-    with torch.no_grad():
-        _add(model, offsets, -1.0)
+    with torch.no_grad(), _compiling(model.jit_compile):
+        data = make_views(data)
+    if make_offsets is None:
+        logs = keras_step(data)
+    else:
+        with torch.no_grad():
+            offsets = make_offsets(data)
+        with perturbed_until_update(model, offsets):
+            logs = keras_step(data)
     if model.learning:
         torch_processes.share_state(model)
     return logs
@@ -107,12 +110,6 @@ def _compiling(wanted):
         yield
     finally:
         _compiles.reset(token)
-
-
-def _add(model, offsets, sign):
-    for v, offset in zip(model.trainable_variables, offsets, strict=False):
-        if offset is not None:
-            v.assign_add(sign * offset)
 
 
 def compile_function(

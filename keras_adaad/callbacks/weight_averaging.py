@@ -44,7 +44,9 @@ class StochasticWeightAveraging(keras.callbacks.Callback):
         dataset: Images to estimate the BatchNorm statistics on, as
             `keras.Model.predict` takes them: an array, or a data set of
             batches of images or of `(images, labels)`. It is iterated once per
-            epoch, so it can't be a generator.
+            epoch, so it can't be a generator. Make one for this purpose: the
+            data set of `fit` may draw other images after each iteration, and
+            the training would then change.
         start_epoch: The first epoch to average, counted from 0. The reference
             code of SAAD counts from 1 and starts at 95 of 200, which is 94
             here, before the first drop of the learning rate.

@@ -17,6 +17,7 @@ from keras_adaad.command_line.errors import naming
 from keras_adaad.evaluation import RobustnessReport
 from keras_adaad.evaluation import ThreatModel
 from keras_adaad.evaluation import evaluate_robustness
+from keras_adaad.evaluation import text
 from keras_adaad.evaluation.external import check_adversarial
 
 
@@ -142,7 +143,7 @@ def _exit_code(report, fail_under, strict):
             f"{fail_under:g}"
         )
     if strict and not report.reliable:
-        failed.append(f"--strict, and flagged: {', '.join(report.flags)}")
+        failed.append(f"--strict, and {'; '.join(text.doubts(report))}")
     for reason in failed:
         click.echo(f"Failed: {reason}.", err=True)
     return 1 if failed else 0

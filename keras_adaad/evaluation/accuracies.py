@@ -20,6 +20,7 @@ class Accuracies:
     threat_model: ThreatModel
     flags: dict[str, str]
     class_names: list[str] | None
+    checked: bool
 
     @property
     def robust(self) -> np.ndarray:
@@ -60,8 +61,13 @@ class Accuracies:
 
     @property
     def reliable(self) -> bool:
-        """Whether attacks were run, all finished, and nothing was flagged."""
-        return bool(self.results) and self.complete and not self.flags
+        """Whether attacks and checks ran to their end, and flagged nothing."""
+        return (
+            bool(self.results)
+            and self.complete
+            and self.checked
+            and not self.flags
+        )
 
     @property
     def smallest_perturbations(self) -> np.ndarray:

@@ -1,8 +1,6 @@
 """Comparison of reports of several models on the same images."""
 
 import dataclasses
-import math
-import textwrap
 from collections.abc import Mapping
 from typing import Any
 from typing import NamedTuple
@@ -10,10 +8,13 @@ from typing import NamedTuple
 import numpy as np
 
 from keras_adaad._typing import PathLike
+from keras_adaad.evaluation import text
 from keras_adaad.evaluation.pages import comparison_page
+from keras_adaad.evaluation.same_task import attacks_of
+from keras_adaad.evaluation.same_task import check_same_task
+from keras_adaad.evaluation.same_task import task_of
 from keras_adaad.evaluation.statistics import mcnemar
 from keras_adaad.evaluation.statistics import median_difference_interval
-from keras_adaad.evaluation.text import wrap
 
 
 class PairedAccuracy(NamedTuple):
@@ -104,18 +105,20 @@ class Comparison:
         comparison_page.save(self._named(), [self], path)
 
     def _repr_html_(self) -> str | None:
-        return comparison_page.short([self])
+        return comparison_page.short(self._named(), [self])
 
     def _named(self):
         names = [self.first, self.second]
         if self.first == self.second:
             names = [f"{name} ({i + 1})" for i, name in enumerate(names)]
-        return dict(zip(names, self.reports, strict=True))
+        return dict(zip(names, self.reports, strict=bool(self.reports)))
 
     def __str__(self) -> str:
         row = "{:<12}{:>10}{:>10}{:>10}{:>14}{:>14}{:>10}".format
         lines = [
-            *wrap(f"{self.first} (1) against {self.second} (2): {self.task}"),
+            *text.wrap(
+                f"{self.first} (1) against {self.second} (2): {self.task}"
+            ),
             "",
             row("", "1", "2", "points", "only 1 right", "only 2 right", "p"),
         ]
@@ -133,12 +136,13 @@ class Comparison:
             )
         lines += ["", "Accuracy in %. p: exact two-sided McNemar test."]
         if self.perturbation is not None:
-            lines += wrap(f"{self.perturbation}: 95 % bootstrap interval.")
+            lines += text.wrap(f"{self.perturbation}: 95 % bootstrap interval.")
         if not self.same_attacks:
-            lines += wrap(
+            lines += text.wrap(
                 "The attacks differ or were not all completed: the model that "
                 "met the weaker ones looks better than it is."
             )
+        lines += text.doubts_of_all(self._named())
         return "\n".join(lines)
 
 
@@ -200,7 +204,7 @@ class Comparisons:
         comparison_page.save(self.reports, self.pairs, path)
 
     def _repr_html_(self) -> str | None:
-        return comparison_page.short(self.pairs)
+        return comparison_page.short(self.reports, self.pairs)
 
     def __str__(self) -> str:
         return "\n\n".join(map(str, self.pairs))
@@ -216,82 +220,17 @@ def compare(first, second):
 def _compare(argument, first, second):
     """Compares two pairs of a name and a report."""
     (first_name, first), (second_name, second) = first, second
-    _check_same_task(argument, first, second)
+    check_same_task(argument, first, second)
     return Comparison(
-        task=_task(first),
+        task=task_of(first),
         first=first_name,
         second=second_name,
         reports=(first, second),
         clean=_paired(first.clean, second.clean),
         robust=_paired(first.robust, second.robust),
-        same_attacks=first.complete and _attacks(first) == _attacks(second),
+        same_attacks=first.complete and attacks_of(first) == attacks_of(second),
         perturbation=_perturbation(first, second),
     )
-
-
-def robustness_table(reports: Mapping[str, Any]) -> str:
-    """Formats reports as one table, e.g. of a teacher and its student.
-
-    Args:
-        reports: Dictionary from the name of a model to its
-            `RobustnessReport`. With two reports, the last row is the gap: the
-            first minus the second, in percentage points.
-
-    Returns:
-        A string.
-
-    Raises:
-        ValueError: If the reports differ in the images, the threat model or
-            the attacks.
-
-    Example:
-
-    ```python
-    print(robustness_table({"teacher": teacher, "student": student}))
-    ```
-    """
-    if not reports:
-        raise ValueError(
-            "Argument `reports` must have at least one report. "
-            f"Received: reports={reports!r}"
-        )
-    first = next(iter(reports.values()))
-    attacks = [name for name, _ in first.stages()]
-    rows, table = [], []
-    for name, report in reports.items():
-        _check_same_task(f"reports[{name!r}]", first, report)
-        stages = report.stages()
-        received = [attack for attack, _ in stages]
-        if received != attacks:
-            raise ValueError(
-                f"Argument `reports[{name!r}]` must have the same attacks as "
-                "the first report. Evaluate both with the same attacks, to "
-                f"their end. Received: {received} and {attacks}"
-            )
-        flags = [report.clean, *(robust for _, robust in stages), report.robust]
-        table.append(100 * np.mean(flags, axis=1))
-        rows.append((name, [f"{value:.2f}" for value in table[-1]]))
-    if len(table) == 2:
-        rows.append(("gap", [f"{gap:+.2f}" for gap in table[0] - table[1]]))
-    lines = _columns(["clean", *attacks, "worst case"], rows)
-    return "\n".join([f"accuracy (%), {_task(first)}", "", *lines])
-
-
-def _columns(headings, rows):
-    """Returns the lines of a table, with long headings wrapped."""
-    headings = [textwrap.wrap(heading, 10) for heading in headings]
-    height = max(map(len, headings))
-    headings = [[""] * (height - len(lines)) + lines for lines in headings]
-    rows = [("", line) for line in zip(*headings, strict=True)] + rows
-    width = max(len(name) for name, _ in rows)
-    return [
-        f"{name:<{width}}" + "".join(f"{cell:>12}" for cell in cells)
-        for name, cells in rows
-    ]
-
-
-def _task(report):
-    return f"{len(report.labels)} images, {report.threat_model}"
 
 
 def _paired(first, second):
@@ -310,35 +249,3 @@ def _perturbation(first, second):
     if not np.isfinite([low, high]).all():
         return None
     return PairedPerturbation(medians[0], medians[1], low, high)
-
-
-def _attacks(report):
-    return [
-        (result.name, result.group, result.parameters, result.complete)
-        for result in report.results
-    ]
-
-
-def _check_same_task(name, first, second):
-    if not (
-        np.array_equal(first.labels, second.labels)
-        and np.array_equal(first.indices, second.indices)
-    ):
-        raise ValueError(
-            f"Argument `{name}` must be a report on the same images: pairs of "
-            "different images cannot be compared. Evaluate both models on the "
-            f"same samples. Received: {len(first.labels)} and "
-            f"{len(second.labels)} images with different labels or indices"
-        )
-    ours, theirs = first.threat_model, second.threat_model
-    if (
-        ours.norm != theirs.norm
-        or ours.input_range != theirs.input_range
-        or not math.isclose(ours.epsilon, theirs.epsilon, rel_tol=1e-6)
-    ):
-        raise ValueError(
-            f"Argument `{name}` must be a report of the same threat model. "
-            "Evaluate both models with the same `epsilon`, `norm` and "
-            f"`input_range`. Received: {ours}, {ours.input_range} and "
-            f"{theirs}, {theirs.input_range}"
-        )

@@ -17,7 +17,9 @@ from keras_adaad.evaluation.curve import measure_curve
 from keras_adaad.evaluation.examples import measure_paths
 from keras_adaad.evaluation.reliability import after_attacks
 from keras_adaad.evaluation.reliability import before_attacks
+from keras_adaad.evaluation.reliability import were_all_run
 from keras_adaad.evaluation.report import RobustnessReport
+from keras_adaad.evaluation.same_task import image_means
 from keras_adaad.evaluation.stages import run_stages
 from keras_adaad.evaluation.statistics import softmax
 from keras_adaad.evaluation.task import prepare
@@ -186,6 +188,8 @@ def _report(task, findings, curve, flags):
             "adversarial_probabilities": softmax(findings.logits),
             **paths,
         },
+        checked=were_all_run(task, findings),
+        image_means=image_means(task.x, task.threat_model.input_range),
     )
 
 

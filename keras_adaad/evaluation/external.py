@@ -8,9 +8,12 @@ import numpy as np
 
 from keras_adaad.attacks.attack import check_attackable
 from keras_adaad.attacks.attack import check_function_attacks
+from keras_adaad.attacks.autoattack import VERSIONS
 from keras_adaad.checks.data import check_images
 from keras_adaad.checks.data import to_numpy
 from keras_adaad.evaluation.attack_result import AttackResult
+from keras_adaad.evaluation.same_task import are_other_images
+from keras_adaad.evaluation.same_task import image_means
 from keras_adaad.evaluation.statistics import softmax
 from keras_adaad.frozen import function
 
@@ -99,10 +102,13 @@ def _check_source(report, source):
     taken |= {name for name, _ in report.stages()}
     # A protocol that did not finish is no stage of this name.
     taken |= {result.group for result in report.results}
+    # Images from elsewhere must not pass for the protocol of this library.
+    taken |= {f"AutoAttack ({version})" for version in VERSIONS}
     if source in taken:
         raise ValueError(
             "Argument `source` must be a name that the report does not have "
-            f"yet. Choose another. Received: source={source!r}"
+            "yet, and not that of a protocol of this library. Choose another. "
+            f"Received: source={source!r}"
         )
 
 
@@ -136,15 +142,23 @@ def _check_task(report, model, x):
             "says it is wrong, or the reverse, on "
             f"{changed.sum()} of {len(x)} clean images"
         )
+    means = image_means(x, report.threat_model.input_range)
     if report.images is not None:
         _check_same_images(report, x, softmax(logits))
+    elif are_other_images(means, report.image_means):
+        raise ValueError(
+            "Argument `x` must hold the images that were attacked, in their "
+            "order: `x[report.indices]` of what `evaluate_robustness` got. "
+            "Received: images whose means differ from theirs by up to "
+            f"{np.abs(means - report.image_means).max():.3g} of the input range"
+        )
     return x, classifier
 
 
 def _check_same_images(report, x, probabilities):
     """Raises unless images and probabilities are those that the report holds.
 
-    A report that was loaded from a file holds none.
+    A report that was loaded from a file holds neither.
     """
     low, high = report.threat_model.input_range
     apart = np.abs(x - report.images["clean"]).max()

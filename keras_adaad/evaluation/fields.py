@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -42,6 +43,17 @@ def integers(name: str, values: ArrayLike) -> np.ndarray:
     return array.astype("int64")
 
 
+def numbers(name: str, values: ArrayLike) -> np.ndarray:
+    """Returns a float64 array, or raises unless the values are finite."""
+    array = np.asarray(values)
+    if array.dtype.kind not in "fiu" or not np.isfinite(array).all():
+        raise ValueError(
+            f"Argument `{name}` must hold finite numbers. "
+            f"Received: {name}={values!r}"
+        )
+    return array.astype("float64")
+
+
 def sizes(name: str, values: ArrayLike) -> np.ndarray:
     """Returns a float64 array, or raises unless no value is below 0."""
     array = np.asarray(values)
@@ -57,6 +69,8 @@ def check_shapes(report: Any) -> None:
     """Raises unless a report has one value per image, of at least one."""
     clean = report.clean
     arrays = {name: getattr(report, name) for name in ("labels", "indices")}
+    if report.image_means is not None:
+        arrays["image_means"] = report.image_means
     for i, result in enumerate(report.results):
         for name in ("robust", "individual", "perturbations"):
             if getattr(result, name) is not None:
@@ -148,4 +162,6 @@ def plain(value: Any) -> Any:
 def _plain_leaf(value):
     if hasattr(value, "tolist"):
         return value.tolist()
-    return getattr(value, "__qualname__", repr(value))
+    # The default `repr` holds an address, which no other process has.
+    text = re.sub(r" at 0x[0-9a-f]+", "", repr(value))
+    return getattr(value, "__qualname__", text)

@@ -13,8 +13,12 @@ from keras import ops
 from keras_adaad import backend
 from keras_adaad.attacks import PGD
 from keras_adaad.attacks.digest import digest
+from keras_adaad.checks.models import are_probabilities
 from keras_adaad.evaluation.curve import SAMPLE
 from keras_adaad.evaluation.curve import accuracy_over_epsilon
+from keras_adaad.frozen.classifier import batches
+from keras_adaad.frozen.classifier import pad
+from keras_adaad.frozen.fingerprint import layers_within
 from keras_adaad.losses import cross_entropy_from_logits
 from keras_adaad.losses import dlr_from_logits
 
@@ -61,6 +65,11 @@ def after_attacks(task, findings, curve):
     return flags
 
 
+def were_all_run(task, findings):
+    """Returns whether every check that the model allows was run."""
+    return task.reliability_checks and (task.is_function or findings.in_time)
+
+
 def epsilon_of_another_range(threat_model, dimensions):
     """Flags a radius too small, or too large, for the units of the images."""
     epsilon, (low, high) = threat_model.epsilon, threat_model.input_range
@@ -79,8 +88,7 @@ def epsilon_of_another_range(threat_model, dimensions):
 
 def probabilities(logits):
     """Flags outputs that are probabilities: saturated, they hide gradients."""
-    sums_to_one = np.allclose(logits.sum(-1), 1.0, atol=1e-5)
-    if sums_to_one and logits.min() > -1e-5 and logits.max() < 1.0 + 1e-5:
+    if are_probabilities(logits):
         return (
             "the outputs are probabilities; attacks need logits, and where "
             "the softmax saturates there is no gradient to follow"
@@ -153,8 +161,16 @@ def gradients(task):
 
         key = ("gradients", digest(loss, in_process=True))
         program = task.classifier.program(key, sizes)
-        found = ops.convert_to_numpy(
-            program(ops.convert_to_tensor(x), ops.convert_to_tensor(y))
+        found = np.concatenate(
+            [
+                backend.to_host(
+                    program(
+                        backend.to_devices(pad(x[rows], size)),
+                        backend.to_devices(pad(y[rows], size)),
+                    )
+                )[: len(rows)]
+                for rows, size in batches(np.arange(len(x)), task.batch_size)
+            ]
         )
         # NaN counts as no gradient.
         found = np.nan_to_num(found, nan=0.0, posinf=0.0)
@@ -172,7 +188,8 @@ def gradients(task):
 
 def reduced_precision(model):
     """Flags a model with layers that compute in less than float32."""
-    low = sorted(_compute_dtypes(model) & {"float16", "bfloat16"})
+    dtypes = {layer.compute_dtype for layer in layers_within(model)}
+    low = sorted(dtypes & {"float16", "bfloat16"})
     if low:
         return (
             f"the model computes in {', '.join(low)}: rounding can hide small "
@@ -257,10 +274,3 @@ def large_epsilon(curve):
             f"range, {curve['attack']} still leaves an accuracy of "
             f"{100 * accuracy:.1f} %, not about 0: the attack is misled"
         )
-
-
-def _compute_dtypes(layer):
-    dtypes = {layer.compute_dtype}
-    for inner in getattr(layer, "layers", []):
-        dtypes |= _compute_dtypes(inner)
-    return dtypes

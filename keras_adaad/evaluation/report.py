@@ -55,6 +55,11 @@ class RobustnessReport(Accuracies):
             the positions of a few fooled images, and `"path_probabilities"`
             the model's probabilities at 11 points from the clean image to the
             adversarial one, both included. Images are not saved by `save`.
+        checked: Whether all reliability checks were run. If not, the absence
+            of flags means nothing. Defaults to `False`.
+        image_means: Floats of shape `(num_images,)`: the mean of each clean
+            image, in units of the input range, or `None`. `compare` tells
+            from them whether two reports are on the same images.
 
     Raises:
         ValueError: If there is no image, an array has the wrong length, or a
@@ -86,10 +91,13 @@ class RobustnessReport(Accuracies):
     curve: dict[str, Any] | None = None
     class_names: list[str] | None = None
     images: dict[str, np.ndarray] | None = None
+    checked: bool = False
+    image_means: np.ndarray | None = None
 
     def __post_init__(self) -> None:
-        arrays = ("labels", "indices", "clean", "results", "images")
-        fields.make_plain(self, except_for=(*arrays, "threat_model"))
+        arrays = ["labels", "indices", "clean", "results", "images"]
+        arrays += ["image_means", "threat_model"]
+        fields.make_plain(self, except_for=arrays)
         fields.check(
             self,
             model_name="a string",
@@ -103,10 +111,13 @@ class RobustnessReport(Accuracies):
             seconds="a finite number",
             curve="a curve, a dictionary of lists of one length, or `None`",
             class_names="a list of strings or `None`",
+            checked="a bool",
         )
         self.labels = fields.integers("labels", self.labels)
         self.indices = fields.integers("indices", self.indices)
         self.clean = np.asarray(self.clean, bool)
+        if self.image_means is not None:
+            self.image_means = fields.numbers("image_means", self.image_means)
         fields.check_shapes(self)
         fields.check_classes(self)
 
@@ -220,8 +231,9 @@ class RobustnessReport(Accuracies):
             ValueError: If the model or the images are not those of the report,
                 if no image is inside the ball and the range, or if the report
                 has the name `source` already. A report from a file only knows
-                on which images the model is correct. Other images and models
-                that agree with it there are not detected.
+                the mean of each image, and whether the model is correct on it.
+                Other images and models that agree with it there are not
+                detected.
 
         Example:
 

@@ -220,7 +220,9 @@ def _take_apart(attack, num_classes):
             missing.append(
                 f"{name} has {num_classes - 1} targets, not {part.targets}"
             )
-    group = None if missing else f"AutoAttack ({attack.version})"
+    # A subclass may hold other attacks.
+    name = "AutoAttack" if type(attack) is AutoAttack else type(attack).__name__
+    group = None if missing else f"{name} ({attack.version})"
     stages = [Stage(name, group, part) for name, part in parts.items()]
     return stages, missing
 

@@ -27,6 +27,10 @@ def pack_report(report: Any) -> dict[str, Any]:
     }
     values.update(dataclasses.asdict(values.pop("threat_model")))
     values["results"] = [_pack_result(result) for result in report.results]
+    means = values.pop("image_means")
+    # Reports of earlier versions have none.
+    if means is not None:
+        values["image_means"] = _to_text(means)
     return {
         "format": FORMAT,
         # For human readers only. A loaded report computes them anew.
@@ -53,6 +57,8 @@ def unpack_report(
         )
         if not isinstance(values["results"], list):
             raise ValueError("results must be a list")
+        if "image_means" in values:
+            values["image_means"] = _from_text(values["image_means"])
         values["results"] = [
             _unpack_result(result) for result in values["results"]
         ]
@@ -102,17 +108,24 @@ def _pack_result(result):
     sizes = values.pop("perturbations")
     # Results of earlier versions have none.
     if sizes is not None:
-        # On one line, and as text, for JSON has no infinity.
-        values["perturbations"] = " ".join(map(repr, sizes.tolist()))
+        values["perturbations"] = _to_text(sizes)
     return values
 
 
 def _unpack_result(values):
     values = unpack(values, "robust", "individual")
     if "perturbations" in values:
-        sizes = values["perturbations"].split()
-        values["perturbations"] = np.array(sizes, float)
+        values["perturbations"] = _from_text(values["perturbations"])
     return AttackResult(**values)
+
+
+def _to_text(numbers):
+    # On one line, and JSON has no infinity.
+    return " ".join(map(repr, numbers.tolist()))
+
+
+def _from_text(text):
+    return np.array(text.split(), float)
 
 
 def _from_bits(bits):

@@ -55,6 +55,29 @@ def median(report):
     return f"{size:.4g}" if np.isfinite(size) else "not found"
 
 
+def doubts(report):
+    """Returns a list of reasons to doubt a report, each a few words."""
+    found = []
+    if report.flags:
+        found.append(f"flagged for {', '.join(report.flags)}")
+    if not report.results:
+        found.append("not attacked")
+    elif not report.complete:
+        found.append("not all attacks finished")
+    if not report.checked:
+        found.append("not all reliability checks were run")
+    return found
+
+
+def doubts_of_all(reports):
+    """Returns the lines that name the reports to doubt, by their names."""
+    lines = []
+    for name, report in reports.items():
+        if doubts(report):
+            lines += wrap(f"{name}: {'; '.join(doubts(report))}.")
+    return lines
+
+
 def wrap(text, **kwargs):
     """Returns the lines of a paragraph."""
     # Names of attacks and packages are not broken at their hyphens.
@@ -134,6 +157,11 @@ def _remarks(report):
         lines += wrap(
             "The time budget ended this run: it is a quick look, not the "
             "full protocol."
+        )
+    if not report.checked:
+        lines += wrap(
+            "Not all reliability checks were run. An accuracy that is too "
+            "high would not be noticed."
         )
     return lines + wrap(
         "Accuracy is after the attack and all above it; alone, after it "

@@ -8,6 +8,7 @@ import numpy as np
 from keras import ops
 
 from keras_adaad import backend
+from keras_adaad.backend import keras_private
 from keras_adaad.frozen.network import check_network
 from keras_adaad.frozen.network import frozen_network
 
@@ -38,6 +39,8 @@ class Classifier:
         left on. If there are `images`, the frozen network is compared with the
         model on them.
         """
+        # Before the first program is traced. It can't be made in one.
+        keras_private.global_random_states(create=True)
         if images is None:
             network = frozen_network(model)
         else:

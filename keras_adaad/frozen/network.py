@@ -14,6 +14,7 @@ import numpy as np
 from keras import ops
 
 from keras_adaad import backend
+from keras_adaad.backend import keras_private
 from keras_adaad.frozen import folding
 from keras_adaad.frozen.fingerprint import fingerprint
 from keras_adaad.frozen.fingerprint import is_same
@@ -43,6 +44,7 @@ class FrozenNetwork:
         # Weak, so that a cached network does not keep its model alive.
         self.model: Any = weakref.ref(model)
         self.variables = _variables(model)
+        self._num_own = len(_own_variables(model))
         graph = folding.fold_graph(model) if folded else None
         self.graph: Any
         self.graph, self.folds = graph or (None, [])
@@ -72,8 +74,13 @@ class FrozenNetwork:
 
     def call(self, values, x):
         """Returns the logits with `values`, a list as `weights()` returns."""
-        mapping = list(zip(self.variables, values, strict=True))
         network = self.graph or self.model()
+        # `keras.utils.clear_session` replaces Keras's global generator.
+        variables = [
+            *self.variables[: self._num_own],
+            *keras_private.global_random_states(),
+        ]
+        mapping = list(zip(variables, values, strict=False))
 
         def run(x):
             with keras.StatelessScope(state_mapping=mapping):
@@ -186,6 +193,11 @@ def _present_values(model, random_state=None):
 
 
 def _variables(model):
+    """Returns all state that the logits depend on, Keras's global one last."""
+    return [*_own_variables(model), *keras_private.global_random_states()]
+
+
+def _own_variables(model):
     return [*model.trainable_variables, *model.non_trainable_variables]
 
 

@@ -65,7 +65,8 @@ class IGDM(Regularizer):
     ) -> None:
         self.weight = checks.check_number("weight", weight)
         self.order = None if order is None else tuple(order)
-        missing = {"adversarial", "opposite"} - set(self.order or ())
+        # Clean images are for the logged accuracy, whatever the loss.
+        missing = {"clean", "adversarial", "opposite"} - set(self.order or ())
         if order is not None and missing:
             raise ValueError(
                 "Argument `order` must name every view that the student is "

@@ -11,6 +11,7 @@ from keras_adaad._typing import Objective
 from keras_adaad._typing import Tensor
 from keras_adaad._typing import Tensors
 from keras_adaad.attacks import ObjectiveAttack
+from keras_adaad.frozen.folding import uses_float16
 from keras_adaad.frozen.logits import logits_function
 from keras_adaad.losses import cross_entropy_from_logits
 from keras_adaad.losses import kl_divergence_from_logits
@@ -106,6 +107,9 @@ class PeerAiD(AdversarialTraining):
         lambda3 = checks.check_number("lambda3", lambda3)
         gamma1 = checks.check_number("gamma1", gamma1)
         gamma2 = checks.check_number("gamma2", gamma2)
+        if uses_float16(peer):
+            # Keras scales the loss by the policy of the whole model.
+            kwargs.setdefault("dtype", "mixed_float16")
         super().__init__(
             student, attack, other_networks={"peer": peer}, **kwargs
         )

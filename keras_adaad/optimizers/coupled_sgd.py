@@ -25,7 +25,8 @@ class CoupledSGD(keras.optimizers.SGD):
     Weight decay passes through the momentum, which at 0.9 makes it ten times
     as strong as Keras's decoupled decay of the same value. The learning rate
     is outside the momentum, so a drop takes effect at once. All trainable
-    variables decay, those of BatchNorm and biases included.
+    variables decay, those of BatchNorm and biases included, except those of
+    `exclude_from_weight_decay`.
 
     Args:
         learning_rate: A float or a
@@ -74,7 +75,8 @@ class CoupledSGD(keras.optimizers.SGD):
     ) -> None:
         learning_rate = ops.cast(learning_rate, variable.dtype)
         gradient = ops.cast(gradient, variable.dtype)
-        gradient = gradient + self.coupled_weight_decay * variable
+        if keras_private.is_decayed(self, variable):
+            gradient = gradient + self.coupled_weight_decay * variable
         if self.momentum:
             # Keras has no public way to find the momentum of a variable.
             m = self.momentums[keras_private.place_of(self, variable)]

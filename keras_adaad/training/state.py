@@ -32,7 +32,8 @@ class TrainingState(PhaseMetrics):
     def _add_state(self, seed):
         """Creates the variables, which become attributes."""
         self.seed_generator = SeedGenerator(seed)
-        self._states = []
+        self._states: list[keras.Variable] = []
+        self._own_weights: list[keras.Variable] = []
         self.add_states({"epoch": 0.0, "epochs": 200.0, **self.states})
 
     def add_states(self, states: Mapping[str, ArrayLike]) -> None:
@@ -46,7 +47,7 @@ class TrainingState(PhaseMetrics):
             def initial(shape, dtype, value=value):
                 return ops.convert_to_tensor(value, dtype=dtype)
 
-            variable = self.add_weight(
+            variable = super().add_weight(
                 shape=np.shape(value),
                 initializer=initial,
                 dtype="float32",
@@ -57,6 +58,12 @@ class TrainingState(PhaseMetrics):
             )
             setattr(self, name, variable)
             self._states.append(variable)
+
+    def add_weight(self, *args: Any, **kwargs: Any) -> keras.Variable:
+        """Creates a variable of the method itself, which `save` includes."""
+        variable = super().add_weight(*args, **kwargs)
+        self._own_weights.append(variable)
+        return variable
 
     def save(self, *args: Any, **kwargs: Any) -> None:
         with saving_in_one_process():
@@ -79,12 +86,27 @@ class TrainingState(PhaseMetrics):
 
     def save_own_variables(self, store: Any) -> None:
         # Keras does not save seed generators. A resumed run must draw the same
-        # random starts as an uninterrupted one.
-        store["random_state"] = ops.convert_to_numpy(self.seed_generator.state)
-        for variable in self._states:
-            store[variable.name] = ops.convert_to_numpy(variable)
+        # random starts, and the same dropout, as an uninterrupted one.
+        for name, variable in self._saved_variables().items():
+            store[name] = ops.convert_to_numpy(variable)
 
     def load_own_variables(self, store: Any) -> None:
-        self.seed_generator.state.assign(store["random_state"])
-        for variable in self._states:
-            variable.assign(store[variable.name])
+        for name, variable in self._saved_variables().items():
+            # Files of earlier versions have no random states of networks.
+            if name in store or not name.startswith("random_state_"):
+                variable.assign(store[name])
+
+    def _saved_variables(self):
+        """Returns the variables that are not weights of a network, by key."""
+        random_states = (
+            variable
+            for network in self.trained_networks()
+            for variable in network.non_trainable_variables
+            if variable.name == "seed_generator_state"
+        )
+        return {
+            "random_state": self.seed_generator.state,
+            **{f"random_state_{i}": v for i, v in enumerate(random_states)},
+            **{variable.name: variable for variable in self._states},
+            **{f"weight_{i}": v for i, v in enumerate(self._own_weights)},
+        }

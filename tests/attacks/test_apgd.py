@@ -415,3 +415,16 @@ def test_maximize_solves_a_linear_objective(norm):
         )
         gain = (ops.convert_to_numpy(x_adv) - inner) * weights
         np.testing.assert_allclose(gain.sum((1, 2, 3)), free, rtol=1e-4)
+
+
+@pytest.mark.parametrize("norm", oracles.NORMS)
+def test_maximize_in_a_scaled_ball(norm):
+    """The start, too: where nothing rises, it is the result."""
+    x = ops.convert_to_tensor(oracles.smooth_batch()[0])
+    x_adv = APGD(epsilon=0.1, norm=norm, steps=3, seed=0).maximize(
+        lambda x: ops.sum(0.0 * x, axis=(1, 2, 3)), x, scale=0.25
+    )
+    delta = ops.convert_to_numpy(x_adv - x).reshape(len(x), -1)
+    order = np.inf if norm == "linf" else 2
+    sizes = np.linalg.norm(delta, order, axis=1)
+    assert 0.01 < sizes.max() <= 0.025 * (1 + 1e-5)

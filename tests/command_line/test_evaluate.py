@@ -101,7 +101,7 @@ def test_a_flag_is_a_failure_if_strict(folder):
     assert evaluate(folder, *options).exit_code == 0
     result = evaluate(folder, *options, "--strict")
     assert result.exit_code == 1
-    assert "Failed: --strict, and flagged: epsilon" in result.stderr
+    assert "Failed: --strict, and flagged for epsilon" in result.stderr
 
 
 @pytest.mark.skipif(BACKEND != "tensorflow", reason="it exports by itself")

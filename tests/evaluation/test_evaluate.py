@@ -316,6 +316,18 @@ def test_time_budget_is_a_quick_look(model, data, monkeypatch):
     assert generous.complete and "AutoAttack (standard)" in str(generous)
 
 
+def test_a_subclass_is_not_the_protocol(model, data, monkeypatch):
+    """It may hold other attacks, so its name is its own."""
+    small_autoattack(monkeypatch)
+
+    class Quick(keras_adaad.attacks.AutoAttack):
+        def attacks(self):
+            return {"apgd-ce": super().attacks()["apgd-ce"]}
+
+    report = evaluate(model, data, [Quick(epsilon=EPSILON)])
+    assert [name for name, _ in report.stages()] == ["Quick (standard)"]
+
+
 def test_a_stopped_attack_keeps_what_it_found(model, data, monkeypatch):
     """The time runs out in the second of four batches."""
     steps = []

@@ -83,6 +83,8 @@ def test_the_nearest_points_are_the_best_known(report, tmp_path, caplog):
     # A report from a file, without images, takes more of them.
     more = add(loaded, linear.data()[0], "the clean images")
     assert more.robust_accuracy == best.robust_accuracy
+    with pytest.raises(ValueError, match=r"`x`.*means differ.*0\.001"):
+        add(loaded, X + 0.001, "another", x=X + 0.001)
     assert not report.compare(best).same_attacks
 
 
@@ -175,6 +177,11 @@ BAD = {
     "no source": ({"source": None}, TypeError, "`source`"),
     "used": ({"source": "pgd"}, ValueError, "`source`.*'pgd'"),
     "clean": ({"source": "clean"}, ValueError, "`source`.*'clean'"),
+    "protocol": (
+        {"source": "AutoAttack (standard)"},
+        ValueError,
+        "`source`.*protocol",
+    ),
 }
 
 

@@ -1,5 +1,6 @@
 """Each way of hiding a gradient raises its flag; an honest net raises none."""
 
+import dataclasses
 import logging
 
 import keras
@@ -12,6 +13,8 @@ import keras_adaad
 from keras_adaad.attacks import PGD
 from keras_adaad.attacks import Square
 from keras_adaad.evaluation import evaluate
+from keras_adaad.evaluation.reliability import reduced_precision
+from keras_adaad.frozen.classifier import Classifier
 from tests.oracles import attacks as oracles
 
 EPSILON = 0.1
@@ -29,9 +32,7 @@ def flags(model, data, attacks=("pgd-20-sat",), **options):
         *data,
         list(attacks),
         EPSILON,
-        batch_size=64,
-        verbose=0,
-        **options,
+        **{"batch_size": 64, "verbose": 0, **options},
     )
     assert report.reliable == (not report.flags)
     for name, message in report.flags.items():
@@ -113,6 +114,23 @@ def test_dropout_left_on(data):
     assert "autoattack-rand" in report.flags["randomness"]
 
 
+@pytest.mark.skipif(
+    keras.backend.backend() == "jax", reason="Keras rejects such a layer"
+)
+def test_noise_without_a_seed(data):
+    """Keras's global generator decides it, which is no variable of a model."""
+
+    class Noise(layers.Layer):
+        def call(self, x):
+            return x + 0.1 * keras.random.normal(ops.shape(x))
+
+    model = wrapped(before=Noise())
+    assert "randomness" in flags(model, data, curve=False).flags
+    # A new generator, as a new session has.
+    keras.utils.clear_session()
+    assert "randomness" in flags(model, data, curve=False).flags
+
+
 def test_softmax_head(data):
     model = wrapped(after=lambda z: ops.softmax(100.0 * z))
     with pytest.raises(ValueError, match="softmax"):
@@ -135,6 +153,60 @@ def test_reduced_precision(data):
     outputs = layers.Dense(10, dtype="mixed_bfloat16")(x)
     report = flags(keras.Model(inputs, outputs), data, ["fgsm"])
     assert "bfloat16" in report.flags["reduced_precision"]
+
+
+@pytest.mark.once
+def test_reduced_precision_within_a_layer():
+    class Block(layers.Layer):
+        def __init__(self):
+            super().__init__()
+            self.inner = {"dense": layers.Dense(10, dtype="mixed_bfloat16")}
+
+        def call(self, x):
+            return self.inner["dense"](x)
+
+    model = keras.Sequential([keras.Input((4,)), Block()])
+    assert "bfloat16" in reduced_precision(model)
+
+
+def test_gradients_are_checked_batch_by_batch(data, monkeypatch):
+    """All at once would take more memory than the attacks."""
+    sizes = []
+    program = Classifier.program
+
+    def watched(classifier, key, function):
+        compiled = program(classifier, key, function)
+        if key[0] != "gradients":
+            return compiled
+        return lambda x, y: sizes.append(len(x)) or compiled(x, y)
+
+    monkeypatch.setattr(Classifier, "program", watched)
+    model = wrapped(after=lambda z: 1000.0 * z)
+    report = flags(model, data, ["fgsm"], curve=False, batch_size=16)
+    assert max(sizes) == 16 and len(sizes) > 2
+    # As in `test_large_logits`, where one batch holds all images.
+    assert "DLR" not in report.flags["gradients"]
+
+
+def test_what_was_not_checked_is_not_reliable(data, monkeypatch):
+    """Without the checks, or with a time budget that leaves no time."""
+    model = oracles.trained_pair()[0]
+    options = {"curve": False, "verbose": 0, "batch_size": 64}
+    report = keras_adaad.evaluate_robustness(
+        model, *data, ["fgsm"], EPSILON, reliability_checks=False, **options
+    )
+    assert not report.flags and not report.checked and not report.reliable
+    run_stages = evaluate.run_stages
+
+    def until_the_time_is_up(task):
+        return dataclasses.replace(run_stages(task), in_time=False)
+
+    monkeypatch.setattr(evaluate, "run_stages", until_the_time_is_up)
+    report = keras_adaad.evaluate_robustness(
+        model, *data, ["fgsm"], EPSILON, time_budget=1e6, **options
+    )
+    assert report.complete and not report.checked and not report.reliable
+    assert "Not all reliability checks were run" in str(report)
 
 
 def test_pgd_that_has_not_converged(data):

@@ -12,8 +12,9 @@ from scipy.stats import binomtest
 
 from keras_adaad.evaluation import plots
 from keras_adaad.evaluation.attack_result import AttackResult
-from keras_adaad.evaluation.comparison import robustness_table
+from keras_adaad.evaluation.comparison import Comparisons
 from keras_adaad.evaluation.report import RobustnessReport
+from keras_adaad.evaluation.table import robustness_table
 from keras_adaad.evaluation.threat_model import ThreatModel
 
 pytestmark = pytest.mark.once
@@ -63,6 +64,7 @@ def make_report(**kwargs):
         "flags": {},
         "environment": {"keras": "3.15.0", "backend": "torch"},
         "seconds": 12.5,
+        "checked": True,
         **kwargs,
     }
     return RobustnessReport(**kwargs)
@@ -129,6 +131,7 @@ def test_without_an_attack_the_number_is_not_reliable():
 
 def test_reliable_is_complete_without_flags():
     assert make_report().reliable
+    assert not make_report(checked=False).reliable
     assert not make_report(flags={"masking": "..."}).reliable
     assert not stopped().reliable and not stopped().complete
 
@@ -587,6 +590,38 @@ def test_compare_refuses_another_task(message, change):
         make_report().compare(teacher(**change))
 
 
+def test_other_images_with_the_same_labels_are_refused(tmp_path):
+    means = np.linspace(0.1, 0.2, 10)
+    make_report(image_means=means).save(tmp_path / "report.json")
+    report = RobustnessReport.load(tmp_path / "report.json")
+    np.testing.assert_array_equal(report.image_means, means)
+    with pytest.raises(ValueError, match=r"`other`.*same images.*0\.1 of"):
+        report.compare(teacher(image_means=means[::-1]))
+    # The same up to rounding, and a report of an earlier version.
+    report.compare(teacher(image_means=means + 1e-7))
+    report.compare(teacher())
+
+
+def test_comparisons_name_what_is_in_doubt():
+    """A number that is too good must not pass without its flag."""
+    sound, flagged = make_report(), teacher(flags={"gradients": "..."})
+    unchecked = make_report(checked=False, model_name="unchecked")
+    for shown in (
+        str(sound.compare(flagged)),
+        str(Comparisons({"student": sound, "teacher": flagged})),
+        robustness_table({"student": sound, "teacher": flagged}),
+    ):
+        assert "teacher: flagged for gradients." in shown
+        assert "student:" not in shown
+        assert max(map(len, shown.splitlines())) <= 80
+    assert "unchecked: not all reliability checks were run." in str(
+        sound.compare(unchecked)
+    )
+    both = stopped().compare(make_report(results=[], flags={"a": "", "b": ""}))
+    assert "student (1): not all attacks finished." in str(both)
+    assert "student (2): flagged for a, b; not attacked." in str(both)
+
+
 def test_epsilon_may_differ_by_rounding():
     other = teacher(threat_model=ThreatModel(np.float32(8 / 255)))
     assert other.threat_model.epsilon != 8 / 255
@@ -632,6 +667,13 @@ def test_robustness_table_refuses_another_task(message, change):
 def test_robustness_table_refuses_other_attacks():
     with pytest.raises(ValueError, match=r"reports\['b'\].*same attacks"):
         robustness_table({"a": make_report(), "b": stopped()})
+    weaker = teacher()
+    weaker.results[0].parameters["steps"] = 1
+    with pytest.raises(ValueError, match=r"same parameters.*pgd-20.*'steps'"):
+        robustness_table({"a": make_report(), "b": weaker})
+    seeded = make_report()
+    seeded.results[0].parameters["seed"] = 1
+    robustness_table({"a": make_report(), "b": seeded})
     with pytest.raises(ValueError, match="at least one"):
         robustness_table({})
 

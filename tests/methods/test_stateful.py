@@ -520,6 +520,9 @@ def test_bad_terms_are_named():
         IGDM(weight=-1.0)
     with pytest.raises(ValueError, match="opposite"):
         IGDM(order=("clean", "adversarial"))
+    # It would fail in the first step, where the accuracy is logged.
+    with pytest.raises(ValueError, match="'clean'. are missing"):
+        IGDM(order=("adversarial", "opposite"))
 
 
 @pytest.mark.parametrize(

@@ -50,6 +50,19 @@ def test_update_is_pytorchs(problem, momentum, nesterov, weight_decay):
     np.testing.assert_allclose(w.numpy(), expected, rtol=1e-5, atol=1e-6)
 
 
+def test_excluded_variables_do_not_decay():
+    decayed, excluded, named = (
+        keras.Variable(np.ones(2, "float32"), name=name)
+        for name in ("kernel", "other", "gamma")
+    )
+    variables = [decayed, excluded, named]
+    optimizer = CoupledSGD(0.1, momentum=0.0, weight_decay=0.5)
+    optimizer.exclude_from_weight_decay([excluded], var_names=["gam"])
+    optimizer.apply([keras.ops.zeros(2) for _ in variables], variables)
+    values = [v.numpy()[0] for v in variables]
+    np.testing.assert_allclose(values, [0.95, 1.0, 1.0])
+
+
 def test_config_restores_it():
     optimizer = CoupledSGD(0.2, momentum=0.8, weight_decay=5e-4, nesterov=True)
     config = keras.optimizers.serialize(optimizer)

@@ -1,5 +1,6 @@
 """The page of a comparison of models, and its short form for notebooks."""
 
+from keras_adaad.evaluation import text
 from keras_adaad.evaluation.pages import charts
 from keras_adaad.evaluation.pages import explorer
 from keras_adaad.evaluation.pages import rendering
@@ -20,9 +21,13 @@ def save(reports, pairs, path):
     )
 
 
-def short(pairs):
+def short(reports, pairs):
     """Returns the short form, or `None` where Jinja2 is missing."""
-    return rendering.short("comparison_short.html", **_headline(pairs))
+    return rendering.short(
+        "comparison_short.html",
+        **_headline(pairs),
+        doubts=text.doubts_of_all(reports),
+    )
 
 
 def _headline(pairs):
