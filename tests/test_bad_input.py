@@ -24,6 +24,14 @@ def classifier(num_classes=10, shape=networks.SHAPE, activation=None):
     )
 
 
+def short_pgdat():
+    """Data is checked, and NaN noticed, whatever the number of steps."""
+    attack = PGD(epsilon=0.1, steps=1, seed=0)
+    return keras_adaad.PGDAT(
+        classifier(), attack, evaluation_attack=PGD(epsilon=0.1, steps=1)
+    )
+
+
 def softmax_layer():
     inputs = keras.Input(networks.SHAPE)
     return keras.Model(inputs, layers.Softmax()(classifier()(inputs)))
@@ -297,7 +305,7 @@ DATA = {
 @pytest.mark.filterwarnings("ignore:invalid value", "ignore:overflow")
 def test_data(case, method, source):
     x, y, error, words = DATA[case]
-    trainer = keras_adaad.PGDAT(classifier())
+    trainer = short_pgdat()
     trainer.compile("sgd", metrics=["accuracy"])
     before = networks.snapshot(trainer)
     if source == "data set":
@@ -315,7 +323,7 @@ def test_data(case, method, source):
 @pytest.mark.parametrize("case", ["0 to 255", "NaN", "no labels"])
 def test_perturb_and_attack(case):
     x, y, error, words = DATA[case]
-    trainer = keras_adaad.PGDAT(classifier())
+    trainer = short_pgdat()
     raises(lambda: trainer.perturb(x, y), error, words[:1])
     missing = ["`y`"] if case == "no labels" else words[:1]
     raises(lambda: FGSM(epsilon=0.1)(trainer.student, x, y), error, missing)
@@ -347,7 +355,7 @@ class Batches(keras.utils.PyDataset):
 def test_later_batches(case, tmp_path):
     bad = Batches((X, Y.astype("float32")), LATER[case])
     good = Batches((X, Y), (X, Y))
-    trainer = keras_adaad.PGDAT(classifier())
+    trainer = short_pgdat()
     trainer.compile("sgd")
     words = ["NaN", "input_range", "[0, 9]", "every batch"]
     path = tmp_path / "student.keras"
@@ -361,7 +369,7 @@ def test_later_batches(case, tmp_path):
     if case != "NaN":  # A sample that is refused trains nothing.
         for value in trainer.student.get_weights():
             assert np.isfinite(value).all()
-    trainer = keras_adaad.PGDAT(classifier())
+    trainer = short_pgdat()
     trainer.compile("sgd")
     raises(lambda: trainer.evaluate(bad, verbose=0), ValueError, words)
     raises(
@@ -372,7 +380,7 @@ def test_later_batches(case, tmp_path):
 
 
 def test_who_stops_on_nan_sees_no_error():
-    trainer = keras_adaad.PGDAT(classifier())
+    trainer = short_pgdat()
     trainer.compile("sgd")
     stop = keras.callbacks.TerminateOnNaN()
     bad = Batches((X, Y), (with_nan(), Y))
@@ -385,7 +393,7 @@ def test_who_stops_on_nan_sees_no_error():
 @pytest.mark.skipif(keras.config.backend() != "torch", reason="once is enough")
 @pytest.mark.parametrize("method", ["fit", "evaluate"])
 def test_empty_data(method):
-    trainer = keras_adaad.PGDAT(classifier())
+    trainer = short_pgdat()
     trainer.compile("sgd")
     words = ["`x`", "at least one batch"]
     call = getattr(trainer, method)
@@ -402,7 +410,7 @@ def test_list_of_labels():
     losses = []
     for y in (Y, Y.tolist()):
         keras.utils.set_random_seed(0)
-        trainer = keras_adaad.PGDAT(classifier(), PGD(epsilon=0.1, seed=0))
+        trainer = short_pgdat()
         trainer.compile("sgd")
         history = trainer.fit(X, y, validation_data=(X, y), verbose=0).history
         losses.append([history["loss"], history["val_loss"]])
@@ -412,7 +420,7 @@ def test_list_of_labels():
 
 
 def test_validation_data_is_checked_before_training():
-    trainer = keras_adaad.PGDAT(classifier())
+    trainer = short_pgdat()
     trainer.compile("sgd")
     before = networks.snapshot(trainer)
     raises(
