@@ -1,5 +1,7 @@
 """The pictures of a study."""
 
+import textwrap
+
 import numpy as np
 
 from benchmarks.study.results import OURS
@@ -54,9 +56,10 @@ def draw(study, runs, folder, regime=""):
 def draw_frontier(study, folder, target):
     """Draws the students of regimes A and B, and the frontier of each kind.
 
-    A student is on the frontier of its kind if no other one is better in both
-    accuracies. The kinds are those that learn from labels alone and those that
-    a teacher trains.
+    The levers are drawn with regime A, whose images they share. A student is
+    on the frontier of its kind if no other one is better in both accuracies.
+    The kinds are those that learn from labels alone and those that a teacher
+    trains.
 
     Returns:
         The path of the picture, or `None` if no student is robust.
@@ -78,6 +81,8 @@ def draw_frontier(study, folder, target):
     panels = figure.subplots(1, len(regimes), sharey=True, squeeze=False)[0]
     for axis, (regime, title) in zip(panels, regimes.items(), strict=True):
         found = students(study, folder, regime)
+        if regime == "A":
+            found += students(study, folder, "levers")
         for taught, kind in KINDS.items():
             points = {
                 arm.name: point
@@ -135,7 +140,7 @@ def draw_kind(axis, points, label, color, above):
             **{"color": color, "marker": "o", "elinewidth": 0.6},
         )
         axis.annotate(
-            name,
+            textwrap.fill(name, 24),
             (clean[0], robust[0]),
             xytext=(5, 5 if above else -13),
             textcoords="offset points",

@@ -31,6 +31,8 @@ PAGES = {
         "cifar10 small accuracies B",
         "cifar10 small differences B",
         "cifar10 small gains",
+        "cifar10 small accuracies levers",
+        "cifar10 small levers",
         "cifar10 small radii",
         "literature",
         "fashion_mnist small accuracies",
@@ -94,6 +96,7 @@ def show(study, folder):
     if study.name == "cifar10":
         print(tables.summary(study, folder), "\n")
         print(tables.gains(study, folder), "\n")
+        print(tables.levers(study, folder), "\n")
         if path := pictures.draw_frontier(study, folder, folder):
             print(f"Drawn: {path}")
         print(gate(study, folder)[1])
@@ -134,7 +137,7 @@ def table(name):
     study_name, budget, what, *regime = name.split()
     study = studies.get(study_name)
     folder = PUBLISHED / study_name / budget
-    if what in ("summary", "gains"):
+    if what in ("summary", "gains", "levers"):
         return getattr(tables, what)(study, folder)
     make = {
         "accuracies": tables.accuracies,

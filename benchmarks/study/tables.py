@@ -137,6 +137,19 @@ def gains(study, folder):
     return markdown(lines)
 
 
+def levers(study, folder):
+    """Returns what each lever has over the methods of regime A."""
+    few_labels, runs = (load(study, folder, r) for r in ("A", "levers"))
+    lines = [("", "clean", "p", "AutoAttack", "p", "seeds"), ("---",) * 6]
+    for lever, seeds in runs.items():
+        if lever != "teacher":
+            for name, theirs in few_labels.items():
+                if name != "teacher":
+                    title = f"{lever}, minus {name}"
+                    lines += compared(study, title, seeds, theirs)
+    return markdown(lines)
+
+
 def compared(study, title, ours, theirs):
     """Returns the row of the differences of two arms, if they share a seed."""
     common = sorted(set(ours) & set(theirs))

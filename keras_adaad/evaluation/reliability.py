@@ -65,11 +65,6 @@ def after_attacks(task, findings, curve):
     return flags
 
 
-def were_all_run(task, findings):
-    """Returns whether every check that the model allows was run."""
-    return task.reliability_checks and (task.is_function or findings.in_time)
-
-
 def epsilon_of_another_range(threat_model, dimensions):
     """Flags a radius too small, or too large, for the units of the images."""
     epsilon, (low, high) = threat_model.epsilon, threat_model.input_range
