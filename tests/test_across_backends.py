@@ -52,12 +52,14 @@ def test_backends_agree(tmp_path):
     compute(tmp_path)
     ours = np.load(tmp_path / "torch.npz")
     for backend in ("tensorflow", "jax"):
-        subprocess.run(
+        child = subprocess.run(
             [sys.executable, "-m", "tests.test_across_backends", tmp_path],
+            cwd=pathlib.Path(__file__).parents[1],
             env={**os.environ, "KERAS_BACKEND": backend},
-            check=True,
             capture_output=True,
+            text=True,
         )
+        assert child.returncode == 0, child.stderr
         theirs = np.load(tmp_path / f"{backend}.npz")
         for name in ("x_adv", "pgd"):
             same = np.abs(ours[name] - theirs[name]) < 1e-5

@@ -36,6 +36,7 @@ def check_report(folder, printed, num_images):
     return report
 
 
+@pytest.mark.once
 @ignore_uncompiled
 def test_keras_hub_example(example, run_example, tmp_path):
     options = ("--output", tmp_path, "--epochs", 3, "--limit", 256)
@@ -103,6 +104,7 @@ def test_a_step_of_a_hub_student(example):
     assert int(optimizer.iterations.numpy()) == 0
 
 
+@pytest.mark.once
 @pytest.mark.skipif(
     importlib.util.find_spec("keras_cv") is None, reason="needs the extra `cv`"
 )

@@ -1,11 +1,5 @@
 """The averaged student: its weights, its statistics, its files."""
 
-import os
-import pathlib
-import socket
-import subprocess
-import sys
-
 import keras
 import numpy as np
 import pytest
@@ -227,36 +221,6 @@ def test_exponential_average_of_keras(batch):
             expected = 0.25 * steps[0] + 0.75 * steps[1]
             np.testing.assert_allclose(after, expected, atol=1e-5)
             assert not np.allclose(after, steps[1], atol=1e-5)
-
-
-@pytest.mark.skipif(
-    keras.config.backend() != "jax", reason="keras.distribution"
-)
-def test_two_processes(tmp_path):
-    """The first averages, and has what one process alone would have."""
-    from tests.callbacks import averaging_worker as worker
-
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        port = free.getsockname()[1]
-    flags = os.environ["XLA_FLAGS"].replace("count=2", "count=1")
-    processes = [
-        subprocess.Popen(
-            [sys.executable, worker.__file__, str(i), str(port), tmp_path],
-            env={**os.environ, "XLA_FLAGS": flags},
-            cwd=pathlib.Path(__file__).parents[2],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for i in range(2)
-    ]
-    outputs = [process.communicate(timeout=120)[0] for process in processes]
-    assert [process.returncode for process in processes] == [0, 0], outputs
-    expected = worker.average(tmp_path / "alone.keras", *worker.load())
-    found = keras.models.load_model(tmp_path / "averaged.keras")
-    for a, b in zip(found.get_weights(), expected.get_weights(), strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5)
 
 
 def test_bad_input(batch, tmp_path):

@@ -36,10 +36,7 @@ def train_and_evaluate(x, y, batch_size=BATCH, rows=slice(None), callbacks=()):
         evaluation_attack=attack,
     )
     distiller.compile(keras.optimizers.SGD(0.1), metrics=["accuracy"])
-    x_own, y_own = (
-        np.concatenate([part[rows] for part in np.split(array[: 4 * BATCH], 4)])
-        for array in (x, y)
-    )
+    x_own, y_own = (parts_of_batches(a[: 4 * BATCH], rows) for a in (x, y))
     history = distiller.fit(
         *(x_own, y_own),
         batch_size=batch_size,
@@ -67,6 +64,45 @@ def train_and_evaluate(x, y, batch_size=BATCH, rows=slice(None), callbacks=()):
         "perturbed_odd": float(distiller.perturb(x[:9]).sum()),
         "robust": [report.clean_accuracy, report.accuracy("pgd")],
     }
+
+
+def average(filepath, x, y, batch_size=BATCH, rows=slice(None)):
+    """Trains for two epochs; returns the average, where it was made.
+
+    Args:
+        filepath: Where the average is written.
+        x: All images, the same in every process.
+        y: Their labels.
+        batch_size: Images of this process in a batch.
+        rows: Which of the images of a batch this process trains on.
+    """
+    import keras_adaad
+    from tests import networks
+
+    keras.utils.set_random_seed(0)
+    distiller = keras_adaad.AdaAD(
+        networks.teacher_net(),
+        networks.student_net(),
+        keras_adaad.attacks.PGD(epsilon=0.1, steps=1, start=None),
+    )
+    distiller.compile(keras.optimizers.SGD(0.1))
+    x, y = x[: 2 * BATCH], y[: 2 * BATCH]
+    averaging = keras_adaad.callbacks.StochasticWeightAveraging(x, 0, filepath)
+    distiller.fit(
+        *(parts_of_batches(array, rows) for array in (x, y)),
+        batch_size=batch_size,
+        epochs=2,
+        shuffle=False,
+        verbose=0,
+        callbacks=[averaging],
+    )
+    return averaging.student
+
+
+def parts_of_batches(array, rows):
+    """Returns these rows of each batch."""
+    batches = np.split(array, len(array) // BATCH)
+    return np.concatenate([batch[rows] for batch in batches])
 
 
 class Kill(keras.callbacks.Callback):
@@ -97,12 +133,16 @@ def main(index, port, folder, action):
     import keras_adaad
 
     kill = Kill(action == "kill" and index == 1)
-    digits = load_digits()
+    data = load_digits()
+    digits = (data.images / 16.0).astype("float32")[..., None], data.target
+    half = BATCH // 2
+    own = {
+        "batch_size": half,
+        "rows": slice(index * half, (index + 1) * half),
+    }
     found = train_and_evaluate(
-        (digits.images / 16.0).astype("float32")[..., None],
-        digits.target.astype("int32"),
-        batch_size=BATCH // 2,
-        rows=slice(index * BATCH // 2, (index + 1) * BATCH // 2),
+        *digits,
+        **own,
         callbacks=[
             keras.callbacks.BackupAndRestore(folder / "backup"),
             keras_adaad.callbacks.StudentCheckpoint(
@@ -113,6 +153,8 @@ def main(index, port, folder, action):
     )
     found["epochs"] = kill.epochs
     (folder / f"{index}.json").write_text(json.dumps(found))
+    averaged = average(folder / "averaged.keras", *digits, **own)
+    assert (averaged is None) == (index > 0)
 
 
 if __name__ == "__main__":

@@ -301,3 +301,10 @@ def test_two_processes(digits, tmp_path):
         assert found[0][name] == pytest.approx(value, rel=1e-3), name
     student = keras.models.load_model(tmp_path / "student.keras")
     assert student.output_shape == (None, 10)
+    # The first process averages, and has what one alone would have.
+    averaged = keras.models.load_model(tmp_path / "averaged.keras")
+    expected = jax_worker.average(tmp_path / "alone.keras", *digits)
+    for a, b in zip(
+        averaged.get_weights(), expected.get_weights(), strict=True
+    ):
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5)

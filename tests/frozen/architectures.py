@@ -3,8 +3,8 @@
 import warnings
 
 import keras
-import keras_hub
 import numpy as np
+import pytest
 from keras import layers
 from keras import ops
 
@@ -191,9 +191,15 @@ def classified(backbone):
     return keras.Model(inputs, layers.Dense(CLASSES)(x))
 
 
+def hub():
+    """Returns the models of KerasHub."""
+    reason = "needs the extra `hub`"
+    return pytest.importorskip("keras_hub", reason=reason).models
+
+
 def resnet(version):
     return classified(
-        keras_hub.models.ResNetBackbone(
+        hub().ResNetBackbone(
             [64],
             [3],
             [64],
@@ -261,12 +267,10 @@ ARCHITECTURES = {
     ),
     "grouped": lambda: net(conv(6, groups=3), norm()),
     "hub-densenet": lambda: classified(
-        keras_hub.models.DenseNetBackbone(
-            [1, 1], growth_rate=4, image_shape=(16, 16, 3)
-        )
+        hub().DenseNetBackbone([1, 1], growth_rate=4, image_shape=(16, 16, 3))
     ),
     "hub-mit": lambda: classified(
-        keras_hub.models.MiTBackbone(
+        hub().MiTBackbone(
             [1, 1],
             2,
             [1, 1],
@@ -281,10 +285,10 @@ ARCHITECTURES = {
     "hub-resnet-v1": lambda: resnet(1),
     "hub-resnet-v2": lambda: resnet(2),
     "hub-vgg": lambda: classified(
-        keras_hub.models.VGGBackbone([1, 1], [4, 8], (16, 16, 3))
+        hub().VGGBackbone([1, 1], [4, 8], (16, 16, 3))
     ),
     "hub-vit": lambda: classified(
-        keras_hub.models.ViTBackbone((16, 16, 3), (8, 8), 1, 2, 8, 16)
+        hub().ViTBackbone((16, 16, 3), (8, 8), 1, 2, 8, 16)
     ),
     "inception": lambda: net(inception, residual),
     "int4": lambda: quantized("int4", conv(), norm(), layers.ReLU()),

@@ -12,7 +12,7 @@ from keras_adaad.zoo.conversion import load_state_dict
 from tests.oracles import networks as published
 
 SGD = dict(momentum=0.9, weight_decay=5e-4)
-BATCH, SIZE = 4, 32
+BATCH, SIZE = 2, 32
 
 
 @pytest.fixture

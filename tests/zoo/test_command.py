@@ -1,5 +1,7 @@
 """`keras-adaad zoo`: list, convert, verify."""
 
+import contextlib
+import io
 import json
 
 import keras
@@ -21,11 +23,26 @@ from tests.zoo.test_load import CIFAR10
 from tests.zoo.test_load import INFERRED
 
 
-@pytest.fixture
-def checkpoint(tmp_path):
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    """A published network, and the path of its checkpoint."""
     net = published.randomized(published.resnet([2, 2, 2, 2]))
-    torch.save(net.state_dict(), tmp_path / "net.pt")
-    return net, tmp_path / "net.pt", tmp_path / "net.keras"
+    path = tmp_path_factory.mktemp("checkpoint") / "net.pt"
+    torch.save(net.state_dict(), path)
+    return net, path
+
+
+@pytest.fixture(scope="module")
+def converted(checkpoint):
+    """The path of the Keras model, and what the command printed."""
+    _, path = checkpoint
+    output = path.with_name("net.keras")
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        run(
+            *("convert", "--name", "Sehwag2021Proxy_R18"),
+            *("--checkpoint", path, "--output", output),
+        )
+    return output, printed.getvalue()
 
 
 def run(*arguments, code=0):
@@ -42,11 +59,9 @@ def test_list(capsys):
     assert "Chen2021LTD_WRN34_20" not in printed
 
 
-def test_convert(checkpoint, capsys):
-    net, path, output = checkpoint
-    name = "Sehwag2021Proxy_R18"
-    run("convert", "--name", name, "--checkpoint", path, "--output", output)
-    printed = capsys.readouterr().out
+def test_convert(checkpoint, converted):
+    net, _ = checkpoint
+    output, printed = converted
     assert "11,173,962 parameters" not in printed  # With BatchNorm's state.
     assert "102 arrays used, 20 dropped (20 num_batches_tracked)" in printed
     assert "passed" in printed
@@ -63,6 +78,7 @@ def test_convert_names_a_wrong_output_first(output, tmp_path, capsys):
     assert f"--output {path}" in capsys.readouterr().err
 
 
+@pytest.mark.once
 def test_convert_what_has_no_name(tmp_path, capsys):
     net = published.dm_wide_resnet(10, 1)
     torch.save({"model_state_dict": net.state_dict()}, tmp_path / "net.pt")
@@ -91,7 +107,10 @@ def test_convert_with_channels_first(tmp_path, capsys):
     assert "passed" in capsys.readouterr().out
 
 
-def test_wrong_logits_are_not_written(checkpoint, monkeypatch, capsys):
+@pytest.mark.once
+def test_wrong_logits_are_not_written(
+    checkpoint, tmp_path, monkeypatch, capsys
+):
     """A network with the other padding has the same arrays."""
     from keras_adaad.models.network import Network
 
@@ -102,7 +121,8 @@ def test_wrong_logits_are_not_written(checkpoint, monkeypatch, capsys):
         return pad(self, x, size, strides)
 
     monkeypatch.setattr(Network, "_pad", other_padding)
-    _, path, output = checkpoint
+    _, path = checkpoint
+    output = tmp_path / "net.keras"
     run("convert", "--checkpoint", path, "--output", output, code=1)
     assert "Nothing was written" in capsys.readouterr().err
     assert not output.exists()
@@ -166,13 +186,12 @@ def test_verdict(clean, robust, consistent):
     assert ("NOT" in str(result)) != consistent
 
 
-def test_verify_on_a_data_set(checkpoint, tmp_path, capsys, monkeypatch):
+@pytest.mark.once
+def test_verify_on_a_data_set(converted, tmp_path, capsys, monkeypatch):
     on_disk.write_cifar10(tmp_path, "tfrecord", test=on_disk.pictures(10, 0))
-    _, path, output = checkpoint
-    run("convert", "--checkpoint", path, "--output", output)
     monkeypatch.setattr(registry, "_entries", lambda: [ENTRY])
     run(
-        *("verify", output, "--name", "untrained", "--images", 8),
+        *("verify", converted[0], "--name", "untrained", "--images", 8),
         *("--attack", "fgsm", "--data-dir", tmp_path),
         code=1,
     )
@@ -181,14 +200,16 @@ def test_verify_on_a_data_set(checkpoint, tmp_path, capsys, monkeypatch):
     assert "NOT consistent" in printed
 
 
-def test_verify_a_model_for_corruptions(checkpoint, tmp_path, capsys):
+@pytest.mark.once
+def test_verify_a_model_for_corruptions(
+    checkpoint, converted, tmp_path, capsys
+):
     """It has no epsilon: it is compared on clean images alone."""
     x, y = on_disk.pictures(10, 0)
     on_disk.write_cifar10(tmp_path, "tfrecord", test=(x, y))
-    net, path, output = checkpoint
-    run("convert", "--checkpoint", path, "--output", output)
+    net, _ = checkpoint
     run(
-        *("verify", output, "--name", "Modas2021PRIMEResNet18"),
+        *("verify", converted[0], "--name", "Modas2021PRIMEResNet18"),
         *("--threat-model", "corruptions"),
         *("--images", 10, "--data-dir", tmp_path),
         code=1,

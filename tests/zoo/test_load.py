@@ -68,6 +68,7 @@ def test_robustbench(key, save):
     assert_same_logits(model, net)
 
 
+@pytest.mark.once
 def test_wrong_constants_in_the_file_are_not_taken(save):
     net = published.Normalized(
         published.preact_resnet("PreActBlock"), (0.5,) * 3, (0.5,) * 3
@@ -95,6 +96,7 @@ INFERRED = {
 }
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("architecture", INFERRED)
 def test_architecture_is_read_from_the_file(architecture, save):
     make, arguments = INFERRED[architecture]
@@ -104,6 +106,7 @@ def test_architecture_is_read_from_the_file(architecture, save):
     assert_same_logits(model, net)
 
 
+@pytest.mark.once
 def test_pooling_is_read_from_the_file(save):
     net = published.randomized(published.PooledPreActResNet(7))
     path = save({"net": net.state_dict()})
@@ -114,6 +117,7 @@ def test_pooling_is_read_from_the_file(save):
     assert difference(found, logits(net, x)) < 1
 
 
+@pytest.mark.once
 def test_normalisation_in_the_file_is_used(save):
     net = published.Normalized(
         published.wide_resnet(10, 1), (0.5, 0.4, 0.3), (0.2, 0.3, 0.4)
@@ -123,6 +127,7 @@ def test_normalisation_in_the_file_is_used(save):
     assert_same_logits(zoo.load_checkpoint(save(state)), net)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("net", ["DMWideResNet", "PreActResNet18"])
 def test_what_no_file_tells_must_be_given(net, save):
     make, arguments = INFERRED[net]
@@ -179,6 +184,7 @@ def change(name, **arguments):
     return changed
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     "state, message",
     [
@@ -192,6 +198,7 @@ def test_every_array_is_accounted(state, message, save):
         zoo.load_checkpoint(save(state()))
 
 
+@pytest.mark.once
 def test_wrong_network(save):
     wide = save(published.wide_resnet(10, 2), "wide.pt")
     with pytest.raises(ValueError, match="missing from the file"):
@@ -212,6 +219,7 @@ def test_wrong_network(save):
         zoo.load_checkpoint(narrow, "ResNet50")
 
 
+@pytest.mark.once
 def test_failed_loading_leaves_the_model_alone(save):
     model = zoo.load_checkpoint(save(published.wide_resnet(10, 2)))
     before = [v.numpy() for v in model.variables]
@@ -224,6 +232,7 @@ def test_failed_loading_leaves_the_model_alone(save):
         np.testing.assert_array_equal(a, b.numpy())
 
 
+@pytest.mark.once
 def test_nothing_is_fetched_without_being_asked(tmp_path, monkeypatch):
     monkeypatch.setenv("KERAS_HOME", str(tmp_path))
     with pytest.raises(FileNotFoundError, match="download=True") as error:
@@ -234,6 +243,7 @@ def test_nothing_is_fetched_without_being_asked(tmp_path, monkeypatch):
         zoo.load_checkpoint(tmp_path / "nowhere.pt")
 
 
+@pytest.mark.once
 def test_cached_file_is_found(save, tmp_path, monkeypatch):
     monkeypatch.setenv("KERAS_HOME", str(tmp_path))
     folder = tmp_path / "keras_adaad" / "cifar10" / "Linf"
