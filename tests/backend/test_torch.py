@@ -12,13 +12,13 @@ import torch
 from keras_adaad.backend import torch as backend
 
 
+@torch._dynamo.config.patch(recompile_limit=2)
 def test_compiled_gradient_is_one_graph_for_each_function():
-    """More functions than PyTorch compiles by default, none in pieces."""
+    """More functions than PyTorch's limit, none in pieces."""
     counters = torch._dynamo.utils.counters
     counters.clear()
     x, weight = torch.rand(4, 3), torch.rand(3, 5)
-    activations = [torch.relu, torch.tanh, torch.sigmoid, torch.exp, torch.sin]
-    activations += [torch.cos, torch.sinh, torch.cosh, torch.abs, torch.square]
+    activations = [torch.relu, torch.tanh, torch.exp]
     for activation in activations:
 
         def function(x, activation=activation):

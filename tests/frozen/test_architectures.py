@@ -34,13 +34,12 @@ def test_same_logits(name):
     shape = getattr(model, "input_shape", None) or (None, 8, 8, 3)
     generator = np.random.default_rng(0)
     x = generator.uniform(-0.5, 1.0, size=(3, *shape[1:])).astype("float32")
-    assert model(x, training=False).shape == (3, CLASSES)
+    if not model.built:
+        model(x, training=False)
     if name not in ("adapted-normalization", "float8"):
         randomized(model, deep="mobile" in name)
-    expected = model(x, training=False)
-    expected = keras.ops.convert_to_numpy(
-        keras.ops.cast(keras.ops.stop_gradient(expected), "float32")
-    )
+    expected = np.asarray(model.predict_on_batch(x), "float32")
+    assert expected.shape == (3, CLASSES)
     assert np.abs(expected - expected[:1]).max() > 1e-3
     network = check_network(model, x)
     allowed = tolerance(model) * np.abs(expected).max()

@@ -186,7 +186,7 @@ def train_five_epochs(weights, x, y, epsilon):
     teacher, student = networks.teacher_net(), networks.student_net()
     teacher.set_weights(weights)
     attack = keras_adaad.attacks.PGD(
-        epsilon=epsilon, step_size=epsilon / 4, steps=10
+        epsilon=epsilon, step_size=epsilon / 2, steps=2
     )
     distiller = keras_adaad.AdaAD(
         teacher, student, attack, evaluation_attack=None
