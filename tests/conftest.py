@@ -1,6 +1,8 @@
 """Two devices for JAX and TensorFlow, one seed for every test."""
 
+import contextlib
 import gc
+import io
 import os
 import pathlib
 import runpy
@@ -84,21 +86,25 @@ def two_devices():
     return strategy
 
 
-@pytest.fixture
-def run_example(monkeypatch, capsys):
+@pytest.fixture(scope="session")
+def run_example():
     """Runs `python examples/NAME.py`, here; returns what it printed.
 
     A process of its own takes ten seconds to import the frameworks.
     """
     examples = pathlib.Path(__file__).parents[1] / "examples"
-    monkeypatch.syspath_prepend(examples)
 
     def run(name, *options):
         script = str(examples / f"{name}.py")
-        monkeypatch.setattr(sys, "argv", [script, *map(str, options)])
-        capsys.readouterr()
-        runpy.run_path(script, run_name="__main__")
-        return capsys.readouterr().out
+        printed = io.StringIO()
+        with (
+            pytest.MonkeyPatch.context() as patch,
+            contextlib.redirect_stdout(printed),
+        ):
+            patch.syspath_prepend(examples)
+            patch.setattr(sys, "argv", [script, *map(str, options)])
+            runpy.run_path(script, run_name="__main__")
+        return printed.getvalue()
 
     return run
 

@@ -91,8 +91,11 @@ def test_torch_ddp(tmp_path):
 @pytest.mark.skipif(
     keras.config.backend() != "jax", reason="keras.distribution"
 )
-def test_jax_data_parallel():
-    output = run("examples/jax_data_parallel.py", "--epochs", 2)
+def test_jax_data_parallel(run_example):
+    try:
+        output = run_example("jax_data_parallel", "--epochs", 2)
+    finally:
+        keras.distribution.set_distribution(None)
     assert "2 devices: cpu:0, cpu:1" in output
     (row,) = (r for r in output.splitlines() if r.startswith("student "))
     clean, pgd = (float(v) for v in re.findall(r"([\d.]+) %", row))

@@ -1,9 +1,5 @@
 """The example: what its files compute, and how robust they are."""
 
-import pathlib
-import subprocess
-import sys
-
 import keras
 import numpy as np
 import pytest
@@ -19,7 +15,6 @@ pytestmark = pytest.mark.skipif(
     keras.config.backend() == "jax", reason="PyTorch writes its files alike"
 )
 
-ROOT = pathlib.Path(__file__).parents[2]
 EPSILON = 0.1
 FILES = (
     *("saved_model", "student.onnx", "student.tflite"),
@@ -31,26 +26,15 @@ if keras.config.backend() != "tensorflow":
 
 
 @pytest.fixture(scope="module")
-def example(tmp_path_factory):
+def example(run_example, tmp_path_factory):
     """What the example printed, shortened, and the folder of its files."""
     folder = tmp_path_factory.mktemp("edge")
-    options = ["--epochs", "3"]
+    options = ["--output", folder, "--epochs", 3]
     if keras.config.backend() != "tensorflow":
-        options = ["--student", str(folder / "trained.keras")]
-        oracles.trained_pair()[0].save(options[1])
-    options += ["--epsilon", str(EPSILON), "--queries", "150", "--limit", "96"]
-    options += ["--files", *FILES]
-    result = subprocess.run(
-        [
-            *(sys.executable, "examples/export_to_edge.py"),
-            *("--output", folder, *options),
-        ],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-    )
-    assert result.returncode == 0, result.stderr
-    return result.stdout, folder
+        options = ["--output", folder, "--student", folder / "trained.keras"]
+        oracles.trained_pair()[0].save(options[-1])
+    options += ["--epsilon", EPSILON, "--queries", 150, "--limit", 96]
+    return run_example("export_to_edge", *options, "--files", *FILES), folder
 
 
 def rows(printed, begin):
