@@ -41,6 +41,7 @@ def repeat(steps, body, x):
     # XLA on CPU runs a convolution inside a loop on one thread: unroll there.
     if not _on_cpu():
         return jax.lax.fori_loop(0, steps, lambda _, x: body(x), x)
+    body = jax.jit(body)  # Traced once; XLA inlines the calls.
     for _ in range(steps):
         x = body(x)
     return x
