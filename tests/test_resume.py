@@ -69,7 +69,8 @@ def test_killed_run_resumes(tmp_path):
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     whole.mkdir()
     broken.mkdir()
-    train(whole)  # No process of its own is needed.
+    result = run(whole)
+    assert result.returncode == 0, result.stderr
     result = run(broken, "kill")
     assert result.returncode == -signal.SIGKILL, result.stderr
     assert result.stdout.split() == ["epoch", "1", "epoch", "2", "epoch", "3"]
