@@ -20,6 +20,7 @@ from keras_adaad.evaluation.statistics import mcnemar
 
 # The rows of the front page.
 KNOWN = ("plain training", "PGD-AT", "TRADES", "RSLAD", OURS, f"{OURS} linear")
+KNOWN += (f"{OURS} linear, teacher at half temperature",)
 # The methods of the study whose accuracies papers report.
 PUBLISHED_METHODS = ("PGDAT", "TRADES", "ARD", "RSLAD", "AdaAD", "SAAD")
 
@@ -27,6 +28,7 @@ PUBLISHED_METHODS = ("PGDAT", "TRADES", "ARD", "RSLAD", "AdaAD", "SAAD")
 def summary(study, folder):
     """Returns the accuracies with few labels, and with more images besides."""
     runs = {regime: load(study, folder, regime) for regime in ("A", "B")}
+    runs["A"] |= load(study, folder, "levers")  # With the images of A.
     runs = {r: found for r, found in runs.items() if set(found) - {"teacher"}}
     columns = [f"{regime}: {column}" for regime in runs for column in SHORT]
     lines = [("%", *columns), ("---",) * (1 + len(columns))]
