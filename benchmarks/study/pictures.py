@@ -140,7 +140,7 @@ def draw_kind(axis, points, label, color, above):
             **{"color": color, "marker": "o", "elinewidth": 0.6},
         )
         axis.annotate(
-            textwrap.fill(name, 24),
+            textwrap.fill(name, 16),
             (clean[0], robust[0]),
             xytext=(5, 5 if above else -13),
             textcoords="offset points",
