@@ -19,8 +19,10 @@ from keras_adaad import recipes
 from keras_adaad.evaluation.statistics import mcnemar
 
 # The rows of the front page.
-KNOWN = ("plain training", "PGD-AT", "TRADES", "RSLAD", OURS, f"{OURS} linear")
-KNOWN += (f"{OURS} linear, teacher at half temperature",)
+KNOWN = (
+    *("plain training", "PGD-AT", "TRADES", "RSLAD", OURS, f"{OURS} linear"),
+    f"{OURS} linear, teacher at half temperature",
+)
 # The methods of the study whose accuracies papers report.
 PUBLISHED_METHODS = ("PGDAT", "TRADES", "ARD", "RSLAD", "AdaAD", "SAAD")
 
