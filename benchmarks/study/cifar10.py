@@ -52,6 +52,8 @@ TEACHER = Arm(
 )
 IGDM = {"igdm": True}
 LINEAR = {"teacher_in_attack": "linear"}
+SHARPER = "AdaAD linear, teacher at half temperature"
+SHARP = {**LINEAR, "teacher_temperature": 0.5}
 
 
 def arm(regime, name, method=None, steps=5, radius=1.0, **fields):
@@ -91,6 +93,7 @@ def few_labels_many_images():
             options=LINEAR,
             images="unlabelled",
         ),
+        arm("B", SHARPER, "AdaAD", options=SHARP, images="unlabelled"),
     )
 
 
@@ -133,10 +136,7 @@ def levers():
         arm("levers", "AdaAD, alpha 0.5", "AdaAD", options={"alpha": 0.5}),
         arm("levers", "AdaAD, averaged", "AdaAD", averaging=0.995),
         arm("levers", "PGD-AT, averaged", "PGDAT", averaging=0.995),
-        arm(
-            *("levers", "AdaAD linear, teacher at half temperature", "AdaAD"),
-            options={**LINEAR, "teacher_temperature": 0.5},
-        ),
+        arm("levers", SHARPER, "AdaAD", options=SHARP),
     )
 
 
