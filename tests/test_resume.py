@@ -88,4 +88,7 @@ def test_killed_run_resumes(tmp_path):
 
 
 if __name__ == "__main__":
+    if keras.config.backend() != "tensorflow":
+        # `set_random_seed` would import it, in as long as the training takes.
+        import tests.data.without_tensorflow  # noqa: F401
     train(pathlib.Path(sys.argv[1]), kills="kill" in sys.argv[2:])

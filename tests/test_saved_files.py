@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import keras_adaad
+from tests.parameters import once_except
 from tests.saved_files import observed
 from tests.saved_files.observed import FOLDER
 
@@ -53,7 +54,7 @@ def config_of(path):
         return json.loads(file.read("config.json"))
 
 
-@pytest.mark.parametrize("name", TRAINERS)
+@pytest.mark.parametrize("name", once_except(TRAINERS, "AdaAD", "SAAD"))
 def test_a_trainer_goes_on(name):
     """TensorFlow wrote the file. One step is compared with its own backend's.
 

@@ -159,4 +159,7 @@ def main(index, port, folder, action):
 
 if __name__ == "__main__":
     sys.path.insert(0, os.getcwd())
+    # `keras.utils.set_random_seed` would import it, for seconds.
+    import tests.data.without_tensorflow  # noqa: F401
+
     main(int(sys.argv[1]), sys.argv[2], pathlib.Path(sys.argv[3]), sys.argv[4])

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 
+import keras_adaad
 from keras_adaad.attacks import PGD
 from keras_adaad.methods.adaiad import AdaIAD
 from keras_adaad.methods.ard import ARD
@@ -16,6 +17,7 @@ from keras_adaad.methods.trades import TRADES
 from tests import networks
 from tests.methods import parity
 from tests.oracles import methods as torch_methods
+from tests.parameters import once_except
 
 ATTACKS = {
     TRADES: torch_methods.trades_attack,
@@ -131,10 +133,12 @@ def test_published_attack(method):
         assert attack.start_scale == pytest.approx((high - low) * 0.001)
 
 
-@pytest.mark.parametrize(
-    "method, options", {case[0]: case[2] for case in CASES}.items()
-)
-def test_next_step_after_a_load_is_the_same(batch, tmp_path, method, options):
+OPTIONS = {case[0].__name__: case[2] for case in CASES}
+
+
+@pytest.mark.parametrize("name", once_except(OPTIONS, "TRADES", "AdaIAD"))
+def test_next_step_after_a_load_is_the_same(batch, tmp_path, name):
+    method, options = getattr(keras_adaad, name), OPTIONS[name]
     x, y = batch
     x, y = x[:16], np.eye(10, dtype="float32")[y[:16]]
     trainer, _ = build(method, seed=3, attack=of_two_steps(method), **options)
