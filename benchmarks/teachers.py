@@ -1,6 +1,6 @@
 """Does `rank_teachers` predict which teacher makes the most robust student?
 
-    python -m benchmarks.teachers [--budget small] [--seeds 0 1 2]
+    python -m benchmarks.teachers [--budget cheap] [--seeds 0 1 2]
     python -m benchmarks.teachers --show
 
 Eight teachers on CIFAR-10 differ in width, epochs, method, epsilon and images.
@@ -12,7 +12,9 @@ that of the teachers' own accuracy under AutoAttack.
 
 Networks, budgets and runs are those of `benchmarks.study`: a run's JSON is in
 `results/teachers/BUDGET`, and the same command resumes. The result is
-`teachers.json` there.
+`teachers.json` there. The budget "cheap" has convolutional networks that halve
+their maps at once: with one seed it takes an hour on two cores, and "small" a
+day.
 """
 
 import argparse
@@ -68,11 +70,36 @@ STUDENTS = tuple(
     )
     for arm in TEACHERS
 )
+
+
+def conv_net(*widths):
+    def build():
+        from benchmarks import networks
+
+        return networks.conv_net(
+            widths, input_shape=(32, 32, 3), strides=(2, 2, 2)
+        )
+
+    return build
+
+
 STUDY = dataclasses.replace(
     cifar10.STUDY,
     arms=(*TEACHERS, *STUDENTS),
+    keep_best=False,
+    networks={
+        **cifar10.STUDY.networks,
+        "wide conv net": conv_net(64, 128, 256),
+        "narrow conv net": conv_net(16, 32, 64),
+    },
     budgets={
         **cifar10.BUDGETS,
+        "cheap": dataclasses.replace(
+            cifar10.BUDGETS["small"],
+            epochs=12,
+            teacher_epochs=12,
+            networks={"teacher": "wide conv net", "student": "narrow conv net"},
+        ),
         # With as many images as `rank_teachers` takes.
         "tiny": dataclasses.replace(
             cifar10.BUDGETS["tiny"],
@@ -91,7 +118,7 @@ def main():
         description=__doc__,
         formatter_class=argparse.RawTextHelpFormatter,
     )
-    parser.add_argument("--budget", default="small", choices=STUDY.budgets)
+    parser.add_argument("--budget", default="cheap", choices=STUDY.budgets)
     parser.add_argument(
         "--teachers",
         nargs="+",
