@@ -21,6 +21,10 @@ def make_trainer(arm, epsilon, epochs, teacher, network):
     options = dict(arm.options)
     if options.pop("igdm", False):
         options["regularizers"] = [keras_adaad.IGDM()]
+    if options.pop("entropy_weighting", False):
+        # With the clean term of SAAD.
+        weighting = keras_adaad.EntropyWeighting(clean_weight=0.5)
+        options["sample_weighting"] = weighting
     if "teacher_temperature" in options:
         teacher = at_temperature(teacher, options.pop("teacher_temperature"))
     return cls(
