@@ -50,9 +50,7 @@ TRAINING = options(
     click.option(
         "--extra-fraction",
         type=float,
-        default=0.7,
-        show_default=True,
-        help="Share of a batch that is from --extra.",
+        help="Share of a batch that is from --extra. Default: 0.7.",
     ),
     click.option(
         "--output",

@@ -43,8 +43,8 @@ class Arm:
         method: A class of `keras_adaad` or of `benchmarks.study.methods`, or
             "plain training" or "plain distillation".
         regime: Name of a group of arms to compare. Defaults to none.
-        options: Dict of the class's arguments. Three more are known: `igdm` adds
-            `IGDM`, `entropy_weighting` adds `EntropyWeighting`, and
+        options: Dict of the class's arguments. Three more are known: `igdm`
+            adds `IGDM`, `entropy_weighting` adds `EntropyWeighting`, and
             `teacher_temperature` divides the teacher's logits.
         attack: Dict of changes to the published attack: `steps`, or `radius`
             and `step`, in units of epsilon.

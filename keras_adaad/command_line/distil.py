@@ -120,6 +120,13 @@ def complete(recipe, flags):
             f"model of RobustBench, and --teacher {arguments.teacher} is a "
             "file. Give one of them."
         )
+    if arguments.extra_fraction is None:
+        arguments.extra_fraction = 0.7
+    elif arguments.extra is None:
+        raise click.UsageError(
+            f"--extra-fraction {arguments.extra_fraction} is the share of a "
+            "batch that is from --extra, and --extra is missing. Give both."
+        )
     if not arguments.student.endswith(".keras"):
         arguments.student = arguments.student.lower()
     if arguments.output is None:

@@ -107,6 +107,10 @@ class Comparison:
     def _repr_html_(self) -> str | None:
         return comparison_page.short(self._named(), [self])
 
+    def _accuracies(self):
+        robust = text.worst_case(*self.reports)
+        return {"clean": self.clean, robust: self.robust}
+
     def _named(self):
         names = [self.first, self.second]
         if self.first == self.second:
@@ -122,7 +126,7 @@ class Comparison:
             "",
             row("", "1", "2", "points", "only 1 right", "only 2 right", "p"),
         ]
-        for name, pair in (("clean", self.clean), ("worst case", self.robust)):
+        for name, pair in self._accuracies().items():
             lines.append(
                 row(
                     name,

@@ -57,7 +57,9 @@ def robustness_table(reports: Mapping[str, Any]) -> str:
         rows.append((name, [f"{value:.2f}" for value in table[-1]]))
     if len(table) == 2:
         rows.append(("gap", [f"{gap:+.2f}" for gap in table[0] - table[1]]))
-    lines = _columns(["clean", *attacks, "worst case"], rows)
+    lines = _columns(
+        ["clean", *attacks, text.worst_case(*reports.values())], rows
+    )
     doubts = text.doubts_of_all(reports)
     if doubts:
         lines += ["", *doubts]

@@ -42,9 +42,10 @@ def title(group):
     return "incomplete: " + ", ".join(result.name for result in group)
 
 
-def worst_case(report):
+def worst_case(*reports):
     """Returns the name of the accuracy after all attacks."""
-    return "best known" if report.sources else "worst case"
+    sources = any(report.sources for report in reports)
+    return "best known" if sources else "worst case"
 
 
 def median(report):

@@ -45,6 +45,7 @@ def test_a_run_on_an_npz_file(digits, tmp_path, monkeypatch):
         ("--teacher", "no.keras"),
         ("--teacher", "teacher.keras", "--hold-out", 999),
         ("--teacher", "teacher.keras", "--teacher-checkpoint", "net.pt"),
+        ("--teacher", "teacher.keras", "--extra-fraction", 0.3),
     ):
         result = run(*given, *bad)
         assert result.exit_code == 2 and result.stderr.count("\n") == 1

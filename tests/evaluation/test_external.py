@@ -36,6 +36,22 @@ def add(report, x_adv=POINTS, source="elsewhere", **changes):
     return report.with_adversarial(**arguments, x_adv=x_adv, source=source)
 
 
+def test_a_comparison_is_of_the_best_known(report, tmp_path):
+    best = add(report)
+    for first, second, name in (
+        (report, report, "worst case"),
+        (report, best, "best known"),
+        (best, report, "best known"),
+    ):
+        comparison = first.compare(second)
+        assert str(comparison).splitlines()[4].startswith(name)
+        comparison.save_html(tmp_path / "page.html")
+        page = (tmp_path / "page.html").read_text()
+        assert ("worst case" in page) == (name == "worst case")
+    table = keras_adaad.evaluation.robustness_table({"a": best, "b": best})
+    assert "best" in table and "worst" not in table
+
+
 def test_the_nearest_points_are_the_best_known(report, tmp_path, caplog):
     best = add(report)
     outside = (SIZES > EPSILON).sum()
