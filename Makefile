@@ -1,5 +1,5 @@
 # make quickstart   a robust student on real images, on one backend
-# make check        before each commit: lint, and what the library computes
+# make check        before each commit: lint, tests of what the library computes
 # make test         lint, then the whole suite on each of the three backends
 # make test-jax     the suite on one backend
 # make coverage     lines and branches that the tests run, on each backend
@@ -12,7 +12,7 @@
 # make dist         the sdist and the wheel, in dist/
 # make dist-check   the wheel in empty environments, one for each backend
 # make lint         ruff, and mypy on the package
-# make format       what ruff asks for
+# make format       formats the code with ruff
 
 KERAS_BACKEND ?= tensorflow
 PYTHON ?= python3

@@ -91,7 +91,7 @@ def table(columns=None):
     """
     header = (
         *("method", "paper", "the attack raises", "the loss", "labels"),
-        *("teachers", "passes per step: student", "teachers"),
+        *("teachers", "student's passes per step", "teachers' passes per step"),
     )
     rows = [header, ("---",) * len(header)]
     constructors = all_methods()

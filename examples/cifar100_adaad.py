@@ -18,8 +18,8 @@ ResNet-18 with 62.19 % on clean images and 26.74 % under AutoAttack at 8/255:
 
 ### What it costs
 
-These are estimates, from the arithmetic and from the only known speed, the 21
-TFLOP/s on an RTX 3090 of `cifar10_adaad.py`. A training image costs 21 forward
+These are estimates, from the arithmetic and from the 21 TFLOP/s of the author's
+code on an RTX 3090 (see `cifar10_adaad.py`). A training image costs 21 forward
 passes of the teacher (6.7 billion multiply-adds) and 24 of the student (0.56):
 0.31 TFLOP, 15 PFLOP per epoch. That is 12 minutes per epoch and 1.7 days for
 200 epochs on an RTX 3090. At the same share of their TF32 peaks, it is 18 hours

@@ -1,5 +1,5 @@
 """
-Title: A method of one's own
+Title: A method of your own
 Description: Write a new distillation method in twenty lines and train it.
 Accelerator: None
 

@@ -12,9 +12,9 @@ BatchNorm statistics, the random starts and the logs are those of one device.
     pip install -e ".[examples,jax]"
     python examples/jax_data_parallel.py [--epochs N]
 
-The example uses all GPUs or TPUs. On a machine without, it makes two devices of
-the CPU, which shows how it works but is not faster. The data and the networks
-are those of `quickstart.py`, beside this file.
+The example uses all GPUs or TPUs. On a machine without them, it divides the CPU
+into two devices, which shows how it works but is not faster. The data and the
+networks are those of `quickstart.py`, beside this file.
 """
 
 import argparse

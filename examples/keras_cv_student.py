@@ -17,7 +17,8 @@ KerasCV imports TensorFlow on each of them.
 
 KerasCV is frozen: its last commit is from November 2024, and its last version,
 0.9.0, is older than today's Keras. KerasHub is its successor; for new projects
-see `keras_hub_student.py`. With Keras 3.15 and random weights, these work:
+see `keras_hub_student.py`. The table shows what works with Keras 3.15 and
+random weights:
 
 | | TensorFlow | JAX | PyTorch |
 | --- | --- | --- | --- |

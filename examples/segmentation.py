@@ -122,7 +122,7 @@ def train(model, x, y, epochs, attack=None):
 """
 ## How many pixels are right?
 
-`evaluate_robustness` counts images of one class, and refuses this network. So
+`evaluate_robustness` needs one class per image, and refuses this network. So
 this example computes the metrics: the accuracy over pixels, and the
 intersection over union (IoU) of each class, averaged over the classes. Most
 pixels are background, which is only one class of eleven in this average.

@@ -20,11 +20,9 @@ run. Set `KERAS_BACKEND` to "tensorflow", "jax" or "torch".
 ### The teacher
 
 RobustBench has no teacher for Tiny-ImageNet. The code of AdaAD reads the data
-set, but has no teacher either. The code of SAAD (TMLR 2026) has a
-DeepMind-style network with the normalisation inside. So you need your own
-teacher, a `.keras` file of a model from images in [0, 1] to 200 logits. Train
-one, here at a constant learning rate (AdaAD's baseline drops it at epochs 100
-and 105),
+set, but has no teacher either. So you need your own teacher, a `.keras` file of
+a model from images in [0, 1] to 200 logits. Train one, here at a constant
+learning rate (AdaAD's baseline drops it at epochs 100 and 105):
 
     teacher = keras_adaad.models.PreActResNet18((64, 64, 3), 200)
     trainer = keras_adaad.PGDAT(teacher)
@@ -41,12 +39,12 @@ and 105),
     )
     teacher.save("teacher.keras")
 
-or convert a PyTorch checkpoint with `keras_adaad.zoo.load_checkpoint`.
+Or convert a PyTorch checkpoint with `keras_adaad.zoo.load_checkpoint`.
 
 ### What it costs
 
-These are estimates, from the arithmetic and from the only known speed, the 21
-TFLOP/s on an RTX 3090 of `cifar10_adaad.py`. An image has four times the pixels
+These are estimates, from the arithmetic and from the 21 TFLOP/s of the author's
+code on an RTX 3090 (see `cifar10_adaad.py`). An image has four times the pixels
 of CIFAR, and there are twice as many images. With a PreActResNet-18 as teacher
 an epoch is 20 PFLOP: 16 minutes, and 2.2 days for 200 epochs, on an RTX 3090.
 With a WideResNet-34-10 it is 123 PFLOP: 1.6 hours, and 14 days.

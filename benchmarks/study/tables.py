@@ -254,7 +254,7 @@ def radii(study, runs):
     percent = [f"{100 * accuracy:.1f}" for accuracy in curve["accuracy"]]
     return markdown(
         [
-            ("epsilon, in that of the evaluation", *shares),
+            ("epsilon, as a multiple of 8/255", *shares),
             ("---",) * (len(shares) + 1),
             (f"the teacher's accuracy, {curve['attack']}, %", *percent),
         ]

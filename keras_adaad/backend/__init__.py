@@ -1,4 +1,4 @@
-"""The only package that imports a framework: one module for each backend.
+"""Imports the frameworks: one main module for each backend.
 
 On every backend the package has these names:
 

@@ -22,9 +22,8 @@ def wide_teacher_layout(
     and the student.
 
     A `keras.distribution.LayoutMap` takes effect when a variable is created. So
-    the teacher passed here is only inspected. Create the one to train with
-    again under the distribution: load it from its file, or build it and set
-    its weights.
+    the teacher passed here is only inspected. Under the distribution, create
+    the teacher again: load it from its file, or build it and set its weights.
 
     Variables are matched by path. A student whose layers have the same names as
     the teacher's gets their layout too. This changes where it is computed, but

@@ -73,8 +73,9 @@ class Accuracies:
     def smallest_perturbations(self) -> np.ndarray:
         """Floats of shape `(num_images,)`: sizes of adversarial perturbations.
 
-        For each image, the smallest that any attack found: 0 if the clean
-        image is wrong, infinite if none was found. It is an upper bound.
+        For each image, the smallest that any attack found: 0 if the model
+        misclassifies the clean image, infinite if none was found. It is an
+        upper bound.
         """
         return perturbations.smallest(
             self.clean, self.results, self.threat_model.epsilon

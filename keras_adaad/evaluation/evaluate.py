@@ -90,10 +90,10 @@ def evaluate_robustness(
             has the accuracy under each attack alone. Defaults to `False`.
         reliability_checks: Whether to look for reasons to doubt the result.
             Defaults to `True`.
-        curve: Whether to measure the accuracy over epsilon with PGD-20 on at
-            most 200 images, and on all of them with the perturbations of a
-            minimum-norm attack. A list of epsilons is measured with PGD-20 on
-            all images. Defaults to `True`.
+        curve: Whether to measure the accuracy over epsilon, with PGD-20 on at
+            most 200 images. If a minimum-norm attack ran, its perturbations
+            give the curve on all images. A list of epsilons is measured with
+            PGD-20 on all images. Defaults to `True`.
         allow_probabilities: Whether a model that returns probabilities is
             attacked as it is, and flagged, instead of rejected.
             Defaults to `False`.

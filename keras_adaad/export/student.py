@@ -50,7 +50,7 @@ def export_student(
     The file computes the student in inference mode, for any batch size. Before
     it is moved to `path`, it is opened with its runtime, and its logits on a
     few images are compared with the student's. If it cannot be opened, or its
-    logits differ, an error is raised and no file is kept.
+    logits differ, an error is raised, and `path` stays as it was.
 
     Keras writes all formats with TensorFlow. On JAX and PyTorch the student is
     passed as a `.keras` file to a process that runs TensorFlow, so the exported

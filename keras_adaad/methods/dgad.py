@@ -28,8 +28,8 @@ class DGAD(Distiller):
     predictions on the two together:
 
         x*   = argmax_{||x' - x|| <= epsilon}  KL(T(x') || S(x'))
-        loss = KL(T~(x)  || S(x))    where T errs on x
-               KL(T~(x*) || S(x*))   elsewhere
+        loss = KL(T~(x) || S(x)) if T errs on x, else
+               KL(T~(x*) || S(x*));
              + consistency mean_c (softmax S(x*) - softmax S(x))^2
 
     `T~` is `T` with its errors corrected: if the largest logit, on x or on x*,

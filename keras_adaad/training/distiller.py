@@ -35,9 +35,9 @@ class Distiller(AdversarialTraining):
 
     If the loss has the teacher's outputs at x*, set `teacher_sees_adversarial`.
     In trainings of 5 epochs or more, `fit` then warns after the first epoch if
-    the attack searches further than the teacher is robust: if, of 64 images,
-    the teacher classifies fewer than half as many correctly at x* as it does
-    clean. It does not under a distribution.
+    the attack searches further than the teacher is robust: if the teacher's
+    accuracy on up to 64 images at x* is less than half of its clean accuracy.
+    On several devices, `fit` does not check this.
 
     Args:
         teacher: A trained `keras.Model` that returns logits.
