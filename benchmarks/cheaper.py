@@ -97,7 +97,6 @@ class StepsByEpoch(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch, logs=None):
         if epoch in self.schedule:
             self.model.attack = attack(self.schedule[epoch])
-            self.model.make_train_function(force=True)
 
 
 def seconds_per_step(teacher, x, rounds=6):

@@ -89,7 +89,7 @@ STUDY = dataclasses.replace(
     keep_best=False,
     networks={
         **cifar10.STUDY.networks,
-        "wide conv net": conv_net(64, 128, 256),
+        "wide conv net": conv_net(32, 64, 128),
         "narrow conv net": conv_net(16, 32, 64),
     },
     budgets={

@@ -72,9 +72,7 @@ def options(*some):
 EPSILON = click.option(
     "--epsilon",
     type=Number(),
-    default="8/255",
-    show_default=True,
-    help="Radius of the ball, for images in [0, 1].",
+    help="Radius of the ball, for images in [0, 1]. Default: 8/255 for linf.",
 )
 NORM = click.option(
     "--norm",

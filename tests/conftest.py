@@ -24,5 +24,13 @@ from tests import compilation_cache  # noqa: F401
 
 def pytest_configure(config):
     """Starts the frameworks, but not where the tests are only handed out."""
-    if not getattr(config.option, "numprocesses", None):
+    if getattr(config.option, "numprocesses", None):
+        return
+    # What they say on the way is for nobody.
+    capture = config.pluginmanager.getplugin("capturemanager")
+    capture.resume_global_capture()
+    try:
         config.pluginmanager.import_plugin("tests.fixtures")
+    finally:
+        capture.suspend_global_capture()
+        capture.read_global_capture()

@@ -43,8 +43,10 @@ class RobustEvaluation(keras.callbacks.Callback):
             image of each class. Needs Matplotlib and `tensorboard`. Defaults
             to `None`: no pictures.
         **options: Other arguments of `keras_adaad.evaluate_robustness`, such
-            as `epsilon` and `batch_size`. `reliability_checks` and `verbose`
-            are off unless given, and so is `curve` without a `log_dir`.
+            as `epsilon` and `batch_size`. `epsilon`, `norm` and `input_range`
+            default to those of a distiller's attack. `reliability_checks` and
+            `verbose` are off unless given, and so is `curve` without a
+            `log_dir`.
 
     Example:
 
@@ -93,11 +95,12 @@ class RobustEvaluation(keras.callbacks.Callback):
         last = epoch + 1 == self.params.get("epochs")
         if (epoch + 1) % self.every != 0 and not last:
             return
-        model = self.model
+        model, options = self.model, self.options
         if isinstance(model, AdversarialTraining):
             model = model.student
+            options = _with_threat_model(options, self.model.attack)
         report = evaluate_robustness(
-            model, self.x, self.y, self.attacks, **self.options
+            model, self.x, self.y, self.attacks, **options
         )
         if self.log_dir is not None and backend.processes.index() == 0:
             tensorboard_pictures.write_pictures(
@@ -108,6 +111,18 @@ class RobustEvaluation(keras.callbacks.Callback):
         if logs is not None:
             for name, robust in report.stages():
                 logs[f"val_{name}_accuracy"] = float(robust.mean())
+
+
+def _with_threat_model(options, attack):
+    """Returns the options, and the ball of the training where they lack it."""
+    options = {
+        "norm": attack.norm,
+        "input_range": attack.input_range,
+        **options,
+    }
+    if options["norm"] == attack.norm:
+        options.setdefault("epsilon", attack.epsilon)
+    return options
 
 
 def _pictures(report):

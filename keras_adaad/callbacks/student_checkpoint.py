@@ -37,7 +37,7 @@ class StudentCheckpoint(keras.callbacks.ModelCheckpoint):
     best = keras_adaad.callbacks.StudentCheckpoint(
         "student.keras", save_best_only=True
     )
-    distiller.fit(train_ds, validation_data=test_ds, callbacks=[best])
+    distiller.fit(train_ds, validation_data=val_ds, callbacks=[best])
     student = keras.models.load_model("student.keras")
     ```
     """

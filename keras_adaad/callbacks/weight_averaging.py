@@ -33,9 +33,10 @@ class StochasticWeightAveraging(keras.callbacks.Callback):
     `keras.callbacks.BackupAndRestore`.
 
     Keras has exponential averages of its own: an optimizer with
-    `use_ema=True`, and `keras.callbacks.SwapEMAWeights` to validate and save
-    with them. Both work in a distiller's `fit`; the BatchNorm statistics are
-    then those of the trained student.
+    `use_ema=True`, and `keras.callbacks.SwapEMAWeights(swap_on_epoch=True)`
+    before a checkpoint, to validate and save with them. Both work in a
+    distiller's `fit`; the BatchNorm statistics are then those of the trained
+    student.
 
     With several processes, the first one averages, on one device and over all
     of `dataset`, while the others wait.

@@ -223,6 +223,11 @@ def evaluate(experiment, arguments):
         state_path=output / f"attacks_{len(x_test)}.npz",
         verbose=verbosity(),
     )
+    if arguments.select_on_test:
+        report.flags["selected_on_test"] = (
+            "the epoch was chosen by its accuracy on these test images, so the "
+            "accuracy is too high (--select-on-test)"
+        )
     print(report)
     for line in published(experiment.recipe, arguments):
         print(line)

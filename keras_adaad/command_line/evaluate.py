@@ -55,14 +55,14 @@ def evaluate(
         with naming(f"--adversarial {adversarial}"):
             x_adv = load_adversarial(adversarial)
             # Before the attacks, which may take hours.
-            threat_model = ThreatModel(epsilon, norm)
+            threat_model = ThreatModel.of(epsilon, norm)
             check_adversarial("x_adv", x_adv, x, threat_model)
     if attacks is None:
         has_gradient = isinstance(network, keras.Model)
         attacks = "autoattack" if has_gradient else "square"
     given = {
         "attacks": f"--attacks {attacks}",
-        "epsilon": f"--epsilon {epsilon}",
+        "epsilon": "--epsilon" if epsilon is None else f"--epsilon {epsilon}",
         "state_path": f"--state {state}",
         "x": f"--data {data}",
     }

@@ -13,6 +13,7 @@ from keras_adaad.command_line.errors import bad_input
 from keras_adaad.command_line.errors import check_folder
 from keras_adaad.command_line.errors import naming
 from keras_adaad.command_line.evaluate import verbosity
+from keras_adaad.evaluation.threat_model import ThreatModel
 from keras_adaad.methods import RSLAD
 from keras_adaad.teachers.candidates import published_entry
 from keras_adaad.teachers.rank import rank_teachers
@@ -58,8 +59,8 @@ def teachers(
         "attack": f"--epsilon {epsilon}",
         "state_path": f"--state {state}",
     }
-    with naming(f"--epsilon {epsilon}"):
-        attack = _attack(epsilon, norm)
+    with naming("--epsilon" if epsilon is None else f"--epsilon {epsilon}"):
+        attack = _attack(ThreatModel.of(epsilon, norm).epsilon, norm)
     try:
         ranking = rank_teachers(
             sources,

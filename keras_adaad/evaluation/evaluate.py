@@ -38,7 +38,7 @@ def evaluate_robustness(
         "cw",
         "autoattack",
     ),
-    epsilon: float = 8 / 255,
+    epsilon: float | None = None,
     *,
     norm: str = "linf",
     input_range: tuple[float, float] = (0.0, 1.0),
@@ -77,7 +77,7 @@ def evaluate_robustness(
         attacks: Names (see `keras_adaad.attacks.get`) or
             `keras_adaad.attacks.Attack`s, in the order in which they run.
         epsilon: Radius of the ball, in the units of the model's input.
-            Defaults to `8 / 255`.
+            Defaults to 8/255 of `input_range` for `"linf"`. `"l2"` needs it.
         norm: `"linf"` or `"l2"`. Defaults to `"linf"`.
         input_range: Pair `(low, high)` of the values a pixel can have.
             Defaults to `(0.0, 1.0)`.
@@ -137,7 +137,7 @@ def evaluate_robustness(
         x,
         y,
         attacks,
-        ThreatModel(epsilon, norm, input_range),
+        ThreatModel.of(epsilon, norm, input_range),
         indices=indices,
         batch_size=batch_size,
         seed=seed,

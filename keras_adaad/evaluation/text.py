@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from keras_adaad.attacks import presets
 from keras_adaad.evaluation.statistics import wilson_interval
 
 
@@ -40,6 +41,25 @@ def title(group):
         return group[0].group or group[0].name
     # A part of a protocol must not pass for the protocol.
     return "incomplete: " + ", ".join(result.name for result in group)
+
+
+def row_title(group):
+    """Returns the title, with the budget of an attack of one's own.
+
+    `PGD(epsilon)` has 10 steps, and the preset of the same name 20.
+    """
+    (first, *others) = group
+    preset = presets.PRESETS.get(first.name)
+    if others or first.group or preset is None or not first.complete:
+        return title(group)
+    usual = preset(epsilon=1.0)
+    changed = [
+        f"{name}={first.parameters[name]}"
+        for name in ("steps", "queries")
+        if name in first.parameters
+        and first.parameters[name] != getattr(usual, name)
+    ]
+    return f"{first.name} ({', '.join(changed)})" if changed else first.name
 
 
 def worst_case(*reports):
@@ -91,7 +111,7 @@ def _group_rows(report, group):
         individual = np.logical_and.reduce([r.individual for r in group])
     rows = _attack_row(
         report,
-        title(group),
+        row_title(group),
         max(result.attacked for result in group),
         group[-1].robust,
         individual,

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from typing import Self
 
 import numpy as np
 
@@ -38,6 +39,33 @@ class ThreatModel:
         }
         # The dataclass is frozen.
         vars(self).update(checked)
+
+    @classmethod
+    def of(
+        cls,
+        epsilon: float | None,
+        norm: str = "linf",
+        input_range: tuple[float, float] = (0.0, 1.0),
+    ) -> Self:
+        """Returns the threat model, with the usual radius if none is given.
+
+        Args:
+            epsilon: Radius, or `None` for 8/255 of `input_range`.
+            norm, input_range: See the class.
+
+        Raises:
+            ValueError: If there is no usual radius, as for `"l2"`.
+        """
+        if epsilon is not None:
+            return cls(epsilon, norm, input_range)
+        if norm == "l2":
+            raise ValueError(
+                "Argument `epsilon` must be given for `norm='l2'`, whose "
+                "radius depends on the number of pixels. For CIFAR in [0, 1] "
+                f"it is usually 0.5. Received: epsilon={epsilon}"
+            )
+        low, high = checks.check_input_range(input_range)
+        return cls(8 / 255 * (high - low), norm, (low, high))
 
     def sizes(self, delta: np.ndarray) -> np.ndarray:
         """Returns the norm of each perturbation, a float64 array."""

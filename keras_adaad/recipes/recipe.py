@@ -54,7 +54,8 @@ class Recipe:
             `keras_adaad.callbacks.StochasticWeightAveraging`.
         average_decay: Decay per step of an exponential average of the weights,
             or `None` for no such average. `optimizer` keeps the average; use
-            `keras.callbacks.SwapEMAWeights` to evaluate and save it.
+            `keras.callbacks.SwapEMAWeights(swap_on_epoch=True)` to evaluate
+            and save it.
         extra_fraction: Fraction of each batch that is generated, an argument of
             the loaders of `keras_adaad.data`, or `None` for no generated data.
         cutmix: Whether the loaders apply CutMix. Defaults to `False`.

@@ -123,13 +123,31 @@ class AdversarialTraining(CheckedCalls):
         self.attack, self.input_range = attack_arguments.training_attack(
             attack, input_range, self.published_attack
         )
-        self.evaluation_attack = attack_arguments.evaluation_attack(
-            evaluation_attack, self.attack, self.input_range
-        )
+        self.evaluation_attack = evaluation_attack
         self._add_state(self.attack.seed if seed is None else seed)
         self._batch_mean = BatchMean()
         self.learning = False  # Whether a training step calls `outer_loss`.
         self._build_if_known()
+
+    @property
+    def evaluation_attack(self) -> ObjectiveAttack | None:
+        """The attack behind `robust_accuracy`, or `None`.
+
+        The default one has the radius of `attack`, also of one set later.
+        """
+        if self._followed not in (None, self.attack):
+            self._set_evaluation_attack("pgd")
+        return self._evaluation_attack
+
+    @evaluation_attack.setter
+    def evaluation_attack(self, attack: str | ObjectiveAttack | None) -> None:
+        self._set_evaluation_attack(attack)
+
+    def _set_evaluation_attack(self, attack):
+        found = attack_arguments.evaluation_attack(
+            attack, self.attack, self.input_range
+        )
+        self._followed, self._evaluation_attack = found
 
     @classmethod  # For subclasses to override, down to `outer_loss`.
     def published_attack(

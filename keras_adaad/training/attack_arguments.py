@@ -49,17 +49,22 @@ def training_attack(attack, input_range, published_attack):
 
 
 def evaluation_attack(attack, of_training, input_range):
-    """Returns the attack behind `robust_accuracy`, or `None` for no attack."""
+    """Returns the attack that the default follows, and the attack to run.
+
+    The first is `None` unless the attack is the default. So is one that equals
+    it, as a loaded model has.
+    """
+    usual = PGD(
+        epsilon=of_training.epsilon,
+        steps=10,
+        norm=of_training.norm,
+        input_range=input_range,
+        seed=0,
+    )
     if attack == "pgd":
-        return PGD(
-            epsilon=of_training.epsilon,
-            steps=10,
-            norm=of_training.norm,
-            input_range=input_range,
-            seed=0,
-        )
+        return of_training, usual
     if attack is None:
-        return None
+        return None, None
     if not isinstance(attack, Attack):
         raise TypeError(
             'Argument `evaluation_attack` must be "pgd", a '
@@ -67,7 +72,9 @@ def evaluation_attack(attack, of_training, input_range):
             f"evaluation. Received: evaluation_attack={attack!r}"
         )
     _check_raises_any_objective("evaluation_attack", attack)
-    return attack
+    if type(attack) is PGD and attack.get_config() == usual.get_config():
+        return of_training, attack
+    return None, attack
 
 
 def _check_raises_any_objective(name, attack):

@@ -199,6 +199,14 @@ class CheckedCalls(TrainingState):
             self._compiled_perturb = (None, None)
             self._frozen_networks, self._attacks = networks, attacks
 
+    def _take_attacks(self):
+        """Has `fit` go on with the attacks that a callback has set."""
+        attacks = (self.attack, self.evaluation_attack)
+        if attacks != self._attacks:
+            self.test_function = None
+            self.make_train_function(force=True)
+            self._attacks = attacks
+
     def _has_changed(self):
         """Returns whether the compiled functions may be out of date."""
         return self._attacks != (

@@ -107,6 +107,7 @@ class FitArguments(EvaluateArguments):
         if isinstance(callbacks, keras.callbacks.CallbackList):
             callbacks = callbacks.callbacks
         self.callbacks = keras.tree.flatten(callbacks)
+        _check_saved_is_validated(self.callbacks)
 
     def divide_between_processes(self, model):  # type: ignore[override]
         """Keeps this process's share; only the first process prints and writes.
@@ -151,8 +152,39 @@ class FitArguments(EvaluateArguments):
         return {**super().keywords(), **given}
 
 
+def _check_saved_is_validated(callbacks):
+    """Raises if a checkpoint would save other weights than are validated.
+
+    `SwapEMAWeights` validates the averaged weights. Only with `swap_on_epoch`
+    are they still in the model when a callback after it saves.
+    """
+    swap = None
+    for callback in callbacks:
+        if isinstance(callback, keras.callbacks.SwapEMAWeights):
+            swap = callback
+    if swap is None:
+        return
+    swapped = False
+    for callback in callbacks:
+        if callback is swap:
+            swapped = swap.swap_on_epoch
+        if (
+            isinstance(callback, keras.callbacks.ModelCheckpoint)
+            and callback.monitor.startswith("val_")
+            and not swapped
+        ):
+            raise ValueError(
+                "Argument `callbacks` has a checkpoint that would save weights "
+                f"other than those that {callback.monitor!r} measures, which "
+                "`SwapEMAWeights` averages. Put `keras.callbacks."
+                "SwapEMAWeights(swap_on_epoch=True)` before the checkpoint. "
+                f"Received: {type(callback).__name__} with "
+                f"swap_on_epoch={swap.swap_on_epoch}"
+            )
+
+
 class EpochFollower(keras.callbacks.Callback):
-    """Sets the model's `epoch` and `epochs`, and checks the loss."""
+    """Sets the model's `epoch` and `epochs`, and checks attack and loss."""
 
     def __init__(self, epochs):
         super().__init__()
@@ -161,6 +193,9 @@ class EpochFollower(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch, logs=None):
         self.model.epoch.assign(epoch)
         self.model.epochs.assign(self.epochs)
+
+    def on_train_batch_begin(self, batch, logs=None):
+        self.model._take_attacks()
 
     def on_epoch_end(self, epoch, logs=None):
         # This runs before any callback that saves. No error is raised if

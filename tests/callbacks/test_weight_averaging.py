@@ -197,7 +197,7 @@ def test_resumes(batch, tmp_path):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
 
 
-def test_exponential_average_of_keras(batch):
+def test_exponential_average_of_keras(batch, tmp_path):
     """The one that the docstring points to, with one step in each epoch."""
     x, y = batch
     options = {"batch_size": len(x), "epochs": 2, "shuffle": False}
@@ -207,9 +207,16 @@ def test_exponential_average_of_keras(batch):
     optimizer = keras.optimizers.SGD(0.1, use_ema=True, ema_momentum=0.25)
     distiller = make_distiller(optimizer=optimizer)
     swap = keras.callbacks.SwapEMAWeights(swap_on_epoch=True)
+    save = keras_adaad.callbacks.StudentCheckpoint(tmp_path / "student.keras")
     history = distiller.fit(
-        *batch, validation_data=batch, callbacks=[swap], verbose=0, **options
+        *batch,
+        validation_data=batch,
+        callbacks=[swap, save],
+        verbose=0,
+        **options,
     )
+    saved = keras.models.load_model(tmp_path / "student.keras")
+    networks.assert_same(saved.get_weights(), distiller.student.get_weights())
     assert np.isfinite(history.history["val_loss"]).all()
     for variable, after, *steps in zip(
         distiller.student.weights,
@@ -221,6 +228,18 @@ def test_exponential_average_of_keras(batch):
             expected = 0.25 * steps[0] + 0.75 * steps[1]
             np.testing.assert_allclose(after, expected, atol=1e-5)
             assert not np.allclose(after, steps[1], atol=1e-5)
+
+
+@pytest.mark.once
+def test_what_is_validated_is_saved(batch, tmp_path):
+    save = keras_adaad.callbacks.StudentCheckpoint(tmp_path / "student.keras")
+    swap = keras.callbacks.SwapEMAWeights
+    distiller = make_distiller(keras.optimizers.SGD(0.1, use_ema=True))
+    for callbacks in ([swap(), save], [save, swap(swap_on_epoch=True)]):
+        with pytest.raises(ValueError, match="`callbacks` .*swap_on_epoch"):
+            distiller.fit(*batch, callbacks=callbacks, verbose=0)
+    other = keras.callbacks.ModelCheckpoint(tmp_path / "a.keras", "loss")
+    distiller.fit(*batch, callbacks=[swap(), other], verbose=0)
 
 
 def test_bad_input(batch, tmp_path):

@@ -19,6 +19,20 @@ def test_a_softmax_is_one(dtype):
         assert are_probabilities(outputs.astype("float32"))
 
 
+@pytest.mark.parametrize("classes", [10, 100, 200])
+def test_a_softmax_in_int8_is_one(classes):
+    logits = np.random.default_rng(0).standard_normal((200, classes))
+    outputs = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+    outputs = np.round(256 * outputs) / 256
+    assert np.abs(outputs.sum(-1) - 1.0).max() > 0.003
+    assert are_probabilities(outputs.astype("float32"))
+
+
+@pytest.mark.parametrize("classes", [2, 10, 1000])
+def test_zeros_are_not(classes):
+    assert not are_probabilities(np.zeros((3, classes), "float32"))
+
+
 @pytest.mark.parametrize(
     "logits",
     [

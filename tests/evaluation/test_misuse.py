@@ -230,7 +230,9 @@ def test_noise_of_nan_is_refused(model, data, kind):
         (0.5, "linf", (-1.0, 1.0), None),
         (0.5, "l2", (0.0, 1.0), None),
         (128.0, "l2", (0.0, 1.0), "half across"),
-        (8 / 255, "l2", (0.0, 255.0), "half a step"),
+        (8 / 255, "l2", (0.0, 255.0), "L-infinity"),
+        (8 / 255, "l2", (0.0, 1.0), "L-infinity"),
+        (0.1, "l2", (0.0, 1.0), None),
     ],
 )
 def test_epsilon_in_other_units(epsilon, norm, input_range, word):
@@ -239,9 +241,24 @@ def test_epsilon_in_other_units(epsilon, norm, input_range, word):
     assert message is None if word is None else word in message
 
 
-def test_epsilon_in_other_units_is_flagged(model, data):
-    report = evaluate(model, *data, epsilon=8.0, reliability_checks=True)
+@pytest.mark.parametrize("checks", [True, False])
+def test_epsilon_in_other_units_is_flagged(model, data, checks):
+    report = evaluate(model, *data, epsilon=8.0, reliability_checks=checks)
     assert "epsilon" in report.flags and not report.reliable
+
+
+@pytest.mark.once
+def test_the_usual_epsilon_is_of_the_range():
+    for low, high in ((0.0, 1.0), (-1.0, 1.0), (0, 255)):
+        threat_model = ThreatModel.of(None, "linf", (low, high))
+        assert threat_model.epsilon == pytest.approx(8 / 255 * (high - low))
+        assert threat_model.input_range == (low, high)
+    assert ThreatModel.of(0.5, "l2") == ThreatModel(0.5, "l2")
+
+
+def test_an_l2_ball_needs_its_epsilon(model, data):
+    with pytest.raises(ValueError, match="`epsilon` must be given.*l2"):
+        keras_adaad.evaluate_robustness(model, *data, ["pgd"], norm="l2")
 
 
 # Names, and the time.

@@ -10,6 +10,7 @@ from keras import layers
 from keras import ops
 
 import keras_adaad
+from keras_adaad.attacks import CW
 from keras_adaad.attacks import PGD
 from keras_adaad.attacks import Square
 from keras_adaad.evaluation import evaluate
@@ -212,7 +213,33 @@ def test_what_was_not_checked_is_not_reliable(data, monkeypatch):
 def test_pgd_that_has_not_converged(data):
     slow = PGD(epsilon=EPSILON, step_size=0.008, steps=5, start=None)
     report = flags(oracles.trained_pair()[0], data, [slow])
-    assert set(report.flags) == {"not_converged"}
+    assert set(report.flags) == {"weak_attacks"}
+
+
+WEAK = [
+    # The step was meant for images in [0, 1].
+    PGD(epsilon=EPSILON, step_size=EPSILON / 255, steps=20),
+    PGD(epsilon=EPSILON, steps=1, start=None),
+    CW(epsilon=EPSILON, steps=1, step_size=EPSILON / 50),
+    Square(epsilon=EPSILON, queries=3),
+    "fgsm",
+]
+
+
+@pytest.mark.parametrize("attack", WEAK, ids=range(len(WEAK)))
+def test_weak_attacks(data, attack):
+    """Whatever their names say."""
+    model = oracles.trained_pair()[0]
+    report = flags(model, data, [attack], curve=False)
+    assert set(report.flags) == {"weak_attacks"} and not report.reliable
+    strong = flags(model, data, ["pgd"], curve=False)
+    assert strong.robust_accuracy < report.robust_accuracy - 0.01
+
+
+def test_a_weak_attack_before_a_strong_one(data):
+    model = oracles.trained_pair()[0]
+    report = flags(model, data, [WEAK[0], "apgd-ce"], curve=False)
+    assert report.flags == {}
 
 
 def test_a_slow_curve_leaves_no_check_out(data, monkeypatch):
@@ -228,7 +255,7 @@ def test_a_slow_curve_leaves_no_check_out(data, monkeypatch):
     slow = PGD(epsilon=EPSILON, step_size=0.008, steps=5, start=None)
     model = oracles.trained_pair()[0]
     report = flags(model, data, [slow], time_budget=1e6)
-    assert set(report.flags) == {"not_converged"}
+    assert set(report.flags) == {"weak_attacks"}
 
 
 @keras_lets_training_leak

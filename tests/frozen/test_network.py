@@ -278,6 +278,54 @@ def test_another_attack_after_a_fit(batch):
     assert loss([0.3]) > loss([0.01]) + 0.01
 
 
+def test_another_attack_within_a_fit(batch):
+    """A callback that sets one need not know of compiled functions."""
+    weak, strong = (
+        PGD(epsilon=epsilon, steps=2, start=None) for epsilon in (0.01, 0.3)
+    )
+    trainer = keras_adaad.PGDAT(networks.dense_net(), weak)
+    trainer.compile(keras.optimizers.SGD(0.0))
+
+    class Stronger(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            self.model.attack = strong if epoch else weak
+
+    logs = trainer.fit(
+        *batch,
+        epochs=2,
+        validation_data=batch,
+        callbacks=[Stronger()],
+        verbose=0,
+    ).history
+    assert logs["loss"][1] > logs["loss"][0] + 0.01
+    # At the radius of the training.
+    assert trainer.evaluation_attack.epsilon == strong.epsilon
+    first, second = logs["val_robust_accuracy"]
+    assert second < first
+
+
+def test_the_evaluation_attack_follows_the_attack(batch, tmp_path):
+    strong = PGD(epsilon=0.3, steps=2)
+    trainer = keras_adaad.PGDAT(networks.dense_net())
+    trainer.save(tmp_path / "trainer.keras")
+    loaded = keras.models.load_model(tmp_path / "trainer.keras")
+    for model in (trainer, loaded):
+        before = model.evaluation_attack
+        assert before is model.evaluation_attack
+        assert before.epsilon == pytest.approx(8 / 255)
+        model.attack = strong
+        assert model.evaluation_attack.epsilon == 0.3
+        assert model.evaluation_attack is model.evaluation_attack
+    own = PGD(epsilon=0.2, steps=1)
+    trainer.evaluation_attack = own
+    trainer.attack = PGD(epsilon=0.1)
+    assert trainer.evaluation_attack is own
+    trainer.evaluation_attack = None
+    assert trainer.evaluation_attack is None
+    with pytest.raises(TypeError, match="`evaluation_attack`"):
+        trainer.evaluation_attack = "apgd"
+
+
 def test_an_unchecked_model_runs_as_it_is(batch):
     model, x, _ = network_and_data(batch)
     assert frozen_network(model).graph is None

@@ -53,7 +53,7 @@ def attack_rows(report):
         rows.append(
             {
                 **_step(before[id(group[0])], group[-1].robust),
-                "name": text.title(group),
+                "name": text.row_title(group),
                 "part": False,
                 "attacked": max(result.attacked for result in group),
                 "alone": _alone(group),
