@@ -174,6 +174,12 @@ def _remarks(report):
         lines += wrap(f"FLAG {name}: {message}", subsequent_indent="  ")
     if not report.results:
         lines += ["No attack was run."]
+    elif all(r.parameters.get("attack") == "Square" for r in report.results):
+        lines += wrap(
+            "Only Square was run, which uses no gradient: attacks that use "
+            "them may find more. Compare the accuracy with that of the Keras "
+            "model under AutoAttack."
+        )
     if not report.complete:
         lines += wrap(
             "The time budget ended this run: it is a quick look, not the "

@@ -23,7 +23,9 @@ def run(*arguments):
     return CliRunner().invoke(keras_adaad_cli.main, ["distil", *arguments])
 
 
-def test_a_run_on_an_npz_file(digits, tmp_path, monkeypatch):
+@pytest.fixture
+def given(digits, tmp_path, monkeypatch):
+    """Flags of a run on digits, whose files are in the working directory."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(presets.PRESETS, "autoattack", presets.PRESETS["fgsm"])
     x, y = digits
@@ -34,11 +36,25 @@ def test_a_run_on_an_npz_file(digits, tmp_path, monkeypatch):
     )
     for name in ("teacher", "student"):
         networks.dense_net(name).save(f"{name}.keras")
-    given = [
+    return [
         *("--recipe", "ARD/cifar10", "--data", "digits.npz"),
         *("--student", "student.keras", "--epochs", 1, "--hold-out", 32),
         *("--batch-size", 32, "--autoattack-images", 99),
     ]
+
+
+@pytest.mark.once
+def test_a_choice_by_the_test_images_is_flagged(given, tmp_path):
+    given += ["--teacher", "teacher.keras", "--output", tmp_path]
+    result = run(*given, "--select-on-test")
+    assert result.exit_code == 0, result.output
+    assert "FLAG selected_on_test" in result.stdout
+    report = RobustnessReport.load(tmp_path / "report.json")
+    assert not report.reliable and "selected_on_test" in report.flags
+
+
+def test_a_run_on_an_npz_file(given, digits, tmp_path):
+    x, y = digits
     result = run(*given)
     assert result.exit_code == 2 and "--teacher" in result.stderr
     for bad in (
