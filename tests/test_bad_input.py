@@ -460,6 +460,16 @@ def test_noise_of_another_shape():
     )
 
 
+@pytest.mark.once
+def test_a_radius_in_other_units():
+    attack = PGD(epsilon=8 / 255, input_range=(0, 255))
+    with pytest.warns(UserWarning, match="`attack`.*half a step of 8-bit"):
+        keras_adaad.PGDAT(networks.dense_net(), attack)
+    attack = PGD(epsilon=8 / 255, norm="l2")
+    with pytest.warns(UserWarning, match="`attack`.*L-infinity"):
+        keras_adaad.PGDAT(networks.dense_net(), attack)
+
+
 def test_attack_on_no_model():
     raises(
         lambda: FGSM(epsilon=0.1)(lambda x: x, X, Y),

@@ -76,3 +76,19 @@ def _normalized(delta, norm):
 
 def _image_axes(delta):
     return tuple(range(1, len(delta.shape)))
+
+
+def small_radius(epsilon, norm, input_range):
+    """Returns why a radius looks as if it had other units, or `None`."""
+    low, high = input_range
+    if norm == "l2" and 0.0 < epsilon < 0.05 * (high - low):
+        return (
+            f"epsilon {epsilon:g} is small for an L2 ball in [{low:g}, "
+            f"{high:g}]: is it the radius of an L-infinity ball?"
+        )
+    if 0.0 < epsilon < 0.5 * (high - low) / 255:
+        return (
+            f"epsilon {epsilon:g} is less than half a step of 8-bit images in "
+            f"[{low:g}, {high:g}]: is it in the units of the images?"
+        )
+    return None

@@ -13,6 +13,7 @@ from keras import ops
 from keras_adaad import backend
 from keras_adaad.attacks import PGD
 from keras_adaad.attacks.digest import digest
+from keras_adaad.attacks.norms import small_radius
 from keras_adaad.checks.models import are_probabilities
 from keras_adaad.evaluation.curve import SAMPLE
 from keras_adaad.evaluation.curve import accuracy_over_epsilon
@@ -68,22 +69,14 @@ def after_attacks(task, findings, curve):
 def epsilon_of_another_range(threat_model, dimensions):
     """Flags a radius too small, or too large, for the units of the images."""
     epsilon, (low, high) = threat_model.epsilon, threat_model.input_range
-    if threat_model.norm == "l2" and 0.0 < epsilon < 0.05 * (high - low):
-        return (
-            f"epsilon {epsilon:g} is small for an L2 ball in [{low:g}, "
-            f"{high:g}]: is it the radius of an L-infinity ball?"
-        )
-    if 0.0 < epsilon < 0.5 * (high - low) / 255:
-        return (
-            f"epsilon {epsilon:g} is less than half a step of 8-bit images in "
-            f"[{low:g}, {high:g}]: is it in the units of the images?"
-        )
-    if epsilon >= threat_model.half_range(dimensions):
-        return (
-            f"epsilon {epsilon:g} reaches half across the input range "
-            f"[{low:g}, {high:g}], so every image can be made gray: is it in "
-            "the units of the images?"
-        )
+    small = small_radius(epsilon, threat_model.norm, (low, high))
+    if small or epsilon < threat_model.half_range(dimensions):
+        return small
+    return (
+        f"epsilon {epsilon:g} reaches half across the input range "
+        f"[{low:g}, {high:g}], so every image can be made gray: is it in "
+        "the units of the images?"
+    )
 
 
 def probabilities(logits):

@@ -1,9 +1,12 @@
 """Checks and defaults of a method's attack arguments."""
 
+import warnings
+
 from keras_adaad import checks
 from keras_adaad.attacks import PGD
 from keras_adaad.attacks import Attack
 from keras_adaad.attacks import ObjectiveAttack
+from keras_adaad.attacks.norms import small_radius
 
 
 def default_attack(input_range):
@@ -35,6 +38,9 @@ def training_attack(attack, input_range, published_attack):
             f"Received: attack={attack!r} (of type {type(attack).__name__})"
         )
     _check_raises_any_objective("attack", attack)
+    small = small_radius(attack.epsilon, attack.norm, attack.input_range)
+    if small:
+        warnings.warn(f"Argument `attack`: {small}", stacklevel=4)
     if input_range is None:
         return attack, attack.input_range
     input_range = checks.check_input_range(input_range)
