@@ -243,7 +243,8 @@ def weak_attacks(task, results):
     if not results or not results[-1].robust.any():
         return None
     left = np.flatnonzero(results[-1].robust)[:SAMPLE]
-    taken = [s.attack.steps for s in task.stages if type(s.attack) is PGD]
+    attacks = [stage.attack for stage in task.stages]
+    taken = [attack.steps for attack in attacks if type(attack) is PGD]
     threat_model = task.threat_model
     attack = PGD(
         epsilon=threat_model.epsilon,
