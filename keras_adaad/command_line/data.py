@@ -8,6 +8,7 @@ import numpy as np
 
 from keras_adaad import data
 from keras_adaad.command_line.errors import naming
+from keras_adaad.data.image_files import class_folders
 from keras_adaad.data.splits import parse_split
 from keras_adaad.data.splits import rows_of
 
@@ -103,13 +104,34 @@ def _folder(path, split, options):
     name = split.split("[")[0]
     if (path / name).is_dir() or (path / f"x_{name}.npy").is_file():
         return data.load_folder(path, split, **options)
-    if name != "test":
-        raise ValueError(f"it must have a sub-folder {name!r}.")
+    parts = [part for part in ("train", "val") if _is_part(path, part)]
+    if name != "test" or parts:
+        there = f" It has {' and '.join(parts)}: rename one." if parts else ""
+        raise ValueError(f"it must have a sub-folder {name!r}.{there}")
     # The folder is the split itself.
     path = path.resolve()
     return data.load_folder(
         path.parent, split.replace(name, path.name), **options
     )
+
+
+def _is_part(path, name):
+    """Returns whether a folder has a part of this name, and not a class."""
+    if (path / f"x_{name}.npy").is_file():
+        return True
+    folder = path / name
+    return folder.is_dir() and any(p.is_dir() for p in folder.iterdir())
+
+
+def class_names(source):
+    """Returns the classes of a folder's test split, or `None` elsewhere."""
+    path = pathlib.Path(source)
+    if not path.is_dir() or (path / "x_test.npy").is_file():
+        return None
+    path = path.resolve()
+    folder = path / "test" if (path / "test").is_dir() else path
+    train = folder.parent / "train"
+    return class_folders(train if train.is_dir() else folder)
 
 
 def _npz(path, split, options):

@@ -228,10 +228,10 @@ def evaluate(experiment, arguments):
             "the epoch was chosen by its accuracy on these test images, so the "
             "accuracy is too high (--select-on-test)"
         )
+    report.save(output / "report.json")
     print(report)
     for line in published(experiment.recipe, arguments):
         print(line)
-    report.save(output / "report.json")
     if importlib.util.find_spec("matplotlib"):
         report.plot(output / "robustness.png")
     shutil.copy(output / "best.keras", output / "student.keras")

@@ -1,6 +1,7 @@
 """Errors that name an argument of the command line."""
 
 import contextlib
+import os
 import re
 import textwrap
 
@@ -44,4 +45,9 @@ def check_folder(option, path):
     if folder and not folder.is_dir():
         raise click.UsageError(
             f"{option} {path}: there is no folder {folder}. Make it first."
+        )
+    if folder and not os.access(folder, os.W_OK):
+        raise click.UsageError(
+            f"{option} {path}: the folder {folder} can't be written to. Give "
+            "another."
         )

@@ -9,6 +9,7 @@ import click
 import keras
 
 from keras_adaad import export
+from keras_adaad.command_line.data import class_names
 from keras_adaad.command_line.data import load_adversarial
 from keras_adaad.command_line.data import load_part
 from keras_adaad.command_line.errors import bad_input
@@ -89,10 +90,11 @@ def evaluate(
             report = report.with_adversarial(
                 network, x, x_adv, source=adversarial.name
             )
-    print(report)
+    # First, because a terminal may not show every name.
     for path, save in outputs.values():
         if path:
             save(report, path)
+    print(report)
     return _exit_code(report, fail_under, strict)
 
 
@@ -124,13 +126,21 @@ def verbosity():
 
 def _check_shape(network, x, model, data):
     try:
-        network(x[:1])
+        outputs = network(x[:1]).shape[-1]
     except Exception as error:
         raise bad_input(
             f"--data {data}: MODEL {model} does not take its images, of shape "
             f"{x.shape[1:]}",
             error,
         ) from error
+    names = class_names(data)
+    if names is not None and len(names) != outputs:
+        raise click.UsageError(
+            f"--data {data}: it has {len(names)} folders of classes "
+            f"({', '.join(names[:5])}{', ...' if len(names) > 5 else ''}), and "
+            f"MODEL {model} has {outputs} outputs. A label is the place of its "
+            "folder by name, so give a folder for each class."
+        )
 
 
 def _exit_code(report, fail_under, strict):

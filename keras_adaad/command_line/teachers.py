@@ -80,9 +80,9 @@ def teachers(
         raise bad_input(
             given.get(name, f"--student {student}"), error
         ) from error
-    print(ranking)
     if json:
         ranking.save(json)
+    print(ranking)
     if plot:
         ranking.plot(plot)
 

@@ -39,6 +39,16 @@ def convert(
         raise click.UsageError(
             f"--output {output}: its name must end in .keras."
         )
+    own = {"--architecture": architecture, "--key": key}
+    own["--arguments"] = None if arguments == "{}" else arguments
+    for option, value in own.items():
+        if name and value:
+            raise click.UsageError(
+                f"{option} {value}: --name {name} has it already. Leave out "
+                "one of the two."
+            )
+    with naming(f"--arguments {arguments}"):
+        arguments = _json_object(arguments)
     start = time.time()
     with naming(f"--name {name}" if name else f"--checkpoint {checkpoint}"):
         if name:
@@ -47,7 +57,7 @@ def convert(
             content = load.read_published(entry, path)
         else:
             path = checkpoint
-            content = load.read(path, architecture, key, json.loads(arguments))
+            content = load.read(path, architecture, key, arguments)
         model, report = load.convert(*content)
     arrays, architecture, options = content
     print(f"{path}: {architecture}, {model.count_params():,} parameters")
@@ -97,6 +107,13 @@ def verify(
         raise bad_input(f"MODEL {model} as {name}", error) from error
     print(result)
     return 0 if result.consistent else 1
+
+
+def _json_object(text):
+    value = json.loads(text)
+    if not isinstance(value, dict):
+        raise ValueError("give a JSON object, such as '{\"mean\": null}'.")
+    return value
 
 
 def _entry(name, dataset, threat_model):

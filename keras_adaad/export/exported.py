@@ -11,6 +11,7 @@ from keras_adaad._typing import PathLike
 from keras_adaad.checks.data import to_numpy
 from keras_adaad.export.formats import format_of
 from keras_adaad.export.samples import as_dtype
+from keras_adaad.frozen.classifier import pad
 
 
 class ExportedModel:
@@ -142,7 +143,25 @@ def _onnx(path, threads):
     # E.g. "tensor(uint8)"; two float types have other names in NumPy.
     dtype = source.type.removeprefix("tensor(").removesuffix(")")
     dtype = {"float": "float32", "double": "float64"}.get(dtype, dtype)
-    return lambda x: session.run(None, {source.name: as_dtype(x, dtype)})[0]
+
+    def call(x):
+        return session.run(None, {source.name: as_dtype(x, dtype)})[0]
+
+    size = source.shape[0]
+    return _in_batches(call, size) if isinstance(size, int) else call
+
+
+def _in_batches(call, size):
+    """Returns a function of any number of images that calls with `size`."""
+
+    def all_of(x):
+        parts = [
+            call(pad(x[start : start + size], size))
+            for start in range(0, len(x), size)
+        ]
+        return np.concatenate(parts)[: len(x)]
+
+    return all_of
 
 
 def _saved_model(path, threads):

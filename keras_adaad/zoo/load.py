@@ -113,13 +113,14 @@ def load_checkpoint(
 
 def read_published(entry, path):
     """Returns a registry model's arrays, architecture and arguments."""
-    arrays = state_dict(files.read(path), entry["checkpoint_key"])
+    # The registry knows what comes before the network.
+    arrays = state_dict(files.read(path), entry["checkpoint_key"], True)
     return arrays, entry["architecture"], published_arguments(entry, arrays)
 
 
 def read(path, architecture, key, arguments):
     """Returns a file's arrays, architecture and arguments."""
-    arrays = state_dict(files.read(path), key)
+    arrays = state_dict(files.read(path), key, "mean" in arguments)
     return arrays, *architectures.infer(arrays, architecture, **arguments)
 
 
@@ -152,6 +153,13 @@ def published_arguments(entry, arrays):
     arguments = dict(entry["arguments"])
     held = conversion.normalization(arrays)
     if entry.get("normalization_from_file"):
+        if not held:
+            raise ValueError(
+                f"The file of {entry['id']} must hold the mean and standard "
+                "deviation that it normalises images with. Received: neither. "
+                "Load it with `load_checkpoint(checkpoint, mean=..., std=...)` "
+                "if you know them."
+            )
         return {**arguments, **held}
     for name, values in held.items():
         expected = arguments.get(name)

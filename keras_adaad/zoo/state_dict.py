@@ -20,7 +20,7 @@ _MEANT = {
 }
 
 
-def state_dict(content, key=None):
+def state_dict(content, key=None, first_is_known=False):
     """Returns the weights in a checkpoint as a flat dict.
 
     Finds the weights in the nested dicts that training code saves, beside
@@ -32,6 +32,10 @@ def state_dict(content, key=None):
 
     `content` is the result of `keras_adaad.zoo.files.read`. If it holds several
     sets of weights, `key` names the one to take, e.g. `"best"`.
+
+    A network that is the second member of a Sequential, after one that holds
+    nothing in the file, is refused unless `first_is_known`: the first is often
+    a normalisation.
     """
     if haiku.is_haiku(content):
         return haiku.state_dict(*content)
@@ -41,18 +45,21 @@ def state_dict(content, key=None):
             f"weights of one. Received: {_summary(content)}"
         )
     if key is not None:
-        return state_dict(_choose(content, key))
+        content = _choose(content, key)
+        return state_dict(content, first_is_known=first_is_known)
     if not isinstance(content, dict):
         _refuse(content)
     nests = [name for name in content if _holds_weights(content[name])]
     if not nests or any("." in name for name in _arrays(content)):
-        return _strip(_arrays(content) or _refuse(content))
+        arrays = _arrays(content) or _refuse(content)
+        return _strip(arrays, first_is_known)
     if len(nests) > 1 and frozenset(nests) not in _MEANT:
         raise ValueError(
             "The checkpoint holds several sets of weights. Choose one by "
             f"`key`: {', '.join(repr(name) for name in nests)}"
         )
-    return state_dict(content[_MEANT.get(frozenset(nests), nests[0])])
+    content = content[_MEANT.get(frozenset(nests), nests[0])]
+    return state_dict(content, first_is_known=first_is_known)
 
 
 def _choose(content, key):
@@ -91,7 +98,7 @@ def _arrays(content):
     }
 
 
-def _strip(arrays):
+def _strip(arrays, first_is_known):
     """Returns the arrays without the prefixes of wrappers in their names."""
     buffers = {
         name: name.rpartition(".")[2]
@@ -102,6 +109,13 @@ def _strip(arrays):
         buffers = {}  # In several layers: not the input's normalisation.
     weights = {name: name for name in arrays if name not in buffers}
     while prefix := _shared_prefix(weights.values()):
+        if prefix == "1." and not buffers and not first_is_known:
+            raise ValueError(
+                "The network of the checkpoint is the second member of a "
+                "Sequential, after one that holds nothing in the file, perhaps "
+                "a normalisation. Pass its `mean` and `std`, or `mean=None` "
+                f"if there is none. Received: {_summary(arrays)}"
+            )
         weights = {n: s.removeprefix(prefix) for n, s in weights.items()}
     names = {**weights, **buffers}
     return {name: arrays[original] for original, name in names.items()}

@@ -100,8 +100,8 @@ def verify(
             curve=False,
             verbose=verbose,
         )
-        clean = round(len(y) * report.accuracy("clean"))
-        robust = round(len(y) * report.accuracy(attack))
+        clean = int(report.clean.sum())
+        robust = int(report.robust.sum())
     return Verification(
         name=entry["id"],
         num_images=len(y),

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from keras_adaad import data
+from keras_adaad.command_line.data import class_names
 from keras_adaad.command_line.data import load
 from keras_adaad.command_line.data import load_part
 from tests.data.on_disk import pictures
@@ -48,6 +49,22 @@ def test_a_folder_is_a_split_or_has_one(tmp_path):
     np.testing.assert_array_equal(y, y2)
     with pytest.raises(ValueError, match="a sub-folder 'train'"):
         load(folder, "train[:5]")
+
+
+@pytest.mark.parametrize("part", ["train", "val"])
+def test_a_folder_of_other_parts_is_no_split(tmp_path, part):
+    for name in ("a", "b"):
+        (tmp_path / part / name).mkdir(parents=True)
+    with pytest.raises(Exception, match=f"sub-folder 'test'.*It has {part}"):
+        load_part(tmp_path, "test", 7, None, False)
+    # CIFAR-100 has a class of this name.
+    path = tmp_path / "elsewhere" / "by-class" / "train"
+    path.mkdir(parents=True)
+    keras.utils.save_img(path / "0.png", X[0], scale=False)
+    x, y = load_part(path.parent, "test", 7, None, False)
+    assert len(x) == 1 and y.tolist() == [0]
+    assert class_names(path.parent) == ["train"]
+    assert class_names(tmp_path / "data.npz") is None
 
 
 def test_a_name_of_tfds(tmp_path):

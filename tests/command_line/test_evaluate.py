@@ -283,6 +283,36 @@ def test_a_killed_command_resumes(folder, tmp_path):
 
 
 @pytest.mark.once
+def test_a_folder_without_one_of_the_classes(folder, tmp_path):
+    """All labels after it would be wrong."""
+    for name in "abc":
+        (tmp_path / name).mkdir()
+        image = np.zeros((8, 8, 3))
+        keras.utils.save_img(tmp_path / name / "0.png", image, scale=False)
+    inputs = keras.Input((8, 8, 3))
+    outputs = keras.layers.Dense(4)(keras.layers.Flatten()(inputs))
+    keras.Model(inputs, outputs).save(tmp_path / "student.keras")
+    result = evaluate(folder, model=tmp_path / "student.keras", data=tmp_path)
+    assert result.exit_code == 2
+    assert "3 folders of classes (a, b, c)" in result.stderr
+    assert "4 outputs" in result.stderr
+
+
+@pytest.mark.once
+def test_a_report_is_saved_before_it_is_printed(folder, tmp_path, monkeypatch):
+    """A terminal may not show a name."""
+
+    def fail(report):
+        raise UnicodeEncodeError("ascii", "\xe9", 0, 1, "no")
+
+    monkeypatch.setattr(RobustnessReport, "__str__", fail)
+    path = tmp_path / "report.json"
+    result = evaluate(folder, "--json", path)
+    assert isinstance(result.exception, UnicodeEncodeError)
+    assert RobustnessReport.load(path).complete
+
+
+@pytest.mark.once
 def test_compare(tmp_path):
     first, second = (
         ROOT / "tests" / "saved_files" / f"report-{backend}.json"

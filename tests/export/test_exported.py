@@ -51,7 +51,7 @@ def test_a_file_that_takes_and_returns_integers(tmp_path, batch):
         deployed(x[0])
 
 
-def multiples(path, dtype, inputs=1, outputs=1):
+def multiples(path, dtype, inputs=1, outputs=1, batch="n"):
     """Writes an ONNX file that returns twice and three times its number."""
     import onnx
     from onnx import helper
@@ -67,7 +67,7 @@ def multiples(path, dtype, inputs=1, outputs=1):
     ]
     values = [
         [
-            helper.make_tensor_value_info(f"{letter}{i}", kind, ["n", size])
+            helper.make_tensor_value_info(f"{letter}{i}", kind, [batch, size])
             for i in range(count)
         ]
         for letter, kind, size, count in (
@@ -92,6 +92,15 @@ def test_the_dtype_of_a_file(dtype, tmp_path):
     if dtype == "uint8":  # Rounded, and not cut off or wrapped around.
         x = np.array([[0.0], [7.0], [255.0], [255.0]])
     np.testing.assert_allclose(logits, x * [[2.0, 3.0]], rtol=1e-3)
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_a_file_with_a_fixed_batch_takes_any_number(batch, tmp_path):
+    deployed = load_exported(
+        multiples(tmp_path / "a.onnx", "float32", batch=batch)
+    )
+    x = np.arange(7.0)[:, None]
+    np.testing.assert_allclose(deployed(x), x * [[2.0, 3.0]])
 
 
 def test_files_that_are_no_classifier(tmp_path):

@@ -10,6 +10,9 @@ import pytest
 import torch
 
 import keras_adaad_cli
+from keras_adaad.attacks import FGSM
+from keras_adaad.attacks import AutoAttack
+from keras_adaad.attacks import presets
 from keras_adaad.zoo import parity
 from keras_adaad.zoo import registry
 from keras_adaad.zoo import verify
@@ -163,6 +166,26 @@ def test_convert_needs_a_file(capsys):
     assert "--name Standart: " in message and "Did you mean" in message
 
 
+@pytest.mark.once
+@pytest.mark.parametrize(
+    "option, value",
+    [
+        ("--key", "best"),
+        ("--architecture", "ResNet18"),
+        ("--arguments", '{"mean": null}'),
+    ],
+)
+def test_a_name_and_what_it_decides(tmp_path, capsys, option, value):
+    output = tmp_path / "a.keras"
+    flags = ("--checkpoint", "no.pt", "--output", output, option, value)
+    run("convert", "--name", "Standard", *flags, code=2)
+    assert f"{option} {value}: --name Standard" in capsys.readouterr().err
+    for bad in ("{bad", "[]"):
+        flags = ("--checkpoint", "no.pt", "--output", output)
+        run("convert", *flags, "--arguments", bad, code=2)
+        assert f"--arguments {bad}: " in capsys.readouterr().err
+
+
 def verification(clean, robust, published_clean=80.0, published_robust=50.0):
     return verify.Verification(
         *("net", 200, "pgd-20-sat", clean, robust),
@@ -190,9 +213,18 @@ def test_verdict(clean, robust, consistent):
 def test_verify_on_a_data_set(converted, tmp_path, capsys, monkeypatch):
     on_disk.write_cifar10(tmp_path, "tfrecord", test=on_disk.pictures(10, 0))
     monkeypatch.setattr(registry, "_entries", lambda: [ENTRY])
+
+    class Quick(AutoAttack):
+        """Whose attacks have other names than it."""
+
+        def attacks(self):
+            fgsm = FGSM(epsilon=self.epsilon, input_range=self.input_range)
+            return {"first": fgsm, "second": fgsm}
+
+    monkeypatch.setitem(presets.PRESETS, "autoattack", Quick)
     run(
         *("verify", converted[0], "--name", "untrained", "--images", 8),
-        *("--attack", "fgsm", "--data-dir", tmp_path),
+        *("--attack", "autoattack", "--data-dir", tmp_path),
         code=1,
     )
     printed = capsys.readouterr().out

@@ -96,6 +96,14 @@ def test_buffers_of_a_normalisation_beside_the_network(normalization, network):
     assert_is(state_dict(arrays), {**WEIGHTS, **buffers})
 
 
+@pytest.mark.parametrize("prefix", ["1.", "module.1.", "model.1."])
+def test_a_network_after_a_member_without_buffers(prefix):
+    """Which may be a normalisation, whose constants are not in the file."""
+    with pytest.raises(ValueError, match="`mean` and `std`, or `mean=None`"):
+        state_dict(prefixed(prefix))
+    assert_is(state_dict(prefixed(prefix), first_is_known=True), WEIGHTS)
+
+
 def test_means_that_every_layer_has_are_weights():
     arrays = {**prefixed("0."), "0.bn1.mean": np.ones(4)}
     arrays = {**arrays, "0.bn2.mean": np.ones(4)}
