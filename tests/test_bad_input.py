@@ -470,6 +470,79 @@ def test_a_radius_in_other_units():
         keras_adaad.PGDAT(networks.dense_net(), attack)
 
 
+@pytest.mark.once
+@pytest.mark.parametrize("method", [keras_adaad.TRADES, keras_adaad.DKL])
+def test_an_attack_that_never_leaves_the_image(method):
+    """The student's divergence from itself has no gradient there."""
+    x, y = X[:8], Y[:8]
+    for attack in (
+        keras_adaad.attacks.FGSM(epsilon=0.1),
+        PGD(epsilon=0.1, start=None),
+    ):
+        trainer = method(networks.dense_net(), attack)
+        trainer.compile("sgd")
+        raises(
+            lambda trainer=trainer: trainer.fit(x, y, verbose=0),
+            ValueError,
+            [method.__name__, "start", "normal"],
+        )
+    trainer = method(networks.dense_net(), PGD(epsilon=0.1, steps=2))
+    assert (trainer.perturb(x, y) != x).mean() > 0.5
+
+
+@pytest.mark.once
+def test_networks_that_were_teachers():
+    """A distiller freezes its teacher, and a clone of it is frozen too."""
+    teacher = networks.dense_net()
+    keras_adaad.AdaAD(teacher, networks.dense_net())
+    clone = keras.models.clone_model(teacher)
+    for trainer in (
+        keras_adaad.AdaAD(teacher, clone),
+        keras_adaad.PGDAT(teacher),
+        keras_adaad.PeerAiD(teacher, networks.dense_net()),
+    ):
+        trainer.compile("sgd")
+        for call in (trainer.fit, trainer.train_on_batch):
+            raises(
+                lambda call=call: call(X[:8], Y[:8]),
+                ValueError,
+                ["can't be trained", "trainable = True"],
+            )
+    clone.trainable = True
+    trainer = keras_adaad.AdaAD(teacher, clone)
+    trainer.compile("sgd")
+    trainer.fit(X[:8], verbose=0)
+
+
+class Kept(keras_adaad.SampleWeighting):
+    def weights(self, distiller, views, logits, y):
+        return keras.ops.max(logits["clean"], axis=-1, keepdims=True)
+
+
+class KeptLoss(keras_adaad.PGDAT):
+    def outer_loss(self, views, logits, y):
+        return super().outer_loss(views, logits, y)[:, None]
+
+
+@pytest.mark.parametrize("where", ["weights", "loss"])
+def test_a_loss_with_an_axis_too_many(where):
+    """It would be weighted by the means of the weights."""
+    attack = PGD(epsilon=0.1, steps=1)
+    if where == "loss":
+        trainer = KeptLoss(networks.dense_net(), attack)
+    else:
+        trainer = keras_adaad.RSLAD(
+            *(networks.dense_net(), networks.dense_net(), attack),
+            sample_weighting=Kept(),
+        )
+    trainer.compile("sgd")
+    raises(
+        lambda: trainer.train_on_batch(X[:8], Y[:8]),
+        ValueError,
+        ["one value per image", "(8, "],
+    )
+
+
 def test_attack_on_no_model():
     raises(
         lambda: FGSM(epsilon=0.1)(lambda x: x, X, Y),

@@ -525,6 +525,34 @@ def test_list_of_callbacks(batch):
     assert callbacks.callbacks == [mine]
 
 
+@pytest.mark.once
+def test_a_fit_after_a_resumed_one_begins_with_its_first_epoch(batch, tmp_path):
+    def stage(trainer, epochs, name=None):
+        callbacks = []
+        if name:
+            callbacks = [
+                keras.callbacks.BackupAndRestore(
+                    tmp_path / name, delete_checkpoint=False
+                )
+            ]
+        return trainer.fit(
+            *batch, epochs=epochs, callbacks=callbacks, verbose=0
+        ).epoch
+
+    def trainer():
+        trainer = keras_adaad.PGDAT(
+            networks.dense_net(), PGD(epsilon=0.1, steps=1)
+        )
+        trainer.compile("sgd")
+        return trainer
+
+    assert stage(trainer(), 3, "first") == [0, 1, 2]
+    resumed = trainer()
+    assert stage(resumed, 5, "first") == [3, 4]
+    assert stage(resumed, 2, "second") == [0, 1]
+    assert stage(resumed, 2) == [0, 1]
+
+
 def test_memory_is_flat(batch):
     """Steps 100 to 400 leave less than 4 MiB, 14 kB each."""
     import psutil

@@ -49,6 +49,15 @@ def global_random_states(create=False):
     return [] if generator is None else [generator.state]
 
 
+def forget_resumed_epoch(model):
+    """Has the next `fit` begin with its own first epoch.
+
+    `BackupAndRestore` sets the epoch to resume from, and no call of Keras takes
+    it back: a later `fit` of the same model would skip its first epochs.
+    """
+    model._initial_epoch = None
+
+
 def is_validation(arguments):
     """Returns whether `fit` itself calls `evaluate`, at the end of an epoch.
 

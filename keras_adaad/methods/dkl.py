@@ -90,6 +90,7 @@ class DKL(AdversarialTraining):
 
     forward_order: tuple[str, ...] = ("adversarial", "clean")
     needs_labels = True
+    leaves_own_outputs = True
     states = {"summed_epoch": 0.0}
 
     def __init__(

@@ -63,6 +63,7 @@ class TRADES(AdversarialTraining):
 
     forward_order: tuple[str, ...] = ("clean", "adversarial", "clean")
     needs_labels = True
+    leaves_own_outputs = True
 
     def __init__(
         self,

@@ -156,8 +156,10 @@ class Recipe:
         """Returns the optimizer, with its learning rate schedule.
 
         Args:
-            steps_per_epoch: Number of batches in an epoch: `len` of the data
-                set. In the papers' code it includes a last one that isn't full.
+            steps_per_epoch: Number of steps of this process in an epoch: `len`
+                of the data set, divided by the number of processes under
+                `torchrun`. In the papers' code it includes a last batch that
+                isn't full.
             epochs: Another number of epochs; the drops scale with it.
 
         Returns:

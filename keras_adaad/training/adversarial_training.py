@@ -92,6 +92,9 @@ class AdversarialTraining(CheckedCalls):
 
     forward_order: tuple[str, ...] = ("clean", "adversarial")
     needs_labels = False
+    # Whether the attack moves away from the student's own outputs, which have
+    # no gradient at the image itself.
+    leaves_own_outputs = False
 
     def __init__(
         self,
@@ -148,6 +151,16 @@ class AdversarialTraining(CheckedCalls):
             attack, self.attack, self.input_range
         )
         self._followed, self._evaluation_attack = found
+
+    def _check_start(self):
+        if self.leaves_own_outputs and getattr(self.attack, "start", 0) is None:
+            raise ValueError(
+                f"The attack of {type(self).__name__} needs a random start: at "
+                "the image itself the gradient of its objective is zero, and "
+                'x* would be the image. Use `PGD(start="normal", '
+                "start_scale=0.001)`, as the published code does, or "
+                f'`start="uniform"`. Received: attack={self.attack!r}'
+            )
 
     @classmethod  # For subclasses to override, down to `outer_loss`.
     def published_attack(
@@ -266,6 +279,12 @@ class AdversarialTraining(CheckedCalls):
                 logits[view] = logits["clean"]
         self.learning = training
         per_sample = self.total_loss(x, logits, y)
+        if len(per_sample.shape) != 1:
+            raise ValueError(
+                "`outer_loss`, regularizers and sample weights must return one "
+                "value per image, of shape `(batch_size,)`. Received: a loss "
+                f"of shape {tuple(per_sample.shape)}"
+            )
         valid = checks.are_valid(
             x["clean"], y, self.input_range, self.num_classes
         )

@@ -1,6 +1,7 @@
 """`fit`, `evaluate` and `perturb`, with checks before any work starts."""
 
 import functools
+import inspect
 from collections.abc import Sequence
 from typing import Any
 
@@ -38,8 +39,8 @@ class CheckedCalls(TrainingState):
             setattr(self, name, network)
         self._network_names = tuple(networks)
         self._compiled_perturb: tuple[Any, Any] = (None, None)
-        # The networks and attacks that the compiled functions use.
-        self._frozen_networks, self._attacks = {}, None
+        # The networks and settings that the compiled functions use.
+        self._frozen_networks, self._compiled_settings = {}, None
         self._validation_has_labels = True
 
     def _networks(self):
@@ -55,7 +56,9 @@ class CheckedCalls(TrainingState):
     @_wraps(keras.Model.fit)
     def fit(self, *args, **kwargs):
         call = FitArguments(super().fit, args, kwargs)
+        keras_private.forget_resumed_epoch(self)
         batch = self._first_batch(call.data)
+        self._check_can_train()
         labels = self._validation_has_labels = _has_labels(batch)
         if batch is not None:
             watchers = self._watchers(batch, call.epochs())
@@ -96,6 +99,7 @@ class CheckedCalls(TrainingState):
     def train_on_batch(self, *args, **kwargs):
         call = EvaluateArguments(super().train_on_batch, args, kwargs)
         labels = self._check_data(call.data, self._has_changed())
+        self._check_can_train()
         with self._phase(True, labels), batch_division.explained():
             return super().train_on_batch(**call.keywords())
 
@@ -186,33 +190,54 @@ class CheckedCalls(TrainingState):
         loss = float(loss)
         checks.check_loss(name, loss, self.input_range, self.num_classes)
 
+    def _check_can_train(self):
+        """Raises if the steps could not move what they are for."""
+        for network in self.trained_networks():
+            if network.weights and not network.trainable_weights:
+                raise ValueError(
+                    f"The network {network.name!r} can't be trained: all of it "
+                    "is frozen, perhaps because it, or the network that it was "
+                    "cloned from, was a teacher. Set `trainable = True`. "
+                    f"Received: trainable={network.trainable}"
+                )
+        self._check_start()
+
+    def _check_start(self):
+        """Raises if the attack can't leave the image."""
+
     def _check_networks(self, x):
         """Compares each network with its frozen version, on real images."""
         networks = {
             name: check_network(network, x)
             for name, network in self._networks().items()
         }
-        attacks = (self.attack, self.evaluation_attack)
-        if (networks, attacks) != (self._frozen_networks, self._attacks):
-            # The compiled functions use earlier networks or attacks.
+        settings = self._settings()
+        compiled = (self._frozen_networks, self._compiled_settings)
+        if (networks, settings) != compiled:
+            # The compiled functions use earlier networks or settings.
             self.train_function = self.test_function = None
             self._compiled_perturb = (None, None)
-            self._frozen_networks, self._attacks = networks, attacks
+            self._frozen_networks = networks
+            self._compiled_settings = settings
 
-    def _take_attacks(self):
-        """Has `fit` go on with the attacks that a callback has set."""
-        attacks = (self.attack, self.evaluation_attack)
-        if attacks != self._attacks:
+    def _take_settings(self):
+        """Has `fit` go on with the attacks and numbers a callback has set."""
+        settings = self._settings()
+        if settings != self._compiled_settings:
+            self._check_start()
             self.test_function = None
+            self._compiled_perturb = (None, None)
             self.make_train_function(force=True)
-            self._attacks = attacks
+            self._compiled_settings = settings
+
+    def _settings(self):
+        """Returns what a compiled function takes as constant: all arguments."""
+        numbers = plain_values(self, _arguments(type(self)))
+        return self.attack, self.evaluation_attack, *numbers
 
     def _has_changed(self):
         """Returns whether the compiled functions may be out of date."""
-        return self._attacks != (
-            self.attack,
-            self.evaluation_attack,
-        ) or not all(
+        return self._compiled_settings != self._settings() or not all(
             network.is_valid() for network in self._frozen_networks.values()
         )
 
@@ -261,6 +286,31 @@ class CheckedCalls(TrainingState):
         self.num_classes = student[-1]
         if self.evaluation_attack is not None:
             self.evaluation_attack._check_classes(self.num_classes)
+
+
+def plain_values(instance, names=None):
+    """Returns the attributes that a step takes as constants, as pairs.
+
+    A user may set them anew: numbers and texts, of these `names` or all.
+    """
+    return tuple(
+        (name, value)
+        for name, value in sorted(vars(instance).items())
+        if isinstance(value, (bool, int, float, str))
+        and (names is None or name in names)
+    )
+
+
+@functools.cache
+def _arguments(cls):
+    """Returns the names of the constructor's arguments, in all base classes."""
+    constructors = [vars(c).get("__init__") for c in cls.__mro__]
+    return {
+        name
+        for constructor in constructors
+        if inspect.isfunction(constructor)
+        for name in inspect.signature(constructor).parameters
+    }
 
 
 def _has_labels(batch):

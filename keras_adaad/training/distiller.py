@@ -13,6 +13,7 @@ from keras_adaad._typing import Tensors
 from keras_adaad.attacks import ObjectiveAttack
 from keras_adaad.frozen.logits import logits_function
 from keras_adaad.training.adversarial_training import AdversarialTraining
+from keras_adaad.training.checked_calls import plain_values
 from keras_adaad.training.regularizer import Regularizer
 from keras_adaad.training.regularizer import check_regularizers
 from keras_adaad.training.sample_weighting import SampleWeighting
@@ -131,6 +132,13 @@ class Distiller(AdversarialTraining):
         finally:
             self._target_cache.targets = None
         return loss
+
+    def _settings(self):
+        settings = [*super()._settings()]
+        for part in (*self.regularizers, self.sample_weighting):
+            settings.append(part)
+            settings += plain_values(part) if part is not None else ()
+        return tuple(settings)
 
     def _training_views(self, data):
         return self._with_regularizers(super()._training_views(data))

@@ -153,10 +153,11 @@ class FitArguments(EvaluateArguments):
 
 
 def _check_saved_is_validated(callbacks):
-    """Raises if a checkpoint would save other weights than are validated.
+    """Raises if a callback would keep other weights than it is meant to.
 
     `SwapEMAWeights` validates the averaged weights. Only with `swap_on_epoch`
-    are they still in the model when a callback after it saves.
+    are they still in the model when a callback after it keeps them. A backup
+    is of the weights that are trained, and so comes before.
     """
     swap = None
     for callback in callbacks:
@@ -168,23 +169,34 @@ def _check_saved_is_validated(callbacks):
     for callback in callbacks:
         if callback is swap:
             swapped = swap.swap_on_epoch
-        if (
-            isinstance(callback, keras.callbacks.ModelCheckpoint)
-            and callback.monitor.startswith("val_")
-            and not swapped
-        ):
+        if swapped and isinstance(callback, keras.callbacks.BackupAndRestore):
             raise ValueError(
-                "Argument `callbacks` has a checkpoint that would save weights "
+                "Argument `callbacks` has `BackupAndRestore` after "
+                "`SwapEMAWeights(swap_on_epoch=True)`, so it would back up the "
+                "averaged weights, and a resumed training would go on from "
+                "them. Put it before."
+            )
+        if _keeps_the_validated(callback) and not swapped:
+            name = type(callback).__name__
+            raise ValueError(
+                f"Argument `callbacks` has {name}, which would keep weights "
                 f"other than those that {callback.monitor!r} measures, which "
                 "`SwapEMAWeights` averages. Put `keras.callbacks."
-                "SwapEMAWeights(swap_on_epoch=True)` before the checkpoint. "
-                f"Received: {type(callback).__name__} with "
+                f"SwapEMAWeights(swap_on_epoch=True)` before {name}. Received: "
                 f"swap_on_epoch={swap.swap_on_epoch}"
             )
 
 
+def _keeps_the_validated(callback):
+    keeps = isinstance(callback, keras.callbacks.ModelCheckpoint) or (
+        isinstance(callback, keras.callbacks.EarlyStopping)
+        and callback.restore_best_weights
+    )
+    return keeps and callback.monitor.startswith("val_")
+
+
 class EpochFollower(keras.callbacks.Callback):
-    """Sets the model's `epoch` and `epochs`, and checks attack and loss."""
+    """Sets the model's `epoch` and `epochs`, and checks settings and loss."""
 
     def __init__(self, epochs):
         super().__init__()
@@ -195,7 +207,7 @@ class EpochFollower(keras.callbacks.Callback):
         self.model.epochs.assign(self.epochs)
 
     def on_train_batch_begin(self, batch, logs=None):
-        self.model._take_attacks()
+        self.model._take_settings()
 
     def on_epoch_end(self, epoch, logs=None):
         # This runs before any callback that saves. No error is raised if

@@ -235,7 +235,16 @@ def test_what_is_validated_is_saved(batch, tmp_path):
     save = keras_adaad.callbacks.StudentCheckpoint(tmp_path / "student.keras")
     swap = keras.callbacks.SwapEMAWeights
     distiller = make_distiller(keras.optimizers.SGD(0.1, use_ema=True))
-    for callbacks in ([swap(), save], [save, swap(swap_on_epoch=True)]):
+    stop = keras.callbacks.EarlyStopping(
+        "val_robust_accuracy", mode="max", restore_best_weights=True
+    )
+    backup = keras.callbacks.BackupAndRestore(tmp_path / "backup")
+    for callbacks in (
+        [swap(), save],
+        [save, swap(swap_on_epoch=True)],
+        [swap(), stop],
+        [swap(swap_on_epoch=True), backup],
+    ):
         with pytest.raises(ValueError, match="`callbacks` .*swap_on_epoch"):
             distiller.fit(*batch, callbacks=callbacks, verbose=0)
     other = keras.callbacks.ModelCheckpoint(tmp_path / "a.keras", "loss")

@@ -88,7 +88,11 @@ def scaled(processes, seed=0):
     """Loss scaling, gradient accumulation, a frozen layer, three views."""
     student = seeded(networks.dense_net(), seed)
     student.layers[-1].trainable = False
-    trainer = keras_adaad.TRADES(student, attack(), evaluation_attack=None)
+    trainer = keras_adaad.PGDAT(
+        *(student, attack()),
+        evaluation_attack=None,
+        forward_order=("clean", "adversarial", "clean"),
+    )
     optimizer = keras.optimizers.LossScaleOptimizer(
         keras.optimizers.SGD(0.1, momentum=0.9, gradient_accumulation_steps=2),
         initial_scale=64.0,

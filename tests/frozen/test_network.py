@@ -304,6 +304,37 @@ def test_another_attack_within_a_fit(batch):
     assert second < first
 
 
+def test_another_number_between_fits_and_within(batch):
+    """TensorFlow and JAX compile it into the step."""
+
+    def trainer():
+        keras.utils.set_random_seed(0)
+        trainer = keras_adaad.TRADES(
+            networks.dense_net(),
+            PGD(epsilon=0.1, steps=1, start="normal", seed=0),
+            beta=0.0,
+            evaluation_attack=None,
+        )
+        trainer.compile(keras.optimizers.SGD(0.0))
+        return trainer
+
+    class Warmup(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            self.model.beta = 100.0 * epoch
+
+    first, second = (
+        trainer()
+        .fit(*batch, epochs=2, callbacks=[Warmup()], verbose=0)
+        .history["loss"]
+    )
+    assert second > 1.05 * first
+    later = trainer()
+    later.fit(*batch, verbose=0)
+    later.beta = 100.0
+    (loss,) = later.fit(*batch, verbose=0).history["loss"]
+    assert loss == pytest.approx(second, rel=0.05)
+
+
 def test_the_evaluation_attack_follows_the_attack(batch, tmp_path):
     strong = PGD(epsilon=0.3, steps=2)
     trainer = keras_adaad.PGDAT(networks.dense_net())
