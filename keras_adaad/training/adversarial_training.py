@@ -17,6 +17,7 @@ from keras_adaad.frozen.folding import uses_float16
 from keras_adaad.losses import BatchMean
 from keras_adaad.training import attack_arguments
 from keras_adaad.training.checked_calls import CheckedCalls
+from keras_adaad.training.metrics import check_per_sample
 from keras_adaad.training.weight_perturbation import weight_offsets
 
 
@@ -92,9 +93,6 @@ class AdversarialTraining(CheckedCalls):
 
     forward_order: tuple[str, ...] = ("clean", "adversarial")
     needs_labels = False
-    # Whether the attack moves away from the student's own outputs, which have
-    # no gradient at the image itself.
-    leaves_own_outputs = False
 
     def __init__(
         self,
@@ -131,36 +129,6 @@ class AdversarialTraining(CheckedCalls):
         self._batch_mean = BatchMean()
         self.learning = False  # Whether a training step calls `outer_loss`.
         self._build_if_known()
-
-    @property
-    def evaluation_attack(self) -> ObjectiveAttack | None:
-        """The attack behind `robust_accuracy`, or `None`.
-
-        The default one has the radius of `attack`, also of one set later.
-        """
-        if self._followed not in (None, self.attack):
-            self._set_evaluation_attack("pgd")
-        return self._evaluation_attack
-
-    @evaluation_attack.setter
-    def evaluation_attack(self, attack: str | ObjectiveAttack | None) -> None:
-        self._set_evaluation_attack(attack)
-
-    def _set_evaluation_attack(self, attack):
-        found = attack_arguments.evaluation_attack(
-            attack, self.attack, self.input_range
-        )
-        self._followed, self._evaluation_attack = found
-
-    def _check_start(self):
-        if self.leaves_own_outputs and getattr(self.attack, "start", 0) is None:
-            raise ValueError(
-                f"The attack of {type(self).__name__} needs a random start: at "
-                "the image itself the gradient of its objective is zero, and "
-                'x* would be the image. Use `PGD(start="normal", '
-                "start_scale=0.001)`, as the published code does, or "
-                f'`start="uniform"`. Received: attack={self.attack!r}'
-            )
 
     @classmethod  # For subclasses to override, down to `outer_loss`.
     def published_attack(
@@ -278,13 +246,7 @@ class AdversarialTraining(CheckedCalls):
                 x = {**x, view: x["clean"]}
                 logits[view] = logits["clean"]
         self.learning = training
-        per_sample = self.total_loss(x, logits, y)
-        if len(per_sample.shape) != 1:
-            raise ValueError(
-                "`outer_loss`, regularizers and sample weights must return one "
-                "value per image, of shape `(batch_size,)`. Received: a loss "
-                f"of shape {tuple(per_sample.shape)}"
-            )
+        per_sample = check_per_sample(self.total_loss(x, logits, y))
         valid = checks.are_valid(
             x["clean"], y, self.input_range, self.num_classes
         )

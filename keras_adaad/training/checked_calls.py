@@ -1,7 +1,6 @@
 """`fit`, `evaluate` and `perturb`, with checks before any work starts."""
 
 import functools
-import inspect
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,13 +16,13 @@ from keras_adaad.frozen.network import check_network
 from keras_adaad.training import batch_division
 from keras_adaad.training.fit_arguments import EvaluateArguments
 from keras_adaad.training.fit_arguments import FitArguments
-from keras_adaad.training.state import TrainingState
+from keras_adaad.training.settings import Settings
 
 # To a type checker, what `functools.wraps` returns is no method.
 _wraps: Any = functools.wraps
 
 
-class CheckedCalls(TrainingState):
+class CheckedCalls(Settings):
     """A model that checks its data and networks before every call.
 
     `networks` maps argument names, `"student"` among them, to networks. Each
@@ -39,8 +38,7 @@ class CheckedCalls(TrainingState):
             setattr(self, name, network)
         self._network_names = tuple(networks)
         self._compiled_perturb: tuple[Any, Any] = (None, None)
-        # The networks and settings that the compiled functions use.
-        self._frozen_networks, self._compiled_settings = {}, None
+        self._frozen_networks = {}  # Those that the compiled functions use.
         self._validation_has_labels = True
 
     def _networks(self):
@@ -190,21 +188,6 @@ class CheckedCalls(TrainingState):
         loss = float(loss)
         checks.check_loss(name, loss, self.input_range, self.num_classes)
 
-    def _check_can_train(self):
-        """Raises if the steps could not move what they are for."""
-        for network in self.trained_networks():
-            if network.weights and not network.trainable_weights:
-                raise ValueError(
-                    f"The network {network.name!r} can't be trained: all of it "
-                    "is frozen, perhaps because it, or the network that it was "
-                    "cloned from, was a teacher. Set `trainable = True`. "
-                    f"Received: trainable={network.trainable}"
-                )
-        self._check_start()
-
-    def _check_start(self):
-        """Raises if the attack can't leave the image."""
-
     def _check_networks(self, x):
         """Compares each network with its frozen version, on real images."""
         networks = {
@@ -219,21 +202,6 @@ class CheckedCalls(TrainingState):
             self._compiled_perturb = (None, None)
             self._frozen_networks = networks
             self._compiled_settings = settings
-
-    def _take_settings(self):
-        """Has `fit` go on with the attacks and numbers a callback has set."""
-        settings = self._settings()
-        if settings != self._compiled_settings:
-            self._check_start()
-            self.test_function = None
-            self._compiled_perturb = (None, None)
-            self.make_train_function(force=True)
-            self._compiled_settings = settings
-
-    def _settings(self):
-        """Returns what a compiled function takes as constant: all arguments."""
-        numbers = plain_values(self, _arguments(type(self)))
-        return self.attack, self.evaluation_attack, *numbers
 
     def _has_changed(self):
         """Returns whether the compiled functions may be out of date."""
@@ -286,31 +254,6 @@ class CheckedCalls(TrainingState):
         self.num_classes = student[-1]
         if self.evaluation_attack is not None:
             self.evaluation_attack._check_classes(self.num_classes)
-
-
-def plain_values(instance, names=None):
-    """Returns the attributes that a step takes as constants, as pairs.
-
-    A user may set them anew: numbers and texts, of these `names` or all.
-    """
-    return tuple(
-        (name, value)
-        for name, value in sorted(vars(instance).items())
-        if isinstance(value, (bool, int, float, str))
-        and (names is None or name in names)
-    )
-
-
-@functools.cache
-def _arguments(cls):
-    """Returns the names of the constructor's arguments, in all base classes."""
-    constructors = [vars(c).get("__init__") for c in cls.__mro__]
-    return {
-        name
-        for constructor in constructors
-        if inspect.isfunction(constructor)
-        for name in inspect.signature(constructor).parameters
-    }
 
 
 def _has_labels(batch):

@@ -13,11 +13,11 @@ from keras_adaad._typing import Tensors
 from keras_adaad.attacks import ObjectiveAttack
 from keras_adaad.frozen.logits import logits_function
 from keras_adaad.training.adversarial_training import AdversarialTraining
-from keras_adaad.training.checked_calls import plain_values
 from keras_adaad.training.regularizer import Regularizer
 from keras_adaad.training.regularizer import check_regularizers
 from keras_adaad.training.sample_weighting import SampleWeighting
 from keras_adaad.training.sample_weighting import check_sample_weighting
+from keras_adaad.training.settings import plain_values
 from keras_adaad.training.teacher_check import TeacherCheck
 
 

@@ -1,0 +1,105 @@
+"""What a compiled step takes as constants, and a user may set anew."""
+
+import functools
+import inspect
+from typing import Any
+
+from keras_adaad.attacks import ObjectiveAttack
+from keras_adaad.training import attack_arguments
+from keras_adaad.training.state import TrainingState
+
+
+class Settings(TrainingState):
+    """A model whose attacks and numbers may change, also during `fit`."""
+
+    attack: ObjectiveAttack
+    input_range: tuple[float, float]
+    # Whether the attack moves away from the student's own outputs, which have
+    # no gradient at the image itself.
+    leaves_own_outputs = False
+    # Those that the compiled functions use.
+    _compiled_settings: tuple[Any, ...] | None = None
+
+    @property
+    def evaluation_attack(self) -> ObjectiveAttack | None:
+        """The attack behind `robust_accuracy`, or `None`.
+
+        The default one has the radius of `attack`, also of one set later.
+        """
+        if self._followed not in (None, self.attack):
+            self._set_evaluation_attack("pgd")
+        return self._evaluation_attack
+
+    @evaluation_attack.setter
+    def evaluation_attack(self, attack: str | ObjectiveAttack | None) -> None:
+        self._set_evaluation_attack(attack)
+
+    def _set_evaluation_attack(self, attack):
+        found = attack_arguments.evaluation_attack(
+            attack, self.attack, self.input_range
+        )
+        self._followed, self._evaluation_attack = found
+
+    def _check_can_train(self):
+        """Raises if the steps could not move what they are for."""
+        for network in self.trained_networks():
+            if network.weights and not network.trainable_weights:
+                raise ValueError(
+                    f"The network {network.name!r} can't be trained: all of it "
+                    "is frozen, perhaps because it, or the network that it was "
+                    "cloned from, was a teacher. Set `trainable = True`. "
+                    f"Received: trainable={network.trainable}"
+                )
+        self._check_start()
+
+    def _check_start(self):
+        """Raises if the attack can't leave the image."""
+        if self.leaves_own_outputs and getattr(self.attack, "start", 0) is None:
+            raise ValueError(
+                f"The attack of {type(self).__name__} needs a random start: at "
+                "the image itself the gradient of its objective is zero, and "
+                'x* would be the image. Use `PGD(start="normal", '
+                "start_scale=0.001)`, as the published code does, or "
+                f'`start="uniform"`. Received: attack={self.attack!r}'
+            )
+
+    def _take_settings(self):
+        """Has `fit` go on with the attacks and numbers a callback has set."""
+        settings = self._settings()
+        if settings != self._compiled_settings:
+            self._check_start()
+            self.test_function = None
+            self._compiled_perturb = (None, None)
+            self.make_train_function(force=True)
+            self._compiled_settings = settings
+
+    def _settings(self):
+        """Returns what a compiled function takes as constant: all arguments."""
+        cls: Any = type(self)
+        numbers = plain_values(self, constructor_arguments(cls))
+        return self.attack, self.evaluation_attack, *numbers
+
+
+def plain_values(instance, names=None):
+    """Returns the numbers and texts of an object, as pairs with their names.
+
+    If `names` are given, only those.
+    """
+    return tuple(
+        (name, value)
+        for name, value in sorted(vars(instance).items())
+        if isinstance(value, (bool, int, float, str))
+        and (names is None or name in names)
+    )
+
+
+@functools.cache
+def constructor_arguments(cls: Any) -> frozenset[str]:
+    """Returns the names of the constructor's arguments, in all base classes."""
+    constructors = [vars(base).get("__init__") for base in cls.__mro__]
+    return frozenset(
+        name
+        for constructor in constructors
+        if inspect.isfunction(constructor)
+        for name in inspect.signature(constructor).parameters
+    )
