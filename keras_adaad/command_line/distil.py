@@ -8,10 +8,8 @@ AutoAttack `report.json`, `robustness.png` (if Matplotlib is installed) and
 run after the last epoch or attack that was completed.
 """
 
-import csv
 import dataclasses
 import importlib.util
-import json
 import pathlib
 import shutil
 import types
@@ -33,8 +31,10 @@ from keras_adaad.command_line.data import warn_of_test_images
 from keras_adaad.command_line.devices import device_scope
 from keras_adaad.command_line.errors import naming
 from keras_adaad.command_line.evaluate import verbosity
+from keras_adaad.command_line.run_folder import check_same_run
+from keras_adaad.command_line.run_folder import resume_log
+from keras_adaad.command_line.run_folder import write_flags
 from keras_adaad.evaluation import evaluate_robustness
-from keras_adaad.writing import write_atomically
 
 STUDENTS: dict[str, Callable[..., keras.Model]] = {
     "resnet18": models.ResNet18,
@@ -98,6 +98,7 @@ def run(experiment, **flags):
     """Distils, selects a student, attacks it, and reports."""
     arguments = complete(experiment.recipe, flags)
     check_same_run(arguments)
+    load_test(experiment, arguments)  # It would fail after the training.
     keras.utils.set_random_seed(arguments.seed)
     train(experiment, arguments)
     evaluate(experiment, arguments)
@@ -135,28 +136,6 @@ def complete(recipe, flags):
     return arguments
 
 
-def check_same_run(arguments):
-    """Refuses to resume a run that was started with other flags."""
-    flags, path = of_run(arguments)
-    if not path.exists():
-        return
-    before = json.loads(path.read_text())
-    other = [name for name in flags if before.get(name) != flags[name]]
-    if other:
-        raise click.UsageError(
-            f"--output {arguments.output} is a run with other values of "
-            f"{other}. Give another folder, or the flags of that run: see "
-            "arguments.json."
-        )
-
-
-def of_run(arguments):
-    """Returns the flags that a run keeps, and the file that holds them."""
-    free = ("output", "data_dir", "download", "autoattack_images")
-    flags = {k: v for k, v in vars(arguments).items() if k not in free}
-    return flags, arguments.output / "arguments.json"
-
-
 # The run.
 
 
@@ -170,9 +149,8 @@ def train(experiment, arguments):
     output = arguments.output
     # Not before: a call that failed so far has begun no run.
     output.mkdir(parents=True, exist_ok=True)
-    flags, path = of_run(arguments)
-    path.write_text(json.dumps(flags, indent=1))
     best_so_far = resume_log(output)
+    write_flags(arguments)
     used = [
         data.SetEpoch(train_set),
         callbacks.StudentCheckpoint(
@@ -210,9 +188,11 @@ def evaluate(experiment, arguments):
         keras.distribution.set_distribution(None)
     output = arguments.output
     student = keras.models.load_model(output / "best.keras")
-    arrays = data.to_arrays(experiment.load(arguments, experiment.test))
     # At most so many: there may be fewer.
-    x_test, y_test = (a[: arguments.autoattack_images] for a in arrays)
+    x_test, y_test = (
+        array[: arguments.autoattack_images]
+        for array in load_test(experiment, arguments)
+    )
     report = evaluate_robustness(
         student,
         x_test,
@@ -247,28 +227,6 @@ def published(recipe, arguments):
     return [f"published: {result}" for result in results]
 
 
-def resume_log(output):
-    """Drops the log's rows of epochs that will be run again.
-
-    Returns:
-        The best validation accuracy of the remaining rows, or `None`.
-        `save_best_only` does not remember it.
-    """
-    log, epoch = output / "log.csv", 0
-    backup = output / "backup" / "training_metadata.json"
-    if backup.exists():
-        epoch = json.loads(backup.read_text())["epoch"]
-    if not log.exists():
-        return None
-    # As bytes, because reading as text changes the line ends of a CSV file.
-    lines = log.read_bytes().decode().splitlines(keepends=True)
-    rows = [row for row in csv.DictReader(lines) if int(row["epoch"]) < epoch]
-    kept = "".join(lines[: 1 + len(rows)])
-    write_atomically(log, lambda path: path.write_bytes(kept.encode()))
-    accuracies = [float(row["val_robust_accuracy"]) for row in rows]
-    return max(accuracies, default=None)
-
-
 # The parts of a run.
 
 
@@ -300,12 +258,21 @@ def load_data(experiment, arguments):
     return train_set, validation
 
 
+def load_test(experiment, arguments):
+    """Returns the test images and their labels."""
+    name = getattr(arguments, "data", experiment.recipe.dataset)
+    with naming(f"--data {name}"):
+        arrays = data.to_arrays(experiment.load(arguments, experiment.test))
+        if not isinstance(arrays, tuple):
+            raise ValueError("its test images have no labels. Add y_test.")
+        return arrays
+
+
 def look_for_test_images(experiment, arguments):
     """Warns if extra images nearly duplicate test images."""
     with np.load(arguments.extra) as file:
         images = file["image"]
-    test = data.to_arrays(experiment.load(arguments, experiment.test))
-    warn_of_test_images(images, test[0] if isinstance(test, tuple) else test)
+    warn_of_test_images(images, load_test(experiment, arguments)[0])
 
 
 def make_distiller(experiment, arguments, steps_per_epoch):

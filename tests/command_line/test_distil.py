@@ -53,6 +53,30 @@ def test_a_choice_by_the_test_images_is_flagged(given, tmp_path):
     assert not report.reliable and "selected_on_test" in report.flags
 
 
+@pytest.mark.once
+def test_a_log_without_a_backup_is_kept(given, tmp_path):
+    given += ["--teacher", "teacher.keras", "--output", tmp_path / "run"]
+    (tmp_path / "run").mkdir()
+    log = tmp_path / "run" / "log.csv"
+    log.write_text("epoch,val_robust_accuracy\n0,0.1\n1,0.2\n")
+    before = log.read_bytes()
+    result = run(*given)
+    assert result.exit_code == 2 and "no backup/" in result.stderr
+    assert log.read_bytes() == before
+    assert [path.name for path in log.parent.iterdir()] == ["log.csv"]
+
+
+@pytest.mark.once
+def test_the_test_images_are_looked_at_before_the_training(given, tmp_path):
+    with np.load("digits.npz") as file:
+        arrays = {k: v for k, v in file.items() if "test" not in k}
+    np.savez("digits.npz", **arrays)
+    given += ["--teacher", "teacher.keras", "--output", tmp_path / "run"]
+    result = run(*given)
+    assert result.exit_code == 2 and "x_test" in result.stderr
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_run_on_an_npz_file(given, digits, tmp_path):
     x, y = digits
     result = run(*given)
