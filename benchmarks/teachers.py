@@ -113,31 +113,15 @@ STUDY = dataclasses.replace(
 
 
 def main():
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.teachers",
-        description=__doc__,
-        formatter_class=argparse.RawTextHelpFormatter,
-    )
-    parser.add_argument("--budget", default="cheap", choices=STUDY.budgets)
+    parser = make_parser("teachers", __doc__, seeds=[0])
     parser.add_argument(
         "--teachers",
         nargs="+",
         help="all if not given",
         choices=[arm.name for arm in TEACHERS],
     )
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
-    parser.add_argument("--backend", help="tensorflow, jax or torch")
-    parser.add_argument("--data", help="an .npz file of CIFAR-10")
-    parser.add_argument("--output", type=pathlib.Path, default="results")
-    parser.add_argument(
-        "--show", action="store_true", help="only print the result"
-    )
-    arguments = parser.parse_args()
-    folder = pathlib.Path(arguments.output, "teachers", arguments.budget)
+    arguments, folder = parsed(parser)
     if not arguments.show:
-        if arguments.backend:
-            os.environ["KERAS_BACKEND"] = arguments.backend
-        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
         measure(
             arguments.budget,
             arguments.teachers,
@@ -146,6 +130,34 @@ def main():
             folder,
         )
     print(table(json.loads((folder / "teachers.json").read_text())))
+
+
+def make_parser(name, description, seeds):
+    """Returns the parser of a benchmark of these teachers."""
+    parser = argparse.ArgumentParser(
+        prog=f"python -m benchmarks.{name}",
+        description=description,
+        formatter_class=argparse.RawTextHelpFormatter,
+    )
+    parser.add_argument("--budget", default="cheap", choices=STUDY.budgets)
+    parser.add_argument("--seeds", nargs="+", type=int, default=seeds)
+    parser.add_argument("--backend", help="tensorflow, jax or torch")
+    parser.add_argument("--data", help="an .npz file of CIFAR-10")
+    parser.add_argument("--output", type=pathlib.Path, default="results")
+    parser.add_argument(
+        "--show", action="store_true", help="only print the result"
+    )
+    return parser
+
+
+def parsed(parser):
+    """Returns the arguments and the folder of the runs; sets the backend."""
+    arguments = parser.parse_args()
+    if arguments.backend:
+        os.environ["KERAS_BACKEND"] = arguments.backend
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    folder = pathlib.Path(arguments.output, "teachers", arguments.budget)
+    return arguments, folder
 
 
 def measure(budget_name, names, seeds, data_path, folder):

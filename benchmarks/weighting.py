@@ -10,11 +10,8 @@ students. The teacher is the one whose students are the least robust, unless
 `benchmarks.teachers`, which runs first. The same command resumes.
 """
 
-import argparse
 import dataclasses
 import json
-import os
-import pathlib
 
 import numpy as np
 
@@ -52,26 +49,11 @@ def weakest(rows):
 
 
 def main():
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.weighting",
-        description=__doc__,
-        formatter_class=argparse.RawTextHelpFormatter,
-    )
-    parser.add_argument(
-        "--budget", default="cheap", choices=teachers.STUDY.budgets
-    )
+    parser = teachers.make_parser("weighting", __doc__, seeds=[0, 1, 2])
     parser.add_argument(
         "--teacher", choices=[arm.name for arm in teachers.TEACHERS]
     )
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    parser.add_argument("--backend", help="tensorflow, jax or torch")
-    parser.add_argument("--data", help="an .npz file of CIFAR-10")
-    parser.add_argument("--output", type=pathlib.Path, default="results")
-    parser.add_argument(
-        "--show", action="store_true", help="only print the result"
-    )
-    arguments = parser.parse_args()
-    folder = pathlib.Path(arguments.output, "teachers", arguments.budget)
+    arguments, folder = teachers.parsed(parser)
     name = arguments.teacher
     if name is None:
         name = weakest(
@@ -79,9 +61,6 @@ def main():
         )
     study = study_of(name)
     if not arguments.show:
-        if arguments.backend:
-            os.environ["KERAS_BACKEND"] = arguments.backend
-        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
         measure(
             study, arguments.budget, arguments.seeds, arguments.data, folder
         )
