@@ -49,6 +49,14 @@ def global_random_states(create=False):
     return [] if generator is None else [generator.state]
 
 
+def finalize_average(swap):
+    """Makes the weights of the model those that `fit` ends with.
+
+    `swap` is a `SwapEMAWeights` that does so by itself only in the last epoch.
+    """
+    swap._finalize_ema_values()
+
+
 def forget_resumed_epoch(model):
     """Has the next `fit` begin with its own first epoch.
 

@@ -9,8 +9,11 @@ import numpy as np
 
 from keras_adaad import backend
 from keras_adaad import checks
+from keras_adaad.backend import keras_private
 from keras_adaad.training import batch_division
 from keras_adaad.training import process_share
+
+_Swap = keras.callbacks.SwapEMAWeights
 
 
 @dataclasses.dataclass
@@ -143,7 +146,9 @@ class FitArguments(EvaluateArguments):
 
     def keywords(self):
         follower = EpochFollower(self.others.get("epochs", 1))
-        given = {"callbacks": [follower, *self.callbacks]}
+        swaps = [c for c in self.callbacks if isinstance(c, _Swap)]
+        last = [_AverageOnStop(swap) for swap in swaps]
+        given = {"callbacks": [follower, *self.callbacks, *last]}
         if self.validation is not None:
             data = self.validation
             given["validation_data"] = keras.utils.pack_x_y_sample_weight(
@@ -161,7 +166,7 @@ def _check_saved_is_validated(callbacks):
     """
     swap = None
     for callback in callbacks:
-        if isinstance(callback, keras.callbacks.SwapEMAWeights):
+        if isinstance(callback, _Swap):
             swap = callback
     if swap is None:
         return
@@ -193,6 +198,22 @@ def _keeps_the_validated(callback):
         and callback.restore_best_weights
     )
     return keeps and callback.monitor.startswith("val_")
+
+
+class _AverageOnStop(keras.callbacks.Callback):
+    """Leaves the average in a model whose training stops early.
+
+    `fit` ends with the weights that the optimizer keeps apart. Keras makes them
+    the average only in the last epoch that was planned.
+    """
+
+    def __init__(self, swap):
+        super().__init__()
+        self.swap = swap
+
+    def on_epoch_end(self, epoch, logs=None):
+        if self.swap.swap_on_epoch and self.model.stop_training:
+            keras_private.finalize_average(self.swap)
 
 
 class EpochFollower(keras.callbacks.Callback):

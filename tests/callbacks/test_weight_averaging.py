@@ -230,6 +230,26 @@ def test_exponential_average_of_keras(batch, tmp_path):
             assert not np.allclose(after, steps[1], atol=1e-5)
 
 
+def test_the_average_stays_when_the_training_stops(batch):
+    class Stop(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            self.model.stop_training = epoch == 1
+
+    optimizer = keras.optimizers.SGD(0.1, use_ema=True, ema_momentum=0.9)
+    distiller = make_distiller(optimizer=optimizer)
+    swap = keras.callbacks.SwapEMAWeights(swap_on_epoch=True)
+    logs = distiller.fit(
+        *batch,
+        epochs=5,
+        validation_data=batch,
+        callbacks=[swap, Stop()],
+        verbose=0,
+    ).history
+    assert len(logs["val_loss"]) == 2
+    after = distiller.evaluate(*batch, return_dict=True, verbose=0)
+    assert after["loss"] == pytest.approx(logs["val_loss"][-1], rel=1e-4)
+
+
 @pytest.mark.once
 def test_what_is_validated_is_saved(batch, tmp_path):
     save = keras_adaad.callbacks.StudentCheckpoint(tmp_path / "student.keras")
