@@ -13,7 +13,7 @@ that of the teachers' own accuracy under AutoAttack.
 Networks, budgets and runs are those of `benchmarks.study`: a run's JSON is in
 `results/teachers/BUDGET`, and the same command resumes. The result is
 `teachers.json` there. The budget "cheap" has convolutional networks that halve
-their maps at once: with one seed it takes an hour on two cores, and "small" a
+their maps at once: with one seed it takes two hours on two cores, and "small" a
 day.
 """
 
