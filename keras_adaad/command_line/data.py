@@ -8,6 +8,7 @@ import numpy as np
 
 from keras_adaad import data
 from keras_adaad.command_line.errors import naming
+from keras_adaad.data.from_folder import folder_of_classes
 from keras_adaad.data.image_files import class_folders
 from keras_adaad.data.splits import parse_split
 from keras_adaad.data.splits import rows_of
@@ -130,8 +131,7 @@ def class_names(source):
         return None
     path = path.resolve()
     folder = path / "test" if (path / "test").is_dir() else path
-    train = folder.parent / "train"
-    return class_folders(train if train.is_dir() else folder)
+    return class_folders(folder_of_classes(folder.parent, folder.name))
 
 
 def _npz(path, split, options):

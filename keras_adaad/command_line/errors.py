@@ -28,6 +28,11 @@ def bad_input(argument, error):
     return click.UsageError(f"{argument}: {text}")
 
 
+def as_given(option, value):
+    """Returns an option with its value, if it has one."""
+    return option if value is None else f"{option} {value}"
+
+
 @contextlib.contextmanager
 def naming(argument):
     """Turns any error of a block, which reads a file, into bad input."""

@@ -12,6 +12,7 @@ from keras_adaad import export
 from keras_adaad.command_line.data import class_names
 from keras_adaad.command_line.data import load_adversarial
 from keras_adaad.command_line.data import load_part
+from keras_adaad.command_line.errors import as_given
 from keras_adaad.command_line.errors import bad_input
 from keras_adaad.command_line.errors import check_folder
 from keras_adaad.command_line.errors import naming
@@ -63,7 +64,7 @@ def evaluate(
         attacks = "autoattack" if has_gradient else "square"
     given = {
         "attacks": f"--attacks {attacks}",
-        "epsilon": "--epsilon" if epsilon is None else f"--epsilon {epsilon}",
+        "epsilon": as_given("--epsilon", epsilon),
         "state_path": f"--state {state}",
         "x": f"--data {data}",
     }

@@ -9,6 +9,7 @@ import keras
 from keras_adaad.attacks import PGD
 from keras_adaad.command_line.data import load_part
 from keras_adaad.command_line.distil import new_student
+from keras_adaad.command_line.errors import as_given
 from keras_adaad.command_line.errors import bad_input
 from keras_adaad.command_line.errors import check_folder
 from keras_adaad.command_line.errors import naming
@@ -56,10 +57,10 @@ def teachers(
         "teachers": f"TEACHER {' '.join(teachers)}",
         "x": f"--data {data}",
         "y": f"--data {data}",
-        "attack": f"--epsilon {epsilon}",
+        "attack": as_given("--epsilon", epsilon),
         "state_path": f"--state {state}",
     }
-    with naming("--epsilon" if epsilon is None else f"--epsilon {epsilon}"):
+    with naming(given["attack"]):
         attack = _attack(ThreatModel.of(epsilon, norm).epsilon, norm)
     try:
         ranking = rank_teachers(

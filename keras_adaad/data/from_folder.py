@@ -101,8 +101,7 @@ def _read_arrays(directory, name, bounds):
 def _read_files(directory, name, bounds):
     files = _list_files(directory / name)
     rows = rows_of(bounds, len(files))
-    train = directory / "train"
-    folders = train if train.is_dir() else directory / name
+    folders = folder_of_classes(directory, name)
     classes = class_folders(folders)
     indices = {name: index for index, name in enumerate(classes)}
     paths, names = zip(*(files[row] for row in rows), strict=True)
@@ -113,6 +112,12 @@ def _read_files(directory, name, bounds):
             f"{str(folders)!r}. Received: {unknown[:5]}"
         )
     return read_images(paths), np.array([indices[name] for name in names])
+
+
+def folder_of_classes(directory, name):
+    """Returns the folder whose sub-folders are the classes of a split."""
+    train = directory / "train"
+    return train if train.is_dir() else directory / name
 
 
 def _list_files(folder):
