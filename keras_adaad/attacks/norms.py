@@ -20,7 +20,9 @@ class Linf:
 
     def direction(self, gradient):
         """Returns the steepest ascent step of norm 1."""
-        return ops.sign(gradient)
+        # The sign of NaN is zero in PyTorch: the attack would not move, and
+        # nobody would know why.
+        return ops.where(ops.isnan(gradient), gradient, ops.sign(gradient))
 
     def project(self, x_adv, x, epsilon):
         """Returns the point of the ball around `x` nearest to `x_adv`."""

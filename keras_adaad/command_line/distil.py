@@ -35,6 +35,7 @@ from keras_adaad.command_line.run_folder import check_same_run
 from keras_adaad.command_line.run_folder import resume_log
 from keras_adaad.command_line.run_folder import write_flags
 from keras_adaad.evaluation import evaluate_robustness
+from keras_adaad.writing import write_atomically
 
 STUDENTS: dict[str, Callable[..., keras.Model]] = {
     "resnet18": models.ResNet18,
@@ -179,7 +180,7 @@ def train(experiment, arguments):
         callbacks=used,
         verbose=verbosity(),
     )
-    distiller.student.save(output / "last.keras")
+    write_atomically(output / "last.keras", distiller.student.save)
 
 
 def evaluate(experiment, arguments):

@@ -11,6 +11,7 @@ from keras_adaad.command_line.errors import bad_input
 from keras_adaad.command_line.errors import check_folder
 from keras_adaad.command_line.errors import naming
 from keras_adaad.command_line.evaluate import verbosity
+from keras_adaad.writing import write_atomically
 from keras_adaad.zoo import load
 from keras_adaad.zoo import parity
 from keras_adaad.zoo import registry
@@ -71,7 +72,7 @@ def convert(
             raise click.ClickException(
                 "Nothing was written: the logits are not the published."
             )
-    model.save(output)
+    write_atomically(output, model.save)
     print(f"Wrote {output}")
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import time
+import warnings
 from typing import Any
 
 import keras
@@ -92,7 +93,7 @@ def measure(name, teacher, student, task, advance):
         own_classes = logits.argmax(-1).astype("int32")
         y = own_classes if task.y is None else task.y
         clean = own_classes == y
-        survived = _survived(of_teacher, x, y, clean, task, advance)
+        survived = _survived(name, of_teacher, x, y, clean, task, advance)
     moved, transferable = transfers(logits, after, farthest)
     if seconds is not None:
         seconds = {"RSLAD": seconds, "AdaAD": seconds + own}
@@ -227,11 +228,16 @@ def _start(attack, x, seed, rows, size):
     return backend.to_devices(np.stack(starts))
 
 
-def _survived(classifier, x, y, clean, task, advance):
-    """Returns at how many radii the teacher is correct, per image."""
+def _survived(name, classifier, x, y, clean, task, advance):
+    """Returns at how many radii the teacher is correct, per image.
+
+    Images at which the attack meets NaN count as incorrect: nothing says that
+    the teacher is robust there.
+    """
+    lost: set[int] = set()
 
     def run(attack, rows):
-        return attack._run(
+        outcome = attack._run(
             classifier,
             x[rows],
             y[rows],
@@ -239,11 +245,22 @@ def _survived(classifier, x, y, clean, task, advance):
             seed=task.seed,
             batch_size=task.batch_size,
         )
+        lost.update(rows[outcome.lost])
+        return dataclasses.replace(
+            outcome, fooled=outcome.fooled | outcome.lost
+        )
 
     survived = np.zeros(len(x), int)
     for robust in robust_images(run, clean, task.threat_model, task.epsilons):
         survived += robust
         advance()
+    if lost:
+        warnings.warn(
+            f"The attack on the teacher {name!r} met NaN in the logits, the "
+            f"loss or the gradient at {len(lost)} of {len(x)} images. They "
+            "count as not robust.",
+            stacklevel=2,
+        )
     return survived
 
 

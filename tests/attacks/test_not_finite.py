@@ -31,6 +31,11 @@ def nan_gradient(x):
     return 1e-30 * ops.sqrt(corner) * np.arange(10, dtype="float32")
 
 
+def root_of_nothing(x):
+    """Zero, with a gradient of NaN: zero times infinity."""
+    return ops.sqrt(ops.sum(0.0 * x, axis=(1, 2, 3)))[:, None]
+
+
 def evaluate(model, names, **options):
     x, y = oracles.trained_batch(16)
     found = [n if not isinstance(n, str) else short(n) for n in names]
@@ -96,9 +101,16 @@ def test_a_gradient_of_nan_is_flagged(tmp_path):
     x, y = x[report.clean], y[report.clean]
     with pytest.warns(UserWarning, match=f"NaN.* {len(x)} images"):
         np.testing.assert_array_equal(attack(model, x, y), x)
-    # Where a backend's `sign` drops NaN, the gradient itself is looked at.
     checked = evaluate(model, ["fgsm"], reliability_checks=True)
     assert "100 % of the images" in checked.flags["gradients"]
+
+
+def test_no_gradient_of_nan_is_taken_for_zero():
+    """The sign of NaN is zero in PyTorch."""
+    attack = attacks.PGD(epsilon=EPSILON, steps=2)
+    report = evaluate(with_term(root_of_nothing), [attack])
+    assert report.results[0].lost == np.flatnonzero(report.clean).tolist()
+    assert "lost_points" in report.flags
 
 
 def test_points_outside_the_ball_are_flagged():

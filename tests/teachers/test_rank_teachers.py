@@ -135,6 +135,20 @@ def test_a_teacher_that_cannot_be_attacked_is_last(images, tmp_path):
     assert loaded.flags == found.flags
 
 
+@pytest.mark.filterwarnings("ignore:__array__ implementation")
+def test_no_image_is_robust_because_the_gradient_is_nan(student, images):
+    inputs = keras.Input(networks.SHAPE)
+    # The gradient of the root at zero times zero is NaN.
+    nothing = keras.ops.sqrt(keras.ops.sum(0.0 * inputs, (1, 2, 3)))
+    outputs = linear("finite", scale=0.01)(inputs) + nothing[:, None]
+    teachers = {"nan": keras.Model(inputs, outputs), "good": linear("good")}
+    with pytest.warns(UserWarning, match=r"teacher 'nan' met NaN .* robust"):
+        found = rank(teachers, student, *images)
+    (row,) = (row for row in found.rows() if row["name"] == "nan")
+    assert row["clean_accuracy"] > 0.0
+    assert row["robust_accuracy"] == 0.0
+
+
 def test_without_labels_there_are_no_accuracies(teachers, student, images):
     found = rank(teachers, student, images[0])
     row = found.rows()[0]
