@@ -30,3 +30,13 @@ def orders(transfers, entropy):
     """
     # Shares are whole numbers of images: rounding must not decide a tie.
     return np.lexsort((-entropy, -transfers.round(9)), axis=-1)
+
+
+def decided(transfers, orders):
+    """Returns whether each place has a larger share than the next one.
+
+    Of the shape `(rows, teachers - 1)`. Between equal shares, the images decide
+    nothing.
+    """
+    shares = np.take_along_axis(transfers.round(9), orders, axis=-1)
+    return shares[:, :-1] > shares[:, 1:]

@@ -22,12 +22,14 @@ THREAT_MODELS = {"linf": "Linf", "l2": "L2"}
 class Candidate:
     """A teacher by name, and the function that loads it.
 
-    `identity` is a digest of its layers and weights.
+    `identity` is a digest of its layers and weights, and `logits` are its
+    logits on a few images.
     """
 
     name: str
     load: Callable[[], keras.Model]
     identity: str = ""
+    logits: np.ndarray | None = None
 
 
 def candidates_of(teachers, num_classes, norm):
@@ -46,7 +48,6 @@ def candidates_of(teachers, num_classes, norm):
 
 def check_candidates(candidates, student, x):
     """Loads each teacher once, and raises unless all suit the student."""
-    _check_outputs("student", student, x)
     for candidate in candidates:
         name = f"teachers[{candidate.name!r}]"
         try:
@@ -65,12 +66,12 @@ def check_candidates(candidates, student, x):
                 f"Received: {teacher.name!r}, which has no weights yet"
             )
         checks.check_pair(teacher, student, name)
-        _check_outputs(name, teacher, x)
+        candidate.logits = logits_of(name, teacher, x)
         candidate.identity = identity_of(teacher)
 
 
-def _check_outputs(name, model, x):
-    """Raises unless a model returns logits for a few images."""
+def logits_of(name, model, x):
+    """Returns a model's logits for a few images, or raises."""
     logits = ops.convert_to_numpy(model(ops.convert_to_tensor(x[:8])))
     if not np.isfinite(logits).all():
         raise ValueError(
@@ -78,6 +79,7 @@ def _check_outputs(name, model, x):
             "infinite logits on clean images"
         )
     checks.check_logits(name, logits)
+    return logits
 
 
 def _by_name(teachers):

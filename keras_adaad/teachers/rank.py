@@ -18,6 +18,7 @@ from keras_adaad.evaluation.state import RESULTS_SINCE
 from keras_adaad.methods import RSLAD
 from keras_adaad.teachers.candidates import candidates_of
 from keras_adaad.teachers.candidates import check_candidates
+from keras_adaad.teachers.candidates import logits_of
 from keras_adaad.teachers.measure import Task
 from keras_adaad.teachers.measure import measure
 from keras_adaad.teachers.ranking import TeacherRanking
@@ -107,7 +108,7 @@ def rank_teachers(
     Raises:
         TypeError: If an argument has the wrong type.
         ValueError: If there are fewer than two teachers or fewer than 50
-            images, a network returns probabilities, the classes differ, or
+            images, the attack starts at the image, a network returns probabilities, the classes differ, or
             data and labels are invalid. These are raised before any teacher is
             measured.
 
@@ -138,7 +139,8 @@ def rank_teachers(
     task = _task(student, x, y, attack, warmup, num_images, batch_size, seed)
     candidates = candidates_of(teachers, task.num_classes, task.attack.norm)
     facts = environment(student)
-    state = State(state_path, _identity(task, student), facts["device"])
+    logits = logits_of("student", student, task.x)
+    state = State(state_path, _identity(task, student), logits, facts["device"])
     with seeded(task.seed):  # A file that is loaded draws first weights.
         check_candidates(candidates, student, task.x)
         results = [
@@ -165,6 +167,7 @@ def _task(student, x, y, attack, warmup, num_images, batch_size, seed):
     """Returns the `Task` of the arguments, or raises."""
     attack, _ = training_attack(attack, None, RSLAD.published_attack)
     checks.check_number("attack.epsilon", attack.epsilon, open_minimum=True)
+    _check_start(attack)
     warmup = checks.check_integer("warmup", warmup, minimum=0)
     num_images = checks.check_integer("num_images", num_images, MIN_IMAGES)
     batch_size = checks.check_integer("batch_size", batch_size)
@@ -182,6 +185,18 @@ def _task(student, x, y, attack, warmup, num_images, batch_size, seed):
         batch_size=min(batch_size, len(rows)),
         seed=seed,
     )
+
+
+def _check_start(attack):
+    """Raises if the attack on a teacher itself can't leave the image."""
+    if getattr(attack, "start", 0) is None:
+        raise ValueError(
+            "Argument `attack` needs a random start: at the image itself the "
+            "divergence of a teacher from its own output has no gradient, and "
+            'no teacher would be moved. Use `PGD(start="normal", '
+            'start_scale=0.001)`, as the published code does, or '
+            f'`start="uniform"`. Received: attack={attack!r}'
+        )
 
 
 def _check_data(student, x, y, attack):
@@ -225,7 +240,7 @@ def _passes(task):
 
 def _result(candidate, student, task, state, verbose):
     """Returns the result of a teacher, measured or from the state."""
-    found = state.get(candidate.identity)
+    found = state.get(candidate.identity, candidate.logits)
     if found is None:
         if verbose:
             print(f"{candidate.name}:", flush=True)
@@ -239,7 +254,7 @@ def _result(candidate, student, task, state, verbose):
             task,
             lambda: bar and bar.add(1),
         )
-        state.add(candidate.identity, found)
+        state.add(candidate.identity, candidate.logits, found)
         if verbose == 2:
             share = 100 * found.transfers.mean()
             print(f"{share:.1f} % transferable", flush=True)

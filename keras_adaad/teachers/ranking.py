@@ -98,18 +98,25 @@ class TeacherRanking:
 
     @property
     def first_shares(self) -> dict[str, float]:
-        """Share of the resamples in which each teacher is first, by name."""
-        first = self._orders[:, 0]
+        """Share of the resamples in which each teacher is first, by name.
+
+        Where two share the first place, neither is first.
+        """
+        orders, decided = self._resampled
         return {
-            result.name: float((first == place).mean())
+            result.name: float((decided[:, 0] & (orders[:, 0] == place)).mean())
             for place, result in enumerate(self.results)
         }
 
     @property
     def order_share(self) -> float:
-        """The share of the resamples in which the whole order is the same."""
-        expected = np.arange(len(self.results))
-        return float((self._orders == expected).all(-1).mean())
+        """The share of the resamples in which the whole order is the same.
+
+        A resample in which two teachers have the same share is not counted.
+        """
+        orders, decided = self._resampled
+        same = orders == np.arange(len(self.results))
+        return float((same.all(-1) & decided.all(-1)).mean())
 
     @property
     def certainty(self) -> str:
@@ -223,8 +230,11 @@ class TeacherRanking:
         return bootstrap.weights(self.num_images)
 
     @functools.cached_property
-    def _orders(self):
-        return bootstrap.orders(*self._means(self._weights))
+    def _resampled(self):
+        """The order in each resample, and which places the shares decide."""
+        transfers, entropy = self._means(self._weights)
+        orders = bootstrap.orders(transfers, entropy)
+        return orders, bootstrap.decided(transfers, orders)
 
     def _means(self, weights):
         """Returns shares and entropies, each of shape `(rows, teachers)`."""

@@ -5,12 +5,17 @@ import json
 import os
 import pathlib
 
+import numpy as np
+
 from keras_adaad.attacks.digest import digest
 from keras_adaad.evaluation import storage
 from keras_adaad.frozen.fingerprint import layers_within
 from keras_adaad.teachers.result import TeacherResult
 
-FORMAT = "keras_adaad.rank_teachers.2"
+FORMAT = "keras_adaad.rank_teachers.3"
+# Logits of the same network may differ this much, of their largest value: in
+# other batches or on another device, sums have another order.
+TOLERANCE = 1e-3
 # What holds names of layers in a configuration.
 NAMES = ("name", "keras_history", "input_layers", "output_layers")
 
@@ -21,7 +26,8 @@ def identity_of(model):
     The configuration of a model has its operations and their connections. Keras
     numbers the names, so the same code gives others in a new process. So each
     name is replaced by its order of appearance. For a layer without
-    `get_config`, only the class and the weights count.
+    `get_config`, only the class and the weights count: two such models are told
+    apart by their logits.
     """
     places: dict[str, int] = {}
     layers = [
@@ -55,15 +61,22 @@ class State:
     """Keeps the results of measured teachers. Without a path, keeps nothing.
 
     The file belongs to one student, its images, the attack and the settings.
-    Teachers are identified by `identity_of`, so more can be added.
+    More teachers can be added. A network is known by its `identity_of` and its
+    logits on a few images: neither alone says what it computes.
+
+    Args:
+        path: The file, or `None`.
+        task: What the results depend on besides the teachers.
+        logits: The student's logits on a few images.
+        device: Name of the device.
     """
 
-    def __init__(self, path, task, device):
+    def __init__(self, path, task, logits, device):
         self.path = path
         self._device = device
+        self._logits = logits
         self._task = digest(task) if path is not None else None
-        self._results = {}
-        self._devices = {}
+        self._entries = []
         if path is None:
             return
         if not isinstance(path, (str, os.PathLike)):
@@ -78,29 +91,43 @@ class State:
                 f"exists. Received: state_path={str(path)!r}"
             )
         if self.path.exists():
-            self._results, self._devices = self._read()
+            self._entries = self._read()
 
-    def get(self, identity):
+    def get(self, identity, logits):
         """Returns the result of a teacher, or `None`.
 
         The seconds of another device are left out.
         """
-        found = self._results.get(identity)
-        if found is None or self._devices[identity] == self._device:
-            return found
-        return dataclasses.replace(found, seconds={})
+        for entry in self._entries:
+            if entry["identity"] == identity and _close(
+                entry["logits"], logits
+            ):
+                if entry["device"] == self._device:
+                    return entry["result"]
+                return dataclasses.replace(entry["result"], seconds={})
+        return None
 
-    def add(self, identity, result):
+    def add(self, identity, logits, result):
         """Adds the result of a teacher to the file."""
         if self.path is None:
             return
-        self._results[identity] = result
-        self._devices[identity] = self._device
-        teachers = {
-            key: {"device": self._devices[key], **found.to_dict()}
-            for key, found in self._results.items()
+        self._entries.append(
+            {
+                "identity": identity,
+                "logits": np.asarray(logits).tolist(),
+                "device": self._device,
+                "result": result,
+            }
+        )
+        content = {
+            "format": FORMAT,
+            "task": self._task,
+            "logits": np.asarray(self._logits).tolist(),
+            "teachers": [
+                {**entry, "result": entry["result"].to_dict()}
+                for entry in self._entries
+            ],
         }
-        content = {"format": FORMAT, "task": self._task, "teachers": teachers}
         storage.write(content, self.path)
 
     def _read(self):
@@ -108,12 +135,16 @@ class State:
             content = json.loads(self.path.read_text("utf-8"))
             if content["format"] != FORMAT:
                 raise ValueError("another format")
-            task = content["task"]
-            teachers = content["teachers"]
-            devices = {k: v.pop("device") for k, v in teachers.items()}
-            results = {
-                k: TeacherResult.from_dict(v) for k, v in teachers.items()
-            }
+            task, logits = content["task"], content["logits"]
+            entries = [
+                {
+                    "identity": entry["identity"],
+                    "logits": entry["logits"],
+                    "device": entry["device"],
+                    "result": TeacherResult.from_dict(entry["result"]),
+                }
+                for entry in content["teachers"]
+            ]
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ValueError(
                 "Argument `state_path` must be a file that `rank_teachers` "
@@ -121,11 +152,20 @@ class State:
                 f"Received: state_path={str(self.path)!r} "
                 f"({type(error).__name__}: {error})"
             ) from error
-        if task != self._task:
+        if task != self._task or not _close(logits, self._logits):
             raise ValueError(
                 "Argument `state_path` belongs to another ranking: the "
                 "student, the images, the attack or the settings differ. "
                 "Delete the file, or choose another path. "
                 f"Received: state_path={str(self.path)!r}"
             )
-        return results, devices
+        return entries
+
+
+def _close(first, second):
+    """Returns whether two arrays of logits are those of one network."""
+    first, second = np.asarray(first), np.asarray(second)
+    largest = np.abs(second).max(initial=0.0)
+    return first.shape == second.shape and np.allclose(
+        first, second, rtol=0.0, atol=TOLERANCE * largest
+    )

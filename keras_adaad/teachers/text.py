@@ -59,6 +59,11 @@ def certainty(ranking):
             for name, share in shares.items()
             if share >= 0.05 and name != ranking.best
         ]
+        tied = 1.0 - sum(shares.values())
+        if tied >= 0.05:
+            sentences.append(
+                f"In {100 * tied:.0f} %, the largest share is that of several."
+            )
         sentences.append(
             "So these images do not decide between it and "
             f"{' and '.join(others) or 'the others'}: measure more."
