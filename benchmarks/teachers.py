@@ -25,6 +25,7 @@ import os
 import pathlib
 
 import numpy as np
+from scipy import stats
 
 from benchmarks.study import cifar10
 from benchmarks.study import schedule
@@ -247,31 +248,35 @@ def correlations(rows):
 
 
 def rank_correlation(first, second):
-    """Returns Spearman's correlation and its 95 % interval over the teachers.
+    """Returns Spearman's correlation, its 95 % interval and its p-value.
 
-    The interval is Fisher's, with the variance of Bonett and Wright (2000). It
-    is `None` for fewer than four teachers.
+    The teachers are the sample. The interval is Fisher's, with the variance of
+    Bonett and Wright (2000): `None` for fewer than four teachers and for a
+    perfect correlation, which has none. The p-value is the share of the orders
+    with a correlation as far from zero.
     """
-    ranks = [ranked(values) for values in (first, second)]
-    spread = [np.ptp(values) for values in ranks]
-    if not all(spread):
-        return {"correlation": None, "interval": None}
-    value = float(np.corrcoef(*ranks)[0, 1])
+    ranks = [stats.rankdata(values) for values in (first, second)]
+    if not all(np.ptp(values) for values in ranks):
+        return {"correlation": None, "interval": None, "p_value": None}
+    test = stats.permutation_test(
+        (ranks[0],),
+        lambda order: np.corrcoef(order, ranks[1])[0, 1],
+        permutation_type="pairings",
+        n_resamples=50_000,  # More than the orders of eight teachers.
+        vectorized=False,
+        rng=0,
+    )
+    value = float(test.statistic)
     interval = None
-    if len(first) > 3:
+    if len(first) > 3 and abs(value) < 0.999:
         error = math.sqrt((1 + value**2 / 2) / (len(first) - 3))
-        middle = math.atanh(max(-0.999, min(0.999, value)))
-        ends = (middle - 1.96 * error, middle + 1.96 * error)
+        ends = (math.atanh(value) + sign * 1.96 * error for sign in (-1, 1))
         interval = [math.tanh(end) for end in ends]
-    return {"correlation": value, "interval": interval}
-
-
-def ranked(values):
-    """Returns the ranks of values; equal ones have their mean rank."""
-    values = np.asarray(values, float)
-    below = (values[:, None] > values).sum(-1)
-    equal = (values[:, None] == values).sum(-1)
-    return below + (equal - 1) / 2
+    return {
+        "correlation": value,
+        "interval": interval,
+        "p_value": float(test.pvalue),
+    }
 
 
 def table(result):
@@ -297,10 +302,10 @@ def cell(found):
     if found["correlation"] is None:
         return "-"
     text = f"{found['correlation']:+.2f}"
-    if found["interval"] is None:
-        return text
-    low, high = found["interval"]
-    return f"{text} [{low:+.2f}, {high:+.2f}]"
+    if found["interval"] is not None:
+        low, high = found["interval"]
+        text += f" [{low:+.2f}, {high:+.2f}]"
+    return f"{text}, p = {found['p_value']:.2g}"
 
 
 if __name__ == "__main__":

@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
+import keras_adaad
 from benchmarks import gpu
 from benchmarks.study import cifar10
 from benchmarks.study import fashion_mnist
+from benchmarks.study import image_order
 from benchmarks.study import machine
 from benchmarks.study import methods
 from benchmarks.study import report
@@ -23,6 +25,7 @@ from benchmarks.study import schedule
 from benchmarks.study import tables
 from benchmarks.study import training
 from keras_adaad.models import WideResNet
+from tests import networks
 
 FASHION = fashion_mnist.STUDY
 CIFAR = cifar10.STUDY
@@ -148,14 +151,26 @@ def row_of(printed, name):
 def test_differences_are_paired():
     """Equal gains on all images are sure; the same mean by chance is not."""
     first = np.array([1.0, 0.0] * 50)
-    assert tables.difference([first], [first]) == ("+0.0 ± 0.0", "1")
+    assert tables.difference([first], [first]) == ("+0.0 ± 0.0", "1", "-")
     second = first.copy()
     second[:40:2] = 0.0  # 20 images, all in favour of the first.
-    points, p = tables.difference([first], [second])
+    points, p, _ = tables.difference([first], [second])
     assert points.startswith("+20.0") and float(p) < 1e-4
     second[1:41:2] = 1.0  # and 20 in favour of the second.
-    points, p = tables.difference([first], [second])
+    points, p, _ = tables.difference([first], [second])
     assert points.startswith("+0.0") and float(p) == 1.0
+
+
+@pytest.mark.once
+def test_seeds_have_a_p_value_of_their_own():
+    """Two gains that differ as much as they gain: sure of images alone."""
+    rows = np.arange(1000)
+    first = [rows < 600, rows < 520]
+    second = [rows < 500, rows < 500]
+    _, over_images, over_seeds = tables.difference(first, second)
+    assert float(over_images) < 1e-10
+    # A t of 60 / 40 with one degree of freedom.
+    assert float(over_seeds) == pytest.approx(0.37, abs=0.005)
 
 
 @pytest.mark.once
@@ -171,6 +186,9 @@ def test_interval_is_that_of_a_share():
     low, high = results.interval([np.arange(400) < 100])
     assert (low + high) / 2 == pytest.approx(25.0)
     assert (high - low) / 2 == pytest.approx(196 * (0.25 * 0.75 / 399) ** 0.5)
+    # None of 500: up to 3.84 / (500 + 3.84), Wilson's.
+    low, high = results.interval([np.zeros(500, bool)])
+    assert (low, high) == pytest.approx((0.0, 0.762), abs=1e-3)
 
 
 # CIFAR-10.
@@ -386,3 +404,42 @@ def test_gpu_script_goes_on(tmp_path, monkeypatch, capsys):
     gpu.main()
     assert "Left: c." in capsys.readouterr().out
     assert marks.read_text().startswith("b")
+
+
+@pytest.mark.once
+def test_images_of_any_order_are_put_into_one(tmp_path):
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (30, 4, 4, 3)).astype("uint8")
+    labels = np.arange(30) % 10
+    path = tmp_path / "order.npz"
+    image_order.write(path, train=(images, labels), test=(images, labels))
+    shuffled = rng.permutation(30)
+    for x, y in (images, labels), (images[shuffled], labels[shuffled]):
+        found = image_order.in_published_order("test", x, y, path)
+        np.testing.assert_array_equal(found[0], images)
+        np.testing.assert_array_equal(found[1], labels)
+    # Images of something else keep their order.
+    found = image_order.in_published_order("train", 255 - images, labels, path)
+    np.testing.assert_array_equal(found[0], 255 - images)
+
+
+@pytest.mark.once
+def test_runs_of_other_images_are_refused(tmp_path):
+    rows = np.arange(20)
+    report = keras_adaad.evaluate_robustness(
+        *(networks.dense_net(), np.zeros((20, *networks.SHAPE)), rows % 10),
+        *(["fgsm"], 0.1),
+        reliability_checks=False,
+        curve=False,
+        verbose=0,
+    )
+    runs = []
+    for labels in (rows % 10, (rows + 1) % 10):
+        attacks = {"autoattack": {**report.to_dict(), "labels": labels}}
+        runs.append({0: {"reports": attacks}})
+    with pytest.raises(ValueError, match="same images"):
+        tables.compared(CIFAR, "a", *runs)
+    for known in ({"images": "a digest"}, {}):  # The second was made earlier.
+        run.check_same_images(known, "a digest", tmp_path)
+    with pytest.raises(SystemExit, match="other images"):
+        run.check_same_images({"images": "another"}, "a digest", tmp_path)

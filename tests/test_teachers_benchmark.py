@@ -5,12 +5,14 @@ import pathlib
 import re
 import sys
 
+import keras
 import numpy as np
 import pytest
 from scipy import stats
 
 from benchmarks import teachers
 from benchmarks import weighting
+from benchmarks.study import cifar10
 from benchmarks.study import methods
 from tests import networks
 
@@ -77,9 +79,13 @@ def test_students_with_and_without_weights(options, rank, monkeypatch, capsys):
     weighting.main()
     printed = capsys.readouterr().out
     assert "The teacher: short." in printed
-    for table in printed.split("weighted minus plain"):
-        for method in weighting.METHODS:
-            assert re.search(rf"^\| \**{method}\** \|", table, re.M)
+    for method in weighting.METHODS:
+        assert re.search(rf"^\| \**{method}\** \|", printed, re.M)
+        assert f"| {method}, weighted, minus {method} |" in printed
+    assert "| AdaAD, weighted, minus AdaAD, mean weight |" in printed
+    # Of another teacher, there are no runs.
+    other = weighting.table("narrow", folder_of(options))
+    assert "weighted" not in other
 
 
 def test_weakest_students():
@@ -92,14 +98,17 @@ def test_weakest_students():
 
 def test_weights_are_all_that_differs():
     study = weighting.study_of("short")
-    arms = {arm.name: arm for arm in study.arms if arm.regime == "weighting"}
-    assert len(arms) == 2 * len(weighting.METHODS)
-    for method in weighting.METHODS:
+    regime = weighting.regime_of("short")
+    arms = {arm.name: arm for arm in study.arms if arm.regime == regime}
+    pairs = [(m, weighting.WEIGHTED.format(m)) for m in weighting.METHODS]
+    pairs.append(("AdaAD", weighting.MEAN))
+    assert len(arms) == 1 + 2 * len(weighting.METHODS)
+    for names in pairs:
         plain, weighted = (
             methods.make_trainer(
                 arms[name], 0.03, 1, networks.dense_net(), networks.dense_net()
             )
-            for name in (method, weighting.WEIGHTED.format(method))
+            for name in names
         )
         assert plain.sample_weighting is None
         assert weighted.sample_weighting.clean_weight == 0.5
@@ -107,6 +116,21 @@ def test_weights_are_all_that_differs():
         own = {"name", "sample_weighting", "teacher", "student"}
         for key in configs[0].keys() - own:
             assert configs[0][key] == configs[1][key], key
+
+
+def test_mean_of_the_weights():
+    trainer = methods.make_trainer(
+        cifar10.arm("", "", "AdaAD", options={"sample_weighting": "entropy"}),
+        *(0.03, 1, networks.dense_net(), networks.dense_net()),
+    )
+    x = np.random.default_rng(0).random((8, *networks.SHAPE), "float32")
+    arguments = (trainer, {"adversarial": x, "clean": x}, {}, None)
+    entropy, mean = (
+        keras.ops.convert_to_numpy(cls(5.0).weights(*arguments))
+        for cls in methods.WEIGHTINGS.values()
+    )
+    assert np.ptp(entropy) > 0.0
+    np.testing.assert_allclose(mean, np.full(8, entropy.mean()), rtol=1e-5)
 
 
 def test_rank_correlation():
@@ -118,8 +142,11 @@ def test_rank_correlation():
     assert found["correlation"] == pytest.approx(expected)
     low, high = found["interval"]
     assert -1.0 < low < expected < high < 1.0
-    found = teachers.rank_correlation([1, 2], [3, 1])
-    assert found == {"correlation": pytest.approx(-1.0), "interval": None}
+    # Of 24 orders of four, the given and the reverse are as far from zero.
+    found = teachers.rank_correlation([1, 2, 3, 4], [1, 2, 3, 4])
+    assert found["correlation"] == pytest.approx(1.0)
+    assert found["p_value"] == pytest.approx(2 / 24)
+    assert found["interval"] is None
     assert teachers.rank_correlation([1, 1], [3, 1])["correlation"] is None
 
 

@@ -44,8 +44,8 @@ class Arm:
             "plain training" or "plain distillation".
         regime: Name of a group of arms to compare. Defaults to none.
         options: Dict of the class's arguments. Three more are known: `igdm`
-            adds `IGDM`, `entropy_weighting` adds `EntropyWeighting`, and
-            `teacher_temperature` divides the teacher's logits.
+            adds `IGDM`, `sample_weighting` names the weights of the samples,
+            and `teacher_temperature` divides the teacher's logits.
         attack: Dict of changes to the published attack: `steps`, or `radius`
             and `step`, in units of epsilon.
         network: Name of the network that is trained.

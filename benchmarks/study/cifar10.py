@@ -21,6 +21,7 @@ import numpy as np
 from benchmarks.study.arms import Arm
 from benchmarks.study.arms import Budget
 from benchmarks.study.arms import Study
+from benchmarks.study.image_order import in_published_order
 
 EPSILON = 8 / 255
 CLASSES = 10
@@ -153,7 +154,8 @@ def load_data(budget, path):
     Args:
         budget: The `Budget`.
         path: An `.npz` file with `x_train`, `y_train`, `x_test` and `y_test`,
-            or `None` for those that Keras downloads.
+            or `None` for those that Keras downloads. The images of CIFAR-10 may
+            have any order.
     """
     if path is None:
         import keras
@@ -166,7 +168,10 @@ def load_data(budget, path):
                 for part in ("train", "test")
                 for name in "xy"
             )
-    y, y_test = y.ravel().astype("int32"), y_test.ravel().astype("int32")
+    x, y = in_published_order("train", x, y.ravel().astype("int32"))
+    x_test, y_test = in_published_order(
+        "test", x_test, y_test.ravel().astype("int32")
+    )
     everything = slice(0, budget.teacher_images)
     labelled = stratified(y[everything], budget.images)
     return {

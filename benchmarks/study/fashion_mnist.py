@@ -2,7 +2,7 @@
 
 The images are downloaded by Keras, or read from a folder with the four original
 files. The published runs were made by an older script, which shuffled the
-images differently and also trained on the last, partial batch of an epoch.
+images differently.
 """
 
 import functools

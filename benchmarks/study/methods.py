@@ -21,9 +21,9 @@ def make_trainer(arm, epsilon, epochs, teacher, network):
     options = dict(arm.options)
     if options.pop("igdm", False):
         options["regularizers"] = [keras_adaad.IGDM()]
-    if options.pop("entropy_weighting", False):
+    if "sample_weighting" in options:
         # With the clean term of SAAD.
-        weighting = keras_adaad.EntropyWeighting(clean_weight=0.5)
+        weighting = WEIGHTINGS[options["sample_weighting"]](clean_weight=0.5)
         options["sample_weighting"] = weighting
     if "teacher_temperature" in options:
         teacher = at_temperature(teacher, options.pop("teacher_temperature"))
@@ -75,6 +75,18 @@ class AdaADWithStudentsAttack(keras_adaad.AdaAD):
         return lambda x_adv: cross_entropy_from_logits(y, student(x_adv))
 
 
+class MeanEntropyWeighting(keras_adaad.EntropyWeighting):
+    """For all samples the mean of the weights: the loss is as large."""
+
+    def weights(self, distiller, views, logits, y):
+        weights = super().weights(distiller, views, logits, y)
+        return ops.mean(weights) * ops.ones_like(weights)
+
+
+WEIGHTINGS = {
+    "entropy": keras_adaad.EntropyWeighting,
+    "mean entropy": MeanEntropyWeighting,
+}
 OWN = {cls.__name__: cls for cls in (SmoothedPGDAT, AdaADWithStudentsAttack)}
 
 

@@ -2,7 +2,9 @@
 
 import contextlib
 import dataclasses
+import hashlib
 import json
+import math
 import shutil
 
 import keras
@@ -27,16 +29,20 @@ def run(study, budget, arm, seed, data, folder):
     """
     path = folder / f"{arm.file_name(seed)}.json"
     config = configuration(study, budget, arm, seed)
+    images_digest = digest_of(data)
     work = folder / "unfinished" / path.stem
     for known in (path, work / "run.json"):
         if known.exists():
-            found = json.loads(known.read_text())["config"]
-            check_same(found, config, known)
+            found = json.loads(known.read_text())
+            check_same(found["config"], config, known)
+            check_same_images(found, images_digest, known)
     if path.exists():
         return
+    check_teacher(study, arm, folder, images_digest)
     print(f"\n{arm.regime} {arm.name}, seed {seed}".lstrip(), flush=True)
     work.mkdir(parents=True, exist_ok=True)
-    write_json(work / "run.json", {"config": config})
+    begun = {"config": config, "images": images_digest}
+    write_json(work / "run.json", begun)
     keras.backend.clear_session()
     keras.utils.set_random_seed(seed)
     policy = machine.training_policy() if study.mixed_precision else "float32"
@@ -60,10 +66,10 @@ def run(study, budget, arm, seed, data, folder):
         *(study, budget, last, data["test"], work), curve=arm.is_teacher
     )
     result = {
-        "config": config,
+        **begun,
         "parameters": last.count_params(),
         "environment": {**machine.environment(), "policy": policy},
-        "updates": epochs * (len(images[0]) // budget.batch_size),
+        "updates": epochs * math.ceil(len(images[0]) / budget.batch_size),
         "history": history,
         "reports": reports,
     }
@@ -119,6 +125,34 @@ def check_same(found, wanted, path):
             f"{path} is a run with other values of {other}. Give another "
             "--output, or the options of that run."
         )
+
+
+def digest_of(data):
+    """Returns a digest of the images that a study trains and attacks."""
+    digest = hashlib.sha256()
+    for purpose in ("all", "held out", "test"):
+        for array in data[purpose]:
+            digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()[:16]
+
+
+def check_same_images(found, wanted, path):
+    """Refuses runs of other images, or of images in another order."""
+    # The runs of Fashion-MNIST were published before the digest was.
+    if found.get("images", wanted) != wanted:
+        raise SystemExit(
+            f"{path} is a run with other images, or with other held-out and "
+            "test images. Give the images of that run, or another --output."
+        )
+
+
+def check_teacher(study, arm, folder, images_digest):
+    """Refuses a teacher whose training images may be the held-out ones here."""
+    if arm.teacher is not None:
+        path = folder / f"{study.arm(*arm.teacher).file_name(0)}.json"
+        if path.exists():
+            found = json.loads(path.read_text())
+            check_same_images(found, images_digest, path)
 
 
 def write_json(path, value):

@@ -3,7 +3,7 @@
 Accuracies are means over seeds, with their standard deviation. Intervals are
 over images, after averaging each image over the seeds. So they show the effect
 of other images, not of other seeds. Differences are paired: image by image,
-over the seeds that both have.
+over the seeds that both have. They have a second p-value, over the seeds.
 """
 
 import numpy as np
@@ -14,14 +14,20 @@ from benchmarks.study.results import cell
 from benchmarks.study.results import interval
 from benchmarks.study.results import load
 from benchmarks.study.results import outcomes
-from keras_adaad import RobustnessReport
+from benchmarks.study.results import report_of
 from keras_adaad import recipes
+from keras_adaad.evaluation.same_task import check_same_task
 from keras_adaad.evaluation.statistics import mcnemar
 
 # The rows of the front page.
 KNOWN = (
     *("plain training", "PGD-AT", "TRADES", "RSLAD", OURS, f"{OURS} linear"),
     f"{OURS} linear, teacher at half temperature",
+)
+# The columns of differences, after the first.
+DIFFERENCES = (
+    *("clean", "p, images", "p, seeds"),
+    *("AutoAttack", "p, images", "p, seeds", "seeds"),
 )
 # The methods of the study whose accuracies papers report.
 PUBLISHED_METHODS = ("PGDAT", "TRADES", "ARD", "RSLAD", "AdaAD", "SAAD")
@@ -118,27 +124,21 @@ def own_arm(runs):
 def differences(study, runs):
     """Returns AdaAD's accuracy minus the others', as a table in Markdown."""
     own = own_arm(runs) or OURS
-    lines = [
-        (f"{own} minus", "clean", "p", "AutoAttack", "p", "seeds"),
-        ("---",) * 6,
-    ]
+    rows = []
     for name, seeds in runs.items():
         if name not in (own, "teacher"):
-            lines += compared(study, name, runs.get(own, {}), seeds)
-    return markdown(lines)
+            rows += compared(study, name, runs.get(own, {}), seeds)
+    return of_differences(f"{own} minus", rows)
 
 
 def gains(study, folder):
     """Returns what the unlabelled images of regime B add to each method."""
     labelled, unlabelled = (load(study, folder, r) for r in ("A", "B"))
-    lines = [
-        ("regime B minus A", "clean", "p", "AutoAttack", "p", "seeds"),
-        ("---",) * 6,
-    ]
+    rows = []
     for name, seeds in unlabelled.items():
         if name != "teacher":
-            lines += compared(study, name, seeds, labelled.get(name, {}))
-    return markdown(lines)
+            rows += compared(study, name, seeds, labelled.get(name, {}))
+    return of_differences("regime B minus A", rows)
 
 
 def levers(study, folder):
@@ -146,12 +146,25 @@ def levers(study, folder):
     few_labels, runs = (load(study, folder, r) for r in ("A", "levers"))
     for found in (few_labels, runs):
         found.pop("teacher", None)
-    lines = [("", "clean", "p", "AutoAttack", "p", "seeds"), ("---",) * 6]
+    rows = []
     for lever, seeds in runs.items():
         for name, theirs in few_labels.items():
             title = f"{lever}, minus {name}"
-            lines += compared(study, title, seeds, theirs)
-    return markdown(lines)
+            rows += compared(study, title, seeds, theirs)
+    return of_differences("", rows)
+
+
+def of_differences(title, rows):
+    """Returns rows of `compared` as a table in Markdown."""
+    head = (title, *DIFFERENCES)
+    # With one seed each, no row has a p-value over seeds.
+    shown = [
+        column
+        for column, name in enumerate(head)
+        if name != "p, seeds" or any(row[column] != "-" for row in rows)
+    ]
+    lines = [head, ("---",) * len(head), *rows]
+    return markdown([[line[column] for column in shown] for line in lines])
 
 
 def compared(study, title, ours, theirs):
@@ -159,6 +172,8 @@ def compared(study, title, ours, theirs):
     common = sorted(set(ours) & set(theirs))
     if not common:
         return []
+    for seed in common:
+        check_same_task(title, *(report_of(r[seed]) for r in (ours, theirs)))
     cells = []
     for column in ("clean", "AutoAttack"):
         pair = (
@@ -173,9 +188,12 @@ def difference(first, second, exact=False):
     """Compares two lists of paired outcomes, one per seed.
 
     Returns:
-        Their difference in points with its interval, and the p-value of a
-        t-test over the images or, if `exact` and there is one seed, of
-        McNemar's test.
+        Their difference in points with its interval over the images, and two
+        p-values. The first is that of a t-test over the images or, if `exact`
+        and there is one seed, of McNemar's test: would other images say the
+        same of these networks? The second is that of a t-test over the seeds,
+        if there are several: would other trainings say the same on these
+        images?
     """
     shares = [np.mean(flags, axis=0) for flags in (first, second)]
     points = 100 * (shares[0] - shares[1])
@@ -184,7 +202,12 @@ def difference(first, second, exact=False):
         p_value = mcnemar(first[0], second[0]).p_value
     else:
         p_value = stats.ttest_rel(*shares).pvalue if points.any() else 1.0
-    return f"{points.mean():+.1f} ± {margin:.1f}", f"{p_value:.2g}"
+    means = [np.mean(flags, axis=1) for flags in (first, second)]
+    over_seeds = "-"
+    if np.ptp(np.subtract(*means)) > 1e-9:  # Else there is no spread to test.
+        over_seeds = f"{stats.ttest_rel(*means).pvalue:.2g}"
+    text = f"{points.mean():+.1f} ± {margin:.1f}"
+    return text, f"{p_value:.2g}", over_seeds
 
 
 def best_epochs(study, runs):
@@ -195,11 +218,9 @@ def best_epochs(study, runs):
             continue
         last, best = [], []
         for result in seeds.values():
-            report = result["reports"]["autoattack"]
-            last.append(RobustnessReport.from_dict(report).robust.mean())
+            last.append(report_of(result).robust.mean())
             # If the last epoch is the best, there is no other report.
-            report = result.get("best", report)
-            best.append(RobustnessReport.from_dict(report).robust.mean())
+            best.append(report_of(result, "best").robust.mean())
         lines.append((name, cell(last), cell(best)))
     return markdown(lines)
 

@@ -108,9 +108,9 @@ def rank_teachers(
     Raises:
         TypeError: If an argument has the wrong type.
         ValueError: If there are fewer than two teachers or fewer than 50
-            images, the attack starts at the image, a network returns probabilities, the classes differ, or
-            data and labels are invalid. These are raised before any teacher is
-            measured.
+            images, the attack starts at the image, a network returns
+            probabilities, the classes differ, or data and labels are invalid.
+            These are raised before any teacher is measured.
 
     Example:
 
@@ -194,7 +194,7 @@ def _check_start(attack):
             "Argument `attack` needs a random start: at the image itself the "
             "divergence of a teacher from its own output has no gradient, and "
             'no teacher would be moved. Use `PGD(start="normal", '
-            'start_scale=0.001)`, as the published code does, or '
+            "start_scale=0.001)`, as the published code does, or "
             f'`start="uniform"`. Received: attack={attack!r}'
         )
 
