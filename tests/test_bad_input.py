@@ -42,6 +42,13 @@ def softmax_operation():
     return keras.Model(inputs, keras.ops.softmax(classifier()(inputs)))
 
 
+def softmax_passed_on():
+    inputs = keras.Input(networks.SHAPE)
+    pair = [softmax_layer()(inputs), classifier(activation="softmax")(inputs)]
+    mean = layers.Reshape((10,))(layers.Average()(pair))
+    return keras.Model(inputs, layers.Activation("linear")(mean))
+
+
 def nested_softmax():
     inputs = keras.Input(networks.SHAPE)
     return keras.Model(inputs, classifier(activation="softmax")(inputs))
@@ -122,6 +129,16 @@ CONSTRUCTORS = {
         ),
         ValueError,
         ["teacher", "softmax", "logits", "from_logits=True"],
+    ),
+    "epsilon of the attack": (
+        lambda: adaad(epsilon=8 / 255),
+        TypeError,
+        ["`epsilon`", "attack=keras_adaad.attacks.PGD(epsilon=...)"],
+    ),
+    "softmax that is passed on": (
+        lambda: keras_adaad.AdaAD(softmax_passed_on(), classifier()),
+        ValueError,
+        ["teacher", "softmax"],
     ),
     "softmax layer": (
         lambda: keras_adaad.AdaAD(classifier(), softmax_layer()),
@@ -468,6 +485,13 @@ def test_a_radius_in_other_units():
     attack = PGD(epsilon=8 / 255, norm="l2")
     with pytest.warns(UserWarning, match="`attack`.*L-infinity"):
         keras_adaad.PGDAT(networks.dense_net(), attack)
+    with pytest.warns(UserWarning, match="`attack`.*half across"):
+        keras_adaad.PGDAT(networks.dense_net(), PGD(epsilon=8.0))
+    trainer = keras_adaad.PGDAT(
+        networks.dense_net(), PGD(epsilon=8.0, input_range=(0, 255))
+    )
+    trainer.compile("sgd")
+    raises(lambda: trainer.fit(X, Y), ValueError, ["scaled to [0, 1]"])
 
 
 @pytest.mark.once
@@ -568,6 +592,19 @@ def test_probabilities_of_an_unbuilt_model():
             return keras.ops.softmax(super().call(x, training=training))
 
     trainer = keras_adaad.PGDAT(Probabilities(4))
+    trainer.compile("sgd")
+    raises(
+        lambda: trainer.fit(X, Y),
+        ValueError,
+        ["student", "probabilities", "from_logits=True"],
+    )
+
+
+def test_probabilities_of_a_built_model():
+    """Where the layers do not show it, the outputs do."""
+    inputs = keras.Input(networks.SHAPE)
+    outputs = layers.Rescaling(1.0)(softmax_layer()(inputs))
+    trainer = keras_adaad.PGDAT(keras.Model(inputs, outputs))
     trainer.compile("sgd")
     raises(
         lambda: trainer.fit(X, Y),

@@ -111,8 +111,11 @@ def with_links(text):
     """Makes a name such as `quickstart.py` a link to its page."""
 
     def linked(match):
-        exists = (EXAMPLES / f"{match[1]}.py").exists()
-        return f"[{match[0]}]({match[1]}.md)" if exists else match[0]
+        path = EXAMPLES / f"{match[1]}.py"
+        if not path.exists():
+            return match[0]
+        suffix = "md" if is_example(path) else "py"
+        return f"[{match[0]}]({match[1]}.{suffix})"
 
     return re.sub(r"`(\w+)\.py`", linked, text)
 

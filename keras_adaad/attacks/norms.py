@@ -80,9 +80,11 @@ def _image_axes(delta):
     return tuple(range(1, len(delta.shape)))
 
 
-def small_radius(epsilon, norm, input_range):
+def radius_of_another_range(epsilon, norm, input_range):
     """Returns why a radius looks as if it had other units, or `None`."""
     low, high = input_range
+    if norm == "linf" and epsilon >= 0.5 * (high - low):
+        return half_across(epsilon, input_range)
     if norm == "l2" and 0.0 < epsilon < 0.05 * (high - low):
         return (
             f"epsilon {epsilon:g} is small for an L2 ball in [{low:g}, "
@@ -94,3 +96,13 @@ def small_radius(epsilon, norm, input_range):
             f"[{low:g}, {high:g}]: is it in the units of the images?"
         )
     return None
+
+
+def half_across(epsilon, input_range):
+    """Returns what is wrong with a radius at which images can be anything."""
+    low, high = input_range
+    return (
+        f"epsilon {epsilon:g} reaches half across the input range "
+        f"[{low:g}, {high:g}], so every image can be made gray: is it in "
+        "the units of the images?"
+    )

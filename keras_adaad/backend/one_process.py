@@ -35,6 +35,15 @@ def broadcast(variables):
     pass
 
 
+def check_optimizer(optimizer):
+    """Raises if an optimizer would take other steps than on one device."""
+
+
+def weighted_by_images(loss, per_image):
+    """Returns a replica's mean loss, weighted by its number of images."""
+    return loss
+
+
 def averaged_gradient(loss, variables):
     return loss
 

@@ -44,9 +44,10 @@ def _compiled(function):
     makes two.
     """
     # Keras's layers have their channels last. The compiler's own layout
-    # optimization expects them on the second axis, and transposes.
+    # optimization expects them on the second axis, and transposes. With batch
+    # sizes that vary, PyTorch 2.13 fails to compile some convolutions.
     options = {"layout_optimization": False}
-    compiled = torch.compile(function, options=options)
+    compiled = torch.compile(function, options=options, dynamic=False)
     return keras_private.with_autograd_in_graph(compiled)
 
 

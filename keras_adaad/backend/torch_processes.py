@@ -12,6 +12,12 @@ import keras
 import torch
 from torch import distributed
 
+# All processes have as many images.
+from keras_adaad.backend.one_process import check_optimizer as check_optimizer
+from keras_adaad.backend.one_process import (
+    weighted_by_images as weighted_by_images,
+)
+
 
 def start():
     """Joins the processes that `torchrun` started; returns this one's index."""

@@ -64,6 +64,9 @@ class RobustEvaluation(keras.callbacks.Callback):
     ```
     """
 
+    # For the check that a later callback keeps the weights that it measured.
+    measures_weights = True
+
     def __init__(
         self,
         x: ArrayLike,
@@ -74,6 +77,12 @@ class RobustEvaluation(keras.callbacks.Callback):
         **options: Any,
     ) -> None:
         super().__init__()
+        if options.get("state_path") is not None:
+            raise ValueError(
+                "Argument `state_path` is for one evaluation, and the callback "
+                "makes several, of other weights. Leave it out. "
+                f"Received: state_path={options['state_path']!r}"
+            )
         if log_dir is not None:
             tensorboard_pictures.check_installed()
         self.x = x

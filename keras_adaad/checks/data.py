@@ -19,7 +19,8 @@ def check_images(name, x, input_range):
     # The kind of bfloat16 in NumPy is "V", void.
     if x.dtype.kind not in "fiub" and x.dtype.name != "bfloat16":
         raise TypeError(
-            f"Argument `{name}` must hold numbers. "
+            f"Argument `{name}` must hold numbers. For a data set of batches, "
+            "use `keras_adaad.data.to_arrays`. "
             f"Received: {name} of dtype {x.dtype}"
         )
     if x.ndim < 2 or x.size == 0:
@@ -50,6 +51,13 @@ def check_images(name, x, input_range):
             "images (and put any mean/std normalisation inside the model), "
             f"or pass the `input_range` they have. Received: {name} with "
             f"values in [{smallest:g}, {largest:g}], input_range={input_range}"
+        )
+    if low == 0.0 and high > 100.0 and 0.0 < largest <= 1.0:
+        raise ValueError(
+            f"Argument `{name}` looks as if it were scaled to [0, 1], and "
+            f"`input_range` is {input_range}: epsilon would be larger than the "
+            "images. Leave out `input_range`, or give the images their range. "
+            f"Received: {name} with values in [{smallest:g}, {largest:g}]"
         )
     return x
 

@@ -9,6 +9,8 @@ _LOGITS_FIX = (
     "`keras.layers.Dense(num_classes)`, and use `from_logits=True` in losses "
     "you train it with elsewhere."
 )
+# What layers are called that leave probabilities what they are.
+_PASSES_ON = ("linear", "average", "reshape", "flatten", "identity", "dropout")
 
 
 def check_model(name, model, allow_probabilities=False):
@@ -171,13 +173,21 @@ def _final_activation(model):
         operations = model.layers
     else:
         operations = getattr(model, "operations", [])
-    if not operations:
-        return None
-    last = operations[-1]
-    if isinstance(last, keras.Model):
-        return _final_activation(last)
-    if isinstance(last, keras.layers.Layer) and not hasattr(last, "activation"):
-        return type(last).__name__.lower()
-    activation = getattr(last, "activation", last)
+    for operation in reversed(operations):
+        if isinstance(operation, keras.Model):
+            return _final_activation(operation)
+        name = _activation_of(operation)
+        if name not in _PASSES_ON:
+            return name
+    return None
+
+
+def _activation_of(operation):
+    activation = getattr(operation, "activation", operation)
+    if isinstance(operation, keras.layers.Layer) and activation is operation:
+        return type(operation).__name__.lower()
     name = getattr(activation, "__name__", type(activation).__name__)
-    return {"LogSoftmax": "log_softmax"}.get(name, name.lower())
+    name = {"LogSoftmax": "log_softmax"}.get(name, name.lower())
+    if name == "linear" and not isinstance(operation, keras.layers.Activation):
+        return "logits"  # Of a layer that computes them.
+    return name

@@ -5,6 +5,7 @@ import json
 
 import click
 
+from keras_adaad.training.callback_checks import restore_complete_backup
 from keras_adaad.writing import write_atomically
 
 
@@ -46,6 +47,7 @@ def resume_log(output):
     """
     log, epoch = output / "log.csv", 0
     backup = output / "backup" / "training_metadata.json"
+    restore_complete_backup(backup.parent)
     if backup.exists():
         epoch = json.loads(backup.read_text())["epoch"]
     if not log.exists():

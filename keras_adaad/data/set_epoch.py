@@ -37,7 +37,7 @@ class SetEpoch(keras.callbacks.Callback):
         shuffle=False,
         callbacks=[
             keras_adaad.data.SetEpoch(train),
-            keras.callbacks.BackupAndRestore("backup"),
+            keras.callbacks.BackupAndRestore("backup", double_checkpoint=True),
         ],
     )
     ```

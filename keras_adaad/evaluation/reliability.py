@@ -13,7 +13,8 @@ from keras import ops
 from keras_adaad import backend
 from keras_adaad.attacks import PGD
 from keras_adaad.attacks.digest import digest
-from keras_adaad.attacks.norms import small_radius
+from keras_adaad.attacks.norms import half_across
+from keras_adaad.attacks.norms import radius_of_another_range
 from keras_adaad.checks.models import are_probabilities
 from keras_adaad.evaluation.curve import SAMPLE
 from keras_adaad.evaluation.curve import accuracy_over_epsilon
@@ -68,15 +69,11 @@ def after_attacks(task, findings, curve):
 
 def epsilon_of_another_range(threat_model, dimensions):
     """Flags a radius too small, or too large, for the units of the images."""
-    epsilon, (low, high) = threat_model.epsilon, threat_model.input_range
-    small = small_radius(epsilon, threat_model.norm, (low, high))
-    if small or epsilon < threat_model.half_range(dimensions):
-        return small
-    return (
-        f"epsilon {epsilon:g} reaches half across the input range "
-        f"[{low:g}, {high:g}], so every image can be made gray: is it in "
-        "the units of the images?"
-    )
+    epsilon, input_range = threat_model.epsilon, threat_model.input_range
+    suspect = radius_of_another_range(epsilon, threat_model.norm, input_range)
+    if suspect or epsilon < threat_model.half_range(dimensions):
+        return suspect
+    return half_across(epsilon, input_range)
 
 
 def probabilities(logits):

@@ -6,9 +6,11 @@ import time
 import keras
 import numpy as np
 
+from keras_adaad import checks
 from keras_adaad.attacks import Attack
 from keras_adaad.attacks import AutoAttack
 from keras_adaad.attacks import get
+from keras_adaad.attacks.presets import PRESETS
 from keras_adaad.evaluation.attack_result import AttackResult
 from keras_adaad.evaluation.threat_model import ThreatModel
 
@@ -188,6 +190,7 @@ class _Bar:
 
 def _resolve(attack, threat_model):
     if isinstance(attack, str):
+        checks.check_choice("attacks", attack, tuple(PRESETS))
         return attack, get(attack, **dataclasses.asdict(threat_model))
     if not isinstance(attack, Attack):
         raise TypeError(
@@ -200,6 +203,8 @@ def _resolve(attack, threat_model):
     if own != threat_model:
         raise ValueError(
             "All of `attacks` must have the threat model of the evaluation. "
+            f"Pass `epsilon={own.epsilon:g}` and the attack's norm and range "
+            "to the evaluation, or give the attack those of the evaluation. "
             f"Received: {own!r} in {attack!r}, and {threat_model!r}"
         )
     return type(attack).__name__.lower(), attack

@@ -33,6 +33,12 @@ def robustness_table(reports: Mapping[str, Any]) -> str:
     print(robustness_table({"teacher": teacher, "student": student}))
     ```
     """
+    if not isinstance(reports, Mapping):
+        raise TypeError(
+            "Argument `reports` must be a dict from names to reports, e.g. "
+            '`{"teacher": teacher, "student": student}`. '
+            f"Received: reports of type {type(reports).__name__}"
+        )
     if not reports:
         raise ValueError(
             "Argument `reports` must have at least one report. "

@@ -98,17 +98,17 @@ def _litert(path, threads):
     interpreter = Interpreter(path, num_threads=threads)
     source = _only(path, "input", interpreter.get_input_details())
     target = _only(path, "output", interpreter.get_output_details())
-    expected = source["shape_signature"].tolist()
+    batch_size, *expected = source["shape_signature"].tolist()
     shape: list[int] = []
 
     def call(x):
         # The interpreter would take images of any size, and be wrong.
-        if len(expected) != x.ndim or any(
+        if len(expected) + 1 != x.ndim or any(
             size not in (-1, received)
-            for size, received in zip(expected[1:], x.shape[1:], strict=True)
+            for size, received in zip(expected, x.shape[1:], strict=True)
         ):
             raise ValueError(
-                f"{path!r} takes images of shape {tuple(expected[1:])}. "
+                f"{path!r} takes images of shape {tuple(expected)}. "
                 f"Received: x.shape={x.shape}"
             )
         # The memory is laid out for one batch size at a time.
@@ -127,7 +127,8 @@ def _litert(path, threads):
             y = np.float32(scale) * (y.astype("float32") - zero_point)
         return y
 
-    return call
+    # A file with a fixed size may reshape to it inside.
+    return call if batch_size == -1 else _in_batches(call, batch_size)
 
 
 def _onnx(path, threads):

@@ -49,6 +49,7 @@ class FrozenNetwork:
         self.graph: Any
         self.graph, self.folds = graph or (None, [])
         self.difference = None
+        self.checked_logits = None
         self._scales = folding.uses_float16(model)
         self._fingerprint = fingerprint(model)
         self._compiled: Any = None
@@ -124,7 +125,8 @@ def check_network(model, x):
     of the folded graph differ by more, the model itself runs, and a warning
     names the first layer that differs. If the logits still differ, the model
     does not return the same logits twice, and the warning says so. The network
-    keeps the warning in `difference`.
+    keeps the warning in `difference`, and the model's logits on the images in
+    `checked_logits`.
     """
     x = np.asarray(x[:SAMPLE], "float32")
     x = backend.to_devices(backend.batch_of_first_process(x))
@@ -135,6 +137,7 @@ def check_network(model, x):
 
     kept = _CHECKED.get(model)
     if kept and kept.is_valid() and agrees(kept):
+        kept.checked_logits = expected
         return kept
     network = FrozenNetwork(model, folded=True)
     if not agrees(network):
@@ -142,6 +145,7 @@ def check_network(model, x):
         network = FrozenNetwork(model, folded=False)
         network.difference = _describe(model, place, agrees(network))
         warnings.warn(network.difference, stacklevel=2)
+    network.checked_logits = expected
     _CHECKED[model] = network
     return network
 

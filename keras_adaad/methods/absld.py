@@ -157,6 +157,11 @@ class ABSLD(RSLAD):
             moved(self.clean_temperatures, self.clean_sums),
         )
 
+    def start_epoch(self, epoch: int, epochs: int) -> None:
+        super().start_epoch(epoch, epochs)
+        # Also where `fit` runs one epoch at a time, each with the number 0.
+        self.summed_epoch.assign(-1.0)
+
     def _begins_epoch(self):
         return self.epoch != self.summed_epoch
 

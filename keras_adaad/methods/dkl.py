@@ -179,6 +179,11 @@ class DKL(AdversarialTraining):
         means = ops.divide_no_nan(self.class_sums.value, totals)
         return ops.where(complete, means, self.class_means.value)
 
+    def start_epoch(self, epoch: int, epochs: int) -> None:
+        super().start_epoch(epoch, epochs)
+        # Also where `fit` runs one epoch at a time, each with the number 0.
+        self.summed_epoch.assign(-1.0)
+
     def _begins_epoch(self):
         return self.epoch != self.summed_epoch
 

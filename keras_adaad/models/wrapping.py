@@ -32,7 +32,8 @@ def logits(model: keras.Model) -> keras.Model:
         A `keras.Model` that returns logits; `model` itself if it already does.
 
     Raises:
-        ValueError: If `model` is a subclassed model.
+        ValueError: If `model` is a subclassed model, or other layers follow
+            its softmax.
 
     Example:
 
@@ -55,6 +56,8 @@ def logits(model: keras.Model) -> keras.Model:
         if not isinstance(last, layers.Activation):
             outputs = _without_activation(last)(inputs)
     else:
+        # A softmax further inside can't be removed.
+        check_model("model", model)
         return model
     return keras.Model(model.inputs, outputs, name=model.name)
 

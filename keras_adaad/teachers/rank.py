@@ -165,7 +165,7 @@ def rank_teachers(
 
 def _task(student, x, y, attack, warmup, num_images, batch_size, seed):
     """Returns the `Task` of the arguments, or raises."""
-    attack, _ = training_attack(attack, None, RSLAD.published_attack)
+    attack = training_attack(attack, None, RSLAD.published_attack)
     checks.check_number("attack.epsilon", attack.epsilon, open_minimum=True)
     _check_start(attack)
     warmup = checks.check_integer("warmup", warmup, minimum=0)

@@ -111,6 +111,8 @@ class State:
         """Adds the result of a teacher to the file."""
         if self.path is None:
             return
+        if self.path.exists():
+            self._entries = self._read()  # Another process may have added some.
         self._entries.append(
             {
                 "identity": identity,

@@ -66,10 +66,10 @@ class AdversarialTraining(CheckedCalls):
         student: The `keras.Model` to train; it returns logits.
         attack: The inner maximisation, e.g. a `keras_adaad.attacks.PGD`.
             Defaults to the method's published attack, scaled to `input_range`.
-        evaluation_attack: The attack behind `robust_accuracy`. `"pgd"`, the
-            default, is PGD-10 on the cross-entropy at the training epsilon,
-            with steps of `epsilon / 4` from a uniform start. `None`
-            evaluates clean images only.
+        evaluation_attack: The attack behind `robust_accuracy`. `"pgd-10"`, the
+            default, is that of `keras_adaad.attacks.get` at the training
+            epsilon: 10 steps of `epsilon / 4` on the cross-entropy, from a
+            uniform start. `None` evaluates clean images only.
         input_range: Pair `(low, high)` of the smallest and largest pixel
             value. Defaults to `(0.0, 1.0)`, or to the range of `attack`.
         seed: Integer seed of the random starts during training. Defaults to
@@ -84,7 +84,8 @@ class AdversarialTraining(CheckedCalls):
         other_networks: Dict of the networks besides the student. Each becomes
             an attribute named by its key. For subclasses. Defaults to none.
         name: Name of the model.
-        **kwargs: Arguments of `keras.Model`, such as `dtype`.
+        **kwargs: Arguments of `keras.Model`. `dtype` does not change the
+            student's precision: `keras_adaad.models.with_dtype` does.
 
     Raises:
         TypeError: If the student is not a `keras.Model`.
@@ -99,7 +100,7 @@ class AdversarialTraining(CheckedCalls):
         student: keras.Model,
         attack: ObjectiveAttack | None = None,
         *,
-        evaluation_attack: str | ObjectiveAttack | None = "pgd",
+        evaluation_attack: str | ObjectiveAttack | None = "pgd-10",
         input_range: tuple[float, float] | None = None,
         seed: int | None = None,
         weight_perturbation: float = 0.0,
@@ -109,6 +110,7 @@ class AdversarialTraining(CheckedCalls):
         **kwargs: Any,
     ) -> None:
         checks.check_model("student", student)
+        attack_arguments.check_not_given(kwargs)
         weight_perturbation = checks.check_number(
             "weight_perturbation", weight_perturbation
         )
@@ -121,9 +123,7 @@ class AdversarialTraining(CheckedCalls):
         self.weight_perturbation = weight_perturbation
         if forward_order is not None:
             self.forward_order = forward_order
-        self.attack, self.input_range = attack_arguments.training_attack(
-            attack, input_range, self.published_attack
-        )
+        self._set_attack(attack, input_range)
         self.evaluation_attack = evaluation_attack
         self._add_state(self.attack.seed if seed is None else seed)
         self._batch_mean = BatchMean()
@@ -252,6 +252,7 @@ class AdversarialTraining(CheckedCalls):
         )
         per_sample = ops.where(valid, per_sample, float("nan"))
         loss = self._batch_mean.of(per_sample, sample_weight)
+        loss = backend.processes.weighted_by_images(loss, per_sample)
         for penalty in penalties:
             loss += self._batch_mean.of(penalty)
         if training:

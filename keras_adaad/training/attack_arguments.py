@@ -6,7 +6,7 @@ from keras_adaad import checks
 from keras_adaad.attacks import PGD
 from keras_adaad.attacks import Attack
 from keras_adaad.attacks import ObjectiveAttack
-from keras_adaad.attacks.norms import small_radius
+from keras_adaad.attacks.norms import radius_of_another_range
 
 
 def default_attack(input_range):
@@ -23,13 +23,25 @@ def default_attack(input_range):
     )
 
 
+def check_not_given(kwargs):
+    """Raises if a model was given an argument of its attack."""
+    given = {"epsilon", "step_size", "steps", "norm"} & kwargs.keys()
+    if given:
+        name = min(given)
+        raise TypeError(
+            f"Argument `{name}` is one of the attack. Pass "
+            f"`attack=keras_adaad.attacks.PGD({name}=...)`. "
+            f"Received: {name}={kwargs[name]!r}"
+        )
+
+
 def training_attack(attack, input_range, published_attack):
-    """Returns the attack of the training step and the range of the images."""
+    """Returns the attack of the training step, checked."""
     if attack is None:
         input_range = checks.check_input_range(
             (0.0, 1.0) if input_range is None else input_range
         )
-        return published_attack(input_range), input_range
+        return published_attack(input_range)
     if not isinstance(attack, Attack):
         raise TypeError(
             "Argument `attack` must be a `keras_adaad.attacks.Attack`, "
@@ -38,11 +50,13 @@ def training_attack(attack, input_range, published_attack):
             f"Received: attack={attack!r} (of type {type(attack).__name__})"
         )
     _check_raises_any_objective("attack", attack)
-    small = small_radius(attack.epsilon, attack.norm, attack.input_range)
-    if small:
-        warnings.warn(f"Argument `attack`: {small}", stacklevel=4)
+    suspect = radius_of_another_range(
+        attack.epsilon, attack.norm, attack.input_range
+    )
+    if suspect:
+        warnings.warn(f"Argument `attack`: {suspect}", stacklevel=4)
     if input_range is None:
-        return attack, attack.input_range
+        return attack
     input_range = checks.check_input_range(input_range)
     if input_range != attack.input_range:
         raise ValueError(
@@ -51,7 +65,7 @@ def training_attack(attack, input_range, published_attack):
             f"Received: input_range={input_range}, "
             f"attack.input_range={attack.input_range}"
         )
-    return attack, input_range
+    return attack
 
 
 def evaluation_attack(attack, of_training, input_range):
@@ -67,13 +81,13 @@ def evaluation_attack(attack, of_training, input_range):
         input_range=input_range,
         seed=0,
     )
-    if attack == "pgd":
+    if attack == "pgd-10":
         return of_training, usual
     if attack is None:
         return None, None
     if not isinstance(attack, Attack):
         raise TypeError(
-            'Argument `evaluation_attack` must be "pgd", a '
+            'Argument `evaluation_attack` must be "pgd-10", a '
             "`keras_adaad.attacks.Attack`, or `None` for no robust "
             f"evaluation. Received: evaluation_attack={attack!r}"
         )

@@ -66,6 +66,7 @@ class CheckedCalls(Settings):
             self._validation_has_labels = _has_labels(held_out)
             _check_same_labels(batch, held_out)
         with backend.building_scope(self):
+            backend.processes.check_optimizer(getattr(self, "optimizer", None))
             call.divide_between_processes(self)
             call.check_batches()
         with self._phase(True, labels), batch_division.explained():
@@ -98,6 +99,8 @@ class CheckedCalls(Settings):
         call = EvaluateArguments(super().train_on_batch, args, kwargs)
         labels = self._check_data(call.data, self._has_changed())
         self._check_can_train()
+        with backend.building_scope(self):
+            backend.processes.check_optimizer(getattr(self, "optimizer", None))
         with self._phase(True, labels), batch_division.explained():
             return super().train_on_batch(**call.keywords())
 
@@ -190,10 +193,10 @@ class CheckedCalls(Settings):
 
     def _check_networks(self, x):
         """Compares each network with its frozen version, on real images."""
-        networks = {
-            name: check_network(network, x)
-            for name, network in self._networks().items()
-        }
+        networks = {}
+        for name, network in self._networks().items():
+            networks[name] = check_network(network, x)
+            checks.check_logits(name, networks[name].checked_logits)
         settings = self._settings()
         compiled = (self._frozen_networks, self._compiled_settings)
         if (networks, settings) != compiled:

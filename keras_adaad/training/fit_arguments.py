@@ -2,6 +2,7 @@
 
 import dataclasses
 import inspect
+import math
 from typing import Any
 
 import keras
@@ -9,11 +10,9 @@ import numpy as np
 
 from keras_adaad import backend
 from keras_adaad import checks
-from keras_adaad.backend import keras_private
 from keras_adaad.training import batch_division
+from keras_adaad.training import callback_checks
 from keras_adaad.training import process_share
-
-_Swap = keras.callbacks.SwapEMAWeights
 
 
 @dataclasses.dataclass
@@ -110,7 +109,7 @@ class FitArguments(EvaluateArguments):
         if isinstance(callbacks, keras.callbacks.CallbackList):
             callbacks = callbacks.callbacks
         self.callbacks = keras.tree.flatten(callbacks)
-        _check_saved_is_validated(self.callbacks)
+        callback_checks.check(self.callbacks)
 
     def divide_between_processes(self, model):  # type: ignore[override]
         """Keeps this process's share; only the first process prints and writes.
@@ -118,13 +117,37 @@ class FitArguments(EvaluateArguments):
         Every process starts with the state of the first. The model is built.
         """
         if backend.processes.count() > 1:
+            callback_checks.check_in_processes(self.callbacks)
             process_share.share_state(model)
+            self._hold_out()
             self.data.take_share(training=True)
             if self.validation is not None:
                 self.validation.take_share(training=False)
         if backend.processes.index() > 0:
             self.others["verbose"] = 0
             self.callbacks = process_share.without_writers(self.callbacks)
+
+    def _hold_out(self):
+        """Takes the last images for validation, as `validation_split` says.
+
+        Before the images are shared: some of them are then repeated.
+        """
+        split = self.others.pop("validation_split", None)
+        if not split or self.validation is not None:
+            return
+        if not self.data.is_array():
+            raise ValueError(
+                "Argument `validation_split` needs images in an array. "
+                f"Received: validation_split={split}, x={self.data.x!r}"
+            )
+        data, size = self.data, math.floor(len(self.data.x) * (1.0 - split))
+        parts = [data.x, data.y, data.sample_weight]
+        first, last = (
+            [None if part is None else part[rows] for part in parts]
+            for rows in (slice(size), slice(size, None))
+        )
+        self.data = Data(data.name, *first)
+        self.validation = Data("validation_split", *last)
 
     def check_batches(self):
         size = self.others.get("batch_size")
@@ -146,8 +169,7 @@ class FitArguments(EvaluateArguments):
 
     def keywords(self):
         follower = EpochFollower(self.others.get("epochs", 1))
-        swaps = [c for c in self.callbacks if isinstance(c, _Swap)]
-        last = [_AverageOnStop(swap) for swap in swaps]
+        last = callback_checks.averages_on_stop(self.callbacks)
         given = {"callbacks": [follower, *self.callbacks, *last]}
         if self.validation is not None:
             data = self.validation
@@ -155,65 +177,6 @@ class FitArguments(EvaluateArguments):
                 data.x, data.y, data.sample_weight
             )
         return {**super().keywords(), **given}
-
-
-def _check_saved_is_validated(callbacks):
-    """Raises if a callback would keep other weights than it is meant to.
-
-    `SwapEMAWeights` validates the averaged weights. Only with `swap_on_epoch`
-    are they still in the model when a callback after it keeps them. A backup
-    is of the weights that are trained, and so comes before.
-    """
-    swap = None
-    for callback in callbacks:
-        if isinstance(callback, _Swap):
-            swap = callback
-    if swap is None:
-        return
-    swapped = False
-    for callback in callbacks:
-        if callback is swap:
-            swapped = swap.swap_on_epoch
-        if swapped and isinstance(callback, keras.callbacks.BackupAndRestore):
-            raise ValueError(
-                "Argument `callbacks` has `BackupAndRestore` after "
-                "`SwapEMAWeights(swap_on_epoch=True)`, so it would back up the "
-                "averaged weights, and a resumed training would go on from "
-                "them. Put it before."
-            )
-        if _keeps_the_validated(callback) and not swapped:
-            name = type(callback).__name__
-            raise ValueError(
-                f"Argument `callbacks` has {name}, which would keep weights "
-                f"other than those that {callback.monitor!r} measures, which "
-                "`SwapEMAWeights` averages. Put `keras.callbacks."
-                f"SwapEMAWeights(swap_on_epoch=True)` before {name}. Received: "
-                f"swap_on_epoch={swap.swap_on_epoch}"
-            )
-
-
-def _keeps_the_validated(callback):
-    keeps = isinstance(callback, keras.callbacks.ModelCheckpoint) or (
-        isinstance(callback, keras.callbacks.EarlyStopping)
-        and callback.restore_best_weights
-    )
-    return keeps and callback.monitor.startswith("val_")
-
-
-class _AverageOnStop(keras.callbacks.Callback):
-    """Leaves the average in a model whose training stops early.
-
-    `fit` ends with the weights that the optimizer keeps apart. Keras makes them
-    the average only in the last epoch that was planned.
-    """
-
-    def __init__(self, swap):
-        super().__init__()
-        self.swap = swap
-
-    def on_epoch_end(self, epoch, logs=None):
-        if self.swap.swap_on_epoch and self.model.stop_training:
-            keras_private.finalize_average(self.swap)
 
 
 class EpochFollower(keras.callbacks.Callback):
@@ -224,8 +187,7 @@ class EpochFollower(keras.callbacks.Callback):
         self.epochs = epochs
 
     def on_epoch_begin(self, epoch, logs=None):
-        self.model.epoch.assign(epoch)
-        self.model.epochs.assign(self.epochs)
+        self.model.start_epoch(epoch, self.epochs)
 
     def on_train_batch_begin(self, batch, logs=None):
         self.model._take_settings()

@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+from collections.abc import Callable
 from typing import Any
 
 from keras_adaad.attacks import ObjectiveAttack
@@ -12,13 +13,33 @@ from keras_adaad.training.state import TrainingState
 class Settings(TrainingState):
     """A model whose attacks and numbers may change, also during `fit`."""
 
-    attack: ObjectiveAttack
-    input_range: tuple[float, float]
+    _attack: ObjectiveAttack
     # Whether the attack moves away from the student's own outputs, which have
     # no gradient at the image itself.
     leaves_own_outputs = False
+    # The method's, of the given range.
+    published_attack: Callable[[tuple[float, float]], ObjectiveAttack]
     # Those that the compiled functions use.
     _compiled_settings: tuple[Any, ...] | None = None
+
+    @property
+    def attack(self) -> ObjectiveAttack:
+        """The inner maximisation. Another one must have the same range."""
+        return self._attack
+
+    @attack.setter
+    def attack(self, attack: ObjectiveAttack | None) -> None:
+        self._set_attack(attack, self.input_range)
+
+    def _set_attack(self, attack, input_range):
+        self._attack = attack_arguments.training_attack(
+            attack, input_range, self.published_attack
+        )
+
+    @property
+    def input_range(self) -> tuple[float, float]:
+        """The smallest and the largest pixel value, those of the attack."""
+        return self._attack.input_range
 
     @property
     def evaluation_attack(self) -> ObjectiveAttack | None:
@@ -27,7 +48,7 @@ class Settings(TrainingState):
         The default one has the radius of `attack`, also of one set later.
         """
         if self._followed not in (None, self.attack):
-            self._set_evaluation_attack("pgd")
+            self._set_evaluation_attack("pgd-10")
         return self._evaluation_attack
 
     @evaluation_attack.setter

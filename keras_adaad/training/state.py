@@ -1,5 +1,7 @@
 """State besides weights that changes during training, and how it is saved."""
 
+import functools
+import os
 from collections.abc import Mapping
 from typing import Any
 from typing import Self
@@ -9,10 +11,12 @@ import numpy as np
 from keras import ops
 
 from keras_adaad._typing import ArrayLike
+from keras_adaad._typing import PathLike
 from keras_adaad._typing import Tensor
 from keras_adaad.attacks.randomness import SeedGenerator
 from keras_adaad.training.metrics import PhaseMetrics
 from keras_adaad.writing import saving_in_one_process
+from keras_adaad.writing import write_atomically
 
 
 class TrainingState(PhaseMetrics):
@@ -28,6 +32,14 @@ class TrainingState(PhaseMetrics):
     def progress(self) -> Tensor:
         """Returns `(epoch + 1) / epochs`, a float32 tensor in (0, 1]."""
         return (self.epoch + 1.0) / self.epochs
+
+    def start_epoch(self, epoch: int, epochs: int) -> None:
+        """Sets the number of the epoch that begins, and of all epochs.
+
+        `fit` calls it. A subclass may extend it.
+        """
+        self.epoch.assign(epoch)
+        self.epochs.assign(epochs)
 
     def _add_state(self, seed):
         """Creates the variables, which become attributes."""
@@ -69,12 +81,21 @@ class TrainingState(PhaseMetrics):
         with saving_in_one_process():
             return super().save(*args, **kwargs)
 
-    def save_weights(self, *args: Any, **kwargs: Any) -> None:
+    def save_weights(
+        self, filepath: PathLike, overwrite: bool = True, **kwargs: Any
+    ) -> None:
         # If another process has died, the failed step raises when its result
         # is read. Read it here, before a complete backup is overwritten.
         ops.convert_to_numpy(self.seed_generator.state)
+        write = functools.partial(
+            super().save_weights, overwrite=overwrite, **kwargs
+        )
         with saving_in_one_process():
-            return super().save_weights(*args, **kwargs)
+            # Not for shards, questions, and paths such as "gs://bucket/file".
+            if kwargs or not overwrite or "://" in os.fspath(filepath):
+                write(filepath)
+            else:
+                write_atomically(filepath, write)
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Self:

@@ -1,4 +1,4 @@
-"""The warning that the attack searches further than the teacher is robust."""
+"""The warnings of a teacher that guesses, or isn't robust where x* lies."""
 
 import warnings
 
@@ -14,6 +14,8 @@ EPOCHS = 5
 IMAGES = 64
 # With fewer, half of them may be chance.
 CORRECT = 8
+# With fewer images, a useful teacher may happen to be wrong on most.
+ENOUGH = 16
 
 
 class TeacherCheck(keras.callbacks.Callback):
@@ -37,6 +39,8 @@ class TeacherCheck(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         if self.pending and not is_distributed(self.model):
             clean, adversarial = correct(self.model, self.x, self.y)
+            if self.y is not None and len(self.x) >= ENOUGH:
+                warn_of_chance(clean, len(self.x), self.model.num_classes)
             if clean >= CORRECT and adversarial < clean / 2:
                 warn(self.model.attack.epsilon, len(self.x), clean, adversarial)
         self.pending = False
@@ -68,6 +72,20 @@ def correct(distiller, x, y):
         (logits.argmax(axis=-1) == labels).sum()
         for logits in (clean, adversarial)
     ]
+
+
+def warn_of_chance(correct, images, num_classes):
+    """Warns of a teacher that may be guessing."""
+    share = 1.0 / num_classes
+    deviation = (images * share * (1.0 - share)) ** 0.5
+    if correct <= images * share + deviation:
+        warnings.warn(
+            f"The teacher classifies {correct} of {images} clean training "
+            f"images correctly, which is no better than a guess among "
+            f"{num_classes} classes. Check its preprocessing, and that its "
+            "classes have the order of the labels.",
+            stacklevel=2,
+        )
 
 
 def warn(epsilon, images, clean, adversarial):

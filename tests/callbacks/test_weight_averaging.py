@@ -230,6 +230,7 @@ def test_exponential_average_of_keras(batch, tmp_path):
             assert not np.allclose(after, steps[1], atol=1e-5)
 
 
+@pytest.mark.filterwarnings("ignore:The teacher classifies")  # Untrained.
 def test_the_average_stays_when_the_training_stops(batch):
     class Stop(keras.callbacks.Callback):
         def on_epoch_end(self, epoch, logs=None):

@@ -34,12 +34,12 @@ def plain():
     )
 
 
-def step(make, scope=None, **compiled):
+def step(make, scope=None, images=32, **compiled):
     """Takes one step; returns the trainer, and all that there is to compare.
 
     Nothing in it is random, or goes by the batch.
     """
-    x, y = (array[:32] for array in load())
+    x, y = (array[:images] for array in load())
     keras.utils.set_random_seed(0)
     with scope or contextlib.nullcontext():
         trainer = make()
@@ -47,7 +47,7 @@ def step(make, scope=None, **compiled):
             keras.optimizers.SGD(0.1), metrics=["accuracy"], **compiled
         )
     before = trainer.student.get_weights()
-    weights = np.linspace(0.5, 1.5, 32, dtype="float32")
+    weights = np.linspace(0.5, 1.5, images, dtype="float32")
     history = trainer.fit(
         *(x, y),
         sample_weight=weights,

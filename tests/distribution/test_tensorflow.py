@@ -56,6 +56,34 @@ def test_one_step_with_xla(two_devices, one_device):
     assert_equal({"": one_device[1]["perturbed"]}, {"": x_adv})
 
 
+def test_batch_that_does_not_divide(two_devices):
+    """Three images: two on one device, and one on the other."""
+    _, one = worker.step(worker.plain, images=3)
+    _, two = worker.step(worker.plain, two_devices.scope(), images=3)
+    assert_equal(one, two)
+
+
+@pytest.mark.parametrize("name", ["clipnorm", "gradient_accumulation_steps"])
+def test_what_keras_does_to_a_part_of_the_gradient_is_refused(
+    two_devices, name, batch
+):
+    with two_devices.scope():
+        trainer = worker.plain()
+        trainer.compile(keras.optimizers.SGD(0.1, **{name: 2}))
+    for function in (trainer.fit, trainer.train_on_batch):
+        with pytest.raises(ValueError, match=f"`{name}` can't .* 2 replicas"):
+            function(*batch)
+
+
+def test_loss_scaling_is_refused(two_devices, batch):
+    with two_devices.scope():
+        trainer = worker.plain()
+        optimizer = keras.optimizers.SGD(0.1)
+        trainer.compile(keras.optimizers.LossScaleOptimizer(optimizer))
+    with pytest.raises(ValueError, match="Use mixed_bfloat16"):
+        trainer.fit(*batch)
+
+
 def mtard_with_igdm():
     return keras_adaad.MTARD(
         *(networks.dense_net(), networks.dense_net(), worker.EXACT),

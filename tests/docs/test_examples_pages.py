@@ -95,4 +95,4 @@ def test_notebook_names_what_it_imports(site):
     assert "`distillation.py`" in title[4]
     page = site.page(ROOT / "examples/cifar10_adaad.py")
     assert "[distillation.py](distillation.py)" in page
-    assert "[`distillation.py`](distillation.md)" in page
+    assert "[`distillation.py`](distillation.py)" in page

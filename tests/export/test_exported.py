@@ -51,6 +51,27 @@ def test_a_file_that_takes_and_returns_integers(tmp_path, batch):
         deployed(x[0])
 
 
+@on_tensorflow
+def test_a_litert_file_with_a_fixed_batch_takes_any_number(tmp_path, batch):
+    """It reshapes to one image: the interpreter could not resize it."""
+    import tensorflow as tf
+
+    weights = np.random.default_rng(0).normal(size=(64, 10)).astype("float32")
+
+    @tf.function(input_signature=[tf.TensorSpec((1, 8, 8, 1))])
+    def classify(x):
+        return tf.reshape(x, (1, 64)) @ weights
+
+    function = classify.get_concrete_function()
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([function])
+    path = tmp_path / "fixed.tflite"
+    path.write_bytes(converter.convert())
+    x = batch[0][:3]
+    np.testing.assert_allclose(
+        load_exported(path)(x), x.reshape(3, 64) @ weights, atol=1e-4
+    )
+
+
 def multiples(path, dtype, inputs=1, outputs=1, batch="n"):
     """Writes an ONNX file that returns twice and three times its number."""
     import onnx

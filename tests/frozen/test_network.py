@@ -304,6 +304,25 @@ def test_another_attack_within_a_fit(batch):
     assert second < first
 
 
+def test_another_attack_is_checked_like_the_first(batch):
+    pixels = (0.0, 255.0)
+    first = PGD(epsilon=8.0, steps=1, input_range=pixels)
+    trainer = keras_adaad.PGDAT(networks.dense_net(), first)
+    with pytest.raises(ValueError, match=r"`attack\.input_range` differ"):
+        trainer.attack = PGD(epsilon=8 / 255)
+    with pytest.raises(ValueError, match="`attack` must be an attack that"):
+        trainer.attack = keras_adaad.attacks.Square(
+            epsilon=8.0, input_range=pixels
+        )
+    with pytest.raises(TypeError, match="`attack` must be a"):
+        trainer.attack = "fgsm"
+    with pytest.warns(UserWarning, match="in the units of the images"):
+        trainer.attack = PGD(epsilon=8 / 255, input_range=pixels)
+    with pytest.raises(AttributeError, match="input_range"):
+        trainer.input_range = (0.0, 1.0)
+    assert trainer.input_range == pixels
+
+
 def test_another_number_between_fits_and_within(batch):
     """TensorFlow and JAX compile it into the step."""
 

@@ -202,6 +202,7 @@ def train_five_epochs(weights, x, y, epsilon):
     return student, [text for text in texts if "searches further" in text]
 
 
+@pytest.mark.filterwarnings("ignore:Argument `attack`. epsilon 1 reaches")
 @pytest.mark.parametrize(
     "labels", once_except(["none", "index", "one-hot"], "none")
 )
@@ -220,3 +221,11 @@ def test_fit_warns_if_the_teacher_is_wrong_within_epsilon(
         silent, found = train_five_epochs(accurate_weights, x, y, 1.0)
         assert not found
         networks.assert_same(warned.get_weights(), silent.get_weights())
+
+
+@pytest.mark.once
+def test_fit_warns_if_the_teacher_guesses():
+    with pytest.warns(UserWarning, match="8 of 64 .* no better than a guess"):
+        teacher_check.warn_of_chance(8, 64, 10)
+    teacher_check.warn_of_chance(12, 64, 10)  # Raises nothing.
+    teacher_check.warn_of_chance(40, 64, 2)

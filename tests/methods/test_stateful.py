@@ -241,6 +241,20 @@ def test_absld_moves_its_temperatures_between_epochs(batch, noise):
     assert np.min(ours) == 0.25 and np.max(ours) == 2.5
 
 
+@pytest.mark.parametrize(
+    "cls, state", [(DKL, "class_means"), (ABSLD, "clean_temperatures")]
+)
+def test_epochs_of_a_loop_are_epochs(batch, cls, state):
+    """`fit` counts from 0 in each call."""
+    models, _ = parity.twins(*(ONE_TEACHER if cls is ABSLD else ("student",)))
+    trainer = cls(**models, attack=PGD(epsilon=0.1, steps=1, seed=0))
+    trainer.compile("sgd")
+    for moved in (False, True):
+        trainer.fit(*batch, verbose=0)
+        found = keras.ops.convert_to_numpy(getattr(trainer, state))
+        assert (np.ptp(found) > 0.0) == moved
+
+
 def test_absld_stays_put_without_a_previous_epoch(batch):
     """A run that begins later, and classes that are equally hard."""
     models, _ = parity.twins(*ONE_TEACHER)
