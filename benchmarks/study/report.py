@@ -10,6 +10,7 @@ and pictures of the runs in `benchmarks/published` to `README.md` and `docs/`.
 """
 
 import argparse
+import functools
 import pathlib
 import re
 import shutil
@@ -31,6 +32,7 @@ PAGES = {
         "cifar10 small accuracies B",
         "cifar10 small differences B",
         "cifar10 small gains",
+        "cifar10 small sharper B",
         "cifar10 small accuracies levers",
         "cifar10 small levers",
         "cifar10 small radii",
@@ -142,6 +144,7 @@ def table(name):
     make = {
         "accuracies": tables.accuracies,
         "differences": tables.differences,
+        "sharper": functools.partial(tables.differences, own=tables.SHARPER),
         "radii": tables.radii,
     }[what]
     return make(study, load(study, folder, *regime))

@@ -19,10 +19,11 @@ from keras_adaad import recipes
 from keras_adaad.evaluation.same_task import check_same_task
 from keras_adaad.evaluation.statistics import mcnemar
 
+SHARPER = f"{OURS} linear, teacher at half temperature"
 # The rows of the front page.
 KNOWN = (
     *("plain training", "PGD-AT", "TRADES", "RSLAD", OURS, f"{OURS} linear"),
-    f"{OURS} linear, teacher at half temperature",
+    SHARPER,
 )
 # The columns of differences, after the first.
 DIFFERENCES = (
@@ -121,9 +122,12 @@ def own_arm(runs):
     return next((n for n in (OURS, f"{OURS} linear") if n in runs), None)
 
 
-def differences(study, runs):
-    """Returns AdaAD's accuracy minus the others', as a table in Markdown."""
-    own = own_arm(runs) or OURS
+def differences(study, runs, own=None):
+    """Returns AdaAD's accuracy minus the others', as a table in Markdown.
+
+    `own` names another arm in its place.
+    """
+    own = own or own_arm(runs) or OURS
     rows = []
     for name, seeds in runs.items():
         if name not in (own, "teacher"):
