@@ -1,6 +1,6 @@
 """Every method: its definition, and its results with a small student on digits.
 
-    python -m benchmarks.methods --table          the table of the methods
+    python -m benchmarks.methods --table          the tables of the methods
     python -m benchmarks.methods [--seeds 3]      trains each, on a backend
     python -m benchmarks.methods --show FILE ...  results of several backends
 
@@ -83,12 +83,25 @@ def _teachers(cls):
 # The table.
 
 
-def table(columns=None):
-    """Returns the methods as a table in Markdown.
+def short_table():
+    """Returns the methods in words, as a table in Markdown."""
+    lines = [
+        "| method | in words | paper | labels | teachers |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for name, cls in vars(methods).items():
+        if name in all_methods():
+            words = inspect.getdoc(cls).splitlines()[0].rstrip(".")
+            labels = "yes" if cls.needs_labels else "no"
+            lines.append(
+                f"| `{name}` | {words} | {_paper(cls)} | {labels} | "
+                f"{len(_teachers(cls))} |"
+            )
+    return "\n".join(lines)
 
-    Args:
-        columns: Headings of the columns to keep. Defaults to all.
-    """
+
+def table():
+    """Returns the methods with their formulas, as a table in Markdown."""
     header = (
         *("method", "paper", "the attack raises", "the loss", "labels"),
         *("teachers", "student's passes per step", "teachers' passes per step"),
@@ -112,10 +125,7 @@ def table(columns=None):
                 str(teachers),
             )
         )
-    kept = [
-        i for i, name in enumerate(header) if not columns or name in columns
-    ]
-    return "\n".join(f"| {' | '.join(row[i] for i in kept)} |" for row in rows)
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
 def _paper(cls):
@@ -296,7 +306,7 @@ def main():
     parser.add_argument("--show", nargs="+", help="such files, in one table")
     arguments = parser.parse_args()
     if arguments.table:
-        print(table())
+        print(f"{short_table()}\n\n{table()}")
         return
     if arguments.show:
         print(

@@ -27,7 +27,9 @@ class Attack:
     A `keras_adaad.attacks.ObjectiveAttack` can also maximise any objective
     inside a compiled training step. The distillers need one.
 
-    The attributes of an attack cannot be changed after its first use.
+    To change an argument, make a new attack. An attribute that is set later
+    leaves what depends on it, such as a step size, as it was. After the first
+    use it cannot be set.
 
     Args:
         epsilon: Radius of the ball, in the units of the model's input.

@@ -23,7 +23,7 @@ from keras_adaad.evaluation.pages import report_page
 from keras_adaad.evaluation.threat_model import ThreatModel
 
 
-@dataclasses.dataclass(eq=False)
+@dataclasses.dataclass(eq=False, repr=False)
 class RobustnessReport(Accuracies):
     """The results of a robustness evaluation, image by image.
 
@@ -120,6 +120,14 @@ class RobustnessReport(Accuracies):
             self.image_means = fields.numbers("image_means", self.image_means)
         fields.check_shapes(self)
         fields.check_classes(self)
+
+    def __repr__(self) -> str:
+        name, flags = type(self).__name__, ", ".join(self.flags) or "none"
+        return (
+            f"<{name} of {self.model_name!r} on {len(self.labels)} images, "
+            f"{self.threat_model}: clean {100 * self.clean_accuracy:.2f} %, "
+            f"robust {100 * self.robust_accuracy:.2f} %, flags: {flags}>"
+        )
 
     def __str__(self) -> str:
         return text.render(self)

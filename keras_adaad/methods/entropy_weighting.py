@@ -33,7 +33,8 @@ class EntropyWeighting(SampleWeighting):
 
     The weights are not normalised. With the default `scale` and 10 classes they
     lie between 0 and 11.5, and all are small if the teacher is certain
-    everywhere.
+    everywhere. An image alone in its batch, or in its replica's part, has the
+    weight 0.
 
     Args:
         scale: Factor of the weights. Defaults to `5.0`, as in the reference

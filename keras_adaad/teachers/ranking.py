@@ -22,7 +22,7 @@ from keras_adaad.teachers.result import TeacherResult
 FORMAT = "keras_adaad.TeacherRanking.1"
 
 
-@dataclasses.dataclass(eq=False)
+@dataclasses.dataclass(eq=False, repr=False)
 class TeacherRanking:
     """Teachers ranked by how well they suit one student.
 
@@ -153,6 +153,13 @@ class TeacherRanking:
             mistakes.
         """
         return [self._row(result) for result in self.results]
+
+    def __repr__(self) -> str:
+        order = ", ".join(result.name for result in self.results)
+        return (
+            f"<{type(self).__name__} for {self.student_name!r} on "
+            f"{self.num_images} images: {order}>"
+        )
 
     def __str__(self) -> str:
         return text.render(self)

@@ -24,7 +24,7 @@ EXAMPLES = sorted(
 @pytest.fixture(scope="module")
 def site():
     """The hook of MkDocs that makes the pages."""
-    path = ROOT / "docs/_site/examples.py"
+    path = ROOT / "docs/_hooks/examples.py"
     spec = importlib.util.spec_from_file_location("hook", path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

@@ -17,7 +17,7 @@ Conventions for a page:
 - `make format` formats the blocks too.
 - A link to a file of the repository is relative, from the page's place in
   it: `[quickstart](../../examples/quickstart.py)` in docs/guides. GitHub
-  follows it, and so does the site (`docs/_site/links.py`).
+  follows it, and so does the site (`docs/_hooks/links.py`).
 """
 
 import os

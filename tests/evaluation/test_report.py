@@ -232,6 +232,22 @@ def test_the_rows_of_the_text():
     assert not row(report, "pgd-20").startswith(" ")
 
 
+def test_a_report_in_a_list_is_one_line():
+    report = make_report()
+    assert re.fullmatch(
+        r"<RobustnessReport of 'student' on 10 images, .*: clean 90\.00 %, "
+        r"robust 40\.00 %, flags: .*>",
+        repr(report),
+    )
+    report.flags = {"small_epsilon": "why"}
+    assert repr(report).endswith("flags: small_epsilon>")
+
+
+def test_tables_need_names():
+    with pytest.raises(TypeError, match="`reports` must be a dict"):
+        robustness_table([make_report()] * 2)
+
+
 def test_the_worst_class_is_the_least_robust():
     report = make_report(results=[result("a", "0001111111")])
     assert row(report, "worst class").startswith("worst class: 0 ")

@@ -14,12 +14,6 @@ def test_pages_have_the_table_of_the_classes():
     table = methods.table()
     assert len(table.splitlines()) == 2 + len(methods.all_methods()) - 1
     assert table in (ROOT / "docs/methods.md").read_text()
-    columns = ("method", "the attack raises", "the loss")
-    short = "\n".join(
-        "| "
-        + " | ".join(line.split(" | ")[i].strip("| ") for i in (0, 2, 3))
-        + " |"
-        for line in table.splitlines()
-    )
-    assert methods.table(columns) == short
+    short = methods.short_table()
+    assert len(short.splitlines()) == len(table.splitlines())
     assert short in (ROOT / "README.md").read_text()

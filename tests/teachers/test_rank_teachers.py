@@ -431,6 +431,10 @@ def test_report_prints_plots_and_is_saved(tmp_path):
     report = made([100, 300], weak=0.5, a_very_long_name_of_a_teacher=0.1)
     report.threat_model = keras_adaad.evaluation.ThreatModel(8 / 255)
     text = str(report)
+    assert repr(report) == (
+        "<TeacherRanking for 'student' on 400 images: "
+        "a_very_long_name_of_a_teacher, weak>"
+    )
     assert max(map(len, text.splitlines())) <= 80
     assert text.index("a_very_long_name") < text.index("weak")
     assert "75.0 [70." in text and "AdaAD 21" in text
