@@ -153,7 +153,6 @@ def train(experiment, arguments):
     best_so_far = resume_log(output)
     write_flags(arguments)
     used = [
-        data.SetEpoch(train_set),
         callbacks.StudentCheckpoint(
             output / "best.keras",
             monitor="val_robust_accuracy",
@@ -176,7 +175,6 @@ def train(experiment, arguments):
         train_set,
         validation_data=validation,
         epochs=arguments.epochs,
-        shuffle=False,
         callbacks=used,
         verbose=verbosity(),
     )

@@ -36,8 +36,8 @@ def load_arrays(
     In training the images are shuffled, and the papers' augmentation is
     applied: zero padding, a random crop to the original size, and a random
     horizontal flip. Order and augmentation depend only on the seed and the
-    epoch; see `keras_adaad.data.SetEpoch`. Pass `shuffle=False` to `fit`,
-    because the data set is already shuffled.
+    epoch, which a distiller's `fit` tells the data set. For another model, use
+    `keras_adaad.data.SetEpoch`, and pass `shuffle=False` to its `fit`.
 
     `len` of the data set is the number of batches, `steps_per_epoch` of a
     learning rate schedule. The last batch holds the remaining images: with

@@ -10,6 +10,10 @@ from keras_adaad._typing import DataSet
 class SetEpoch(keras.callbacks.Callback):
     """Tells a training data set which epoch begins.
 
+    The `fit` of a distiller does this by itself, for what a loader of
+    `keras_adaad.data` returned. The callback is for `fit` of other models, and
+    for data sets made from the loader's, e.g. with `dataset.map(...)`.
+
     The order and the augmentation of the images then depend only on the seed
     and the epoch: a run resumed by `keras.callbacks.BackupAndRestore` sees the
     same batches as an uninterrupted run. Without this callback, the data set
@@ -21,8 +25,7 @@ class SetEpoch(keras.callbacks.Callback):
 
     Args:
         dataset: What `keras_adaad.data.load_tfds`, `load_folder` or
-            `load_arrays` returned. `fit` may get a data set made from it,
-            e.g. with `dataset.map(...)`.
+            `load_arrays` returned.
 
     Raises:
         TypeError: If `dataset` is something else.
@@ -31,7 +34,7 @@ class SetEpoch(keras.callbacks.Callback):
 
     ```python
     train = keras_adaad.data.load_tfds("cifar10", "train", training=True)
-    distiller.fit(
+    teacher.fit(
         train,
         epochs=200,
         shuffle=False,

@@ -110,6 +110,13 @@ class FitArguments(EvaluateArguments):
             callbacks = callbacks.callbacks
         self.callbacks = keras.tree.flatten(callbacks)
         callback_checks.check(self.callbacks)
+        # Before it is shared: a data set of `keras_adaad.data`.
+        self.set_epoch = getattr(self.data.x, "set_epoch", None)
+        if self.set_epoch is not None:
+            # It shuffles by itself. Keras would do so with no seed.
+            self.others.setdefault("shuffle", False)
+        if self.others.get("steps_per_epoch") is not None:
+            self.set_epoch = None  # An epoch could end within a pass.
 
     def divide_between_processes(self, model):  # type: ignore[override]
         """Keeps this process's share; only the first process prints and writes.
@@ -168,7 +175,8 @@ class FitArguments(EvaluateArguments):
         return self.others.get("epochs", 1) - first
 
     def keywords(self):
-        follower = EpochFollower(self.others.get("epochs", 1))
+        epochs = self.others.get("epochs", 1)
+        follower = EpochFollower(epochs, self.set_epoch)
         last = callback_checks.averages_on_stop(self.callbacks)
         given = {"callbacks": [follower, *self.callbacks, *last]}
         if self.validation is not None:
@@ -180,14 +188,17 @@ class FitArguments(EvaluateArguments):
 
 
 class EpochFollower(keras.callbacks.Callback):
-    """Sets the model's `epoch` and `epochs`, and checks settings and loss."""
+    """Tells model and data which epoch begins; checks settings and loss."""
 
-    def __init__(self, epochs):
+    def __init__(self, epochs, set_epoch=None):
         super().__init__()
         self.epochs = epochs
+        self.set_epoch = set_epoch
 
     def on_epoch_begin(self, epoch, logs=None):
         self.model.start_epoch(epoch, self.epochs)
+        if self.set_epoch is not None:
+            self.set_epoch(epoch)
 
     def on_train_batch_begin(self, batch, logs=None):
         self.model._take_settings()

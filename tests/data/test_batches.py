@@ -4,7 +4,9 @@ import keras
 import numpy as np
 import pytest
 
+import keras_adaad
 from keras_adaad import data
+from tests import networks
 from tests.data.on_disk import pictures
 
 PIPELINES = ("tf.data", "py_dataset")
@@ -204,6 +206,35 @@ def test_resuming(images, pipeline):
         keras.utils.set_random_seed(1)
         resumed = fit(model, load(), 3, 2, set_epoch)
         assert np.allclose(resumed, whole, rtol=1e-5, atol=1e-7) == set_epoch
+
+
+@pytest.mark.parametrize("pipeline", PIPELINES)
+def test_a_distiller_tells_the_epoch(images, pipeline):
+    dataset = data.load_arrays(*images, 16, training=True, pipeline=pipeline)
+    seen = []
+    set_epoch = dataset.set_epoch
+
+    def record(epoch):
+        seen.append(epoch)
+        set_epoch(epoch)
+
+    dataset.set_epoch = record
+    attack = keras_adaad.attacks.PGD(epsilon=0.1, steps=1)
+    student = make_model()
+    trainer = keras_adaad.PGDAT(student, attack, evaluation_attack=None)
+    trainer.compile("sgd")
+    weights = student.get_weights()
+    found = []
+    for shuffle in ({}, {"shuffle": False}):
+        student.set_weights(weights)
+        trainer.seed_generator.state.assign([0, 0])
+        trainer.fit(dataset, initial_epoch=3, epochs=5, verbose=0, **shuffle)
+        found.append(student.get_weights())
+    assert seen == [3, 4, 3, 4]
+    networks.assert_same(*found)
+    # An epoch could end within a pass.
+    trainer.fit(dataset, steps_per_epoch=1, verbose=0)
+    assert len(seen) == 4
 
 
 @pytest.mark.parametrize("pipeline", PIPELINES)
