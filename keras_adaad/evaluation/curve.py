@@ -34,14 +34,29 @@ def measure_curve(task: Task, findings: Findings) -> dict[str, Any] | None:
     if task.curve is False or not findings.in_time:
         return None
     epsilons = _radii(task) if task.curve is True else task.curve
-    num_images = SAMPLE if task.curve is True else None
+    rows = np.arange(len(task.x))
+    if task.curve is True:
+        rows = sampled(rows)
     results, epsilon = findings.results, task.threat_model.epsilon
     searched = perturbations.of_minimum_norm(task.clean, results)
     if not searched:
-        return accuracy_over_epsilon(task, epsilons, num_images)
+        return accuracy_over_epsilon(task, epsilons, rows)
     known = perturbations.smallest(task.clean, results, epsilon)
     attacks = ", ".join(result.name for result in searched)
-    return _from_smallest(task, epsilons, num_images, attacks, known)
+    return _from_smallest(task, epsilons, rows, attacks, known)
+
+
+def sampled(places: np.ndarray, count: int | None = None) -> np.ndarray:
+    """Returns at most `count` of some places, or `SAMPLE`, in their order.
+
+    They are the same in every call, and drawn at random: the first images of a
+    data set may all be of one class.
+    """
+    count = SAMPLE if count is None else count
+    if len(places) <= count:
+        return places
+    generator = np.random.default_rng(0)
+    return np.sort(generator.permutation(places)[:count])
 
 
 def _radii(task):
@@ -52,40 +67,42 @@ def _radii(task):
 
 
 def accuracy_over_epsilon(
-    task: Task, epsilons: Sequence[float], num_images: int | None = None
+    task: Task, epsilons: Sequence[float], rows: np.ndarray
 ) -> dict[str, Any]:
-    """Measures the accuracy under PGD-20 as epsilon grows."""
-    clean = task.clean[:num_images]
-    robust = robust_images(task.run, clean, task.threat_model, epsilons)
-    return _curve("PGD-20", epsilons, list(robust))
+    """Measures the accuracy of some images under PGD-20 as epsilon grows."""
+    return _curve("PGD-20", epsilons, _robust(task, epsilons, rows))
 
 
-def _from_smallest(task, epsilons, num_images, attacks, known):
+def _robust(task, epsilons, rows, known=None):
+    """Returns which of some images are robust at each radius."""
+    found = robust_images(
+        lambda attack, left: task.run(attack, rows[left]),
+        task.clean[rows],
+        task.threat_model,
+        epsilons,
+        None if known is None else known[rows],
+    )
+    return list(found)
+
+
+def _from_smallest(task, epsilons, rows, attacks, known):
     """Returns the curve from the smallest perturbations, checked by PGD-20.
 
     A minimum-norm attack can miss small perturbations that PGD finds. If the
     two differ on the checked images, the curve covers only these images.
     """
-    checked = list(
-        robust_images(
-            task.run,
-            task.clean[:num_images],
-            task.threat_model,
-            epsilons,
-            known[:num_images],
-        )
-    )
+    checked = _robust(task, epsilons, rows, known)
     attack = f"smallest perturbation by {attacks}"
     everywhere = [known > epsilon for epsilon in sorted(epsilons)]
-    size = len(checked[0])
+    size = len(rows)
     too_high = max(
-        np.mean(all_images[:size]) - np.mean(images)
+        np.mean(all_images[rows]) - np.mean(images)
         for all_images, images in zip(everywhere, checked, strict=True)
     )
     if size == len(known) or too_high > TOLERANCE:
         return _curve(f"{attack} and PGD-20", epsilons, checked)
     for all_images, images in zip(everywhere, checked, strict=True):
-        all_images[:size] = images
+        all_images[rows] = images
     return _curve(
         f"{attack}, and PGD-20 on {size} images", epsilons, everywhere
     )

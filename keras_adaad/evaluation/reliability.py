@@ -13,16 +13,22 @@ from keras import ops
 from keras_adaad import backend
 from keras_adaad.attacks import PGD
 from keras_adaad.attacks.digest import digest
+from keras_adaad.attacks.norms import NORMS
 from keras_adaad.attacks.norms import half_across
 from keras_adaad.attacks.norms import radius_of_another_range
 from keras_adaad.checks.models import are_probabilities
-from keras_adaad.evaluation.curve import SAMPLE
 from keras_adaad.evaluation.curve import accuracy_over_epsilon
+from keras_adaad.evaluation.curve import sampled
 from keras_adaad.frozen.classifier import batches
 from keras_adaad.frozen.classifier import pad
 from keras_adaad.frozen.fingerprint import layers_within
 from keras_adaad.losses import cross_entropy_from_logits
 from keras_adaad.losses import dlr_from_logits
+
+# With fewer images whose loss rises, chance decides how much.
+MEASURABLE = 8
+# Of a function. With fewer, Square has hardly begun.
+QUERIES = 1000
 
 
 def before_attacks(task):
@@ -56,12 +62,15 @@ def after_attacks(task, findings, curve):
         return flags
     flags["unstable"] = unstable(task, findings)
     flags["black_box"] = black_box(results)
+    if task.is_function:
+        flags["weak_attacks"] = _few_queries(results)
     if task.is_function or not findings.in_time:
         return flags
     # A curve that the user chose may not reach as far.
     if task.curve is not True:
         largest = task.threat_model.half_range(task.x[0].size)
-        curve = accuracy_over_epsilon(task, [largest], SAMPLE)
+        rows = sampled(np.arange(len(task.x)))
+        curve = accuracy_over_epsilon(task, [largest], rows)
     flags["large_epsilon"] = curve and large_epsilon(curve)
     flags["weak_attacks"] = weak_attacks(task, results)
     return flags
@@ -70,6 +79,8 @@ def after_attacks(task, findings, curve):
 def epsilon_of_another_range(threat_model, dimensions):
     """Flags a radius too small, or too large, for the units of the images."""
     epsilon, input_range = threat_model.epsilon, threat_model.input_range
+    if epsilon == 0.0:
+        return "epsilon is 0: no image was changed"
     suspect = radius_of_another_range(epsilon, threat_model.norm, input_range)
     if suspect or epsilon < threat_model.half_range(dimensions):
         return suspect
@@ -88,7 +99,8 @@ def probabilities(logits):
 def randomness(task):
     """Flags a model whose logits differ between five forward passes."""
     size = task.batch_size
-    x, y = task.x[:size], task.y[:size]
+    rows = sampled(np.arange(len(task.x)), size)
+    x, y = task.x[rows], task.y[rows]
     passes = [task.classifier.predict(x, size) for _ in range(5)]
     right = {int((logits.argmax(-1) == y).sum()) for logits in passes}
     unit = [
@@ -108,12 +120,13 @@ def randomness(task):
 
 def batch_dependence(task):
     """Flags logits that depend on the other images of the batch."""
-    classifier, x, size = task.classifier, task.x, task.batch_size
+    classifier, size = task.classifier, task.batch_size
     if size < 2:
         return None
-    together = classifier.predict(x[:size], size)
+    x = task.x[sampled(np.arange(len(task.x)), size)]
+    together = classifier.predict(x, size)
     largest = 0.0
-    for k in (0, size // 2, size - 1):
+    for k in (0, len(x) // 2, len(x) - 1):
         alone = classifier.predict(np.repeat(x[k : k + 1], size, axis=0), size)
         scale = 1.0 + np.abs(together[k]).max()
         largest = max(largest, np.abs(alone[0] - together[k]).max() / scale)
@@ -126,8 +139,12 @@ def batch_dependence(task):
 
 
 def gradients(task):
-    """Flags a gradient at clean images that is zero, vanishes or is NaN."""
-    right = np.flatnonzero(task.clean)[:SAMPLE]
+    """Flags a gradient at clean images that is zero, NaN, or misleads.
+
+    It misleads if a small step along it does not raise the cross-entropy nearly
+    as much as the gradient says.
+    """
+    right = sampled(np.flatnonzero(task.clean))
     if len(right) == 0:
         return None
     x, y = task.x[right], task.y[right]
@@ -138,16 +155,22 @@ def gradients(task):
     for stage in task.stages:
         if callable(stage.attack.loss):
             losses[f"the loss of {stage.name}"] = stage.attack.loss
-    weak = []
+    weak, threat_model = [], task.threat_model
+    low, high = threat_model.input_range
+    norm, step = NORMS[threat_model.norm], 0.1 * threat_model.epsilon
+    rises = np.ones((2, len(x)))
     for name, loss in losses.items():
 
         def sizes(logits, x, y, loss=loss):
-            _, _, gradient = backend.value_and_input_gradient(
+            value, _, gradient = backend.value_and_input_gradient(
                 lambda x: (loss(y, logits(x)), ()), x
             )
-            return ops.sum(
-                ops.abs(gradient), axis=tuple(range(1, len(x.shape)))
-            )
+            moved = ops.clip(x + step * norm.direction(gradient), low, high)
+            axes = tuple(range(1, len(x.shape)))
+            size = ops.sum(ops.abs(gradient), axis=axes)
+            expected = ops.sum(gradient * (moved - x), axis=axes)
+            rise = loss(y, logits(moved)) - value
+            return ops.stack([size, expected, rise], axis=-1)
 
         key = ("gradients", digest(loss, in_process=True))
         program = task.classifier.program(key, sizes)
@@ -163,7 +186,9 @@ def gradients(task):
             ]
         )
         # NaN counts as no gradient.
-        found = np.nan_to_num(found, nan=0.0, posinf=0.0)
+        found, *rise = np.nan_to_num(found, nan=0.0, posinf=0.0, neginf=0.0).T
+        if name == "cross-entropy":
+            rises = np.stack(rise)
         share = (found <= 1e-10 * np.median(found)).mean()
         if share > 0.0:
             weak.append(f"{100 * share:.0f} % of the images for {name}")
@@ -173,6 +198,16 @@ def gradients(task):
             f"{', '.join(weak)}: very large logits, a quantised input or a "
             "saturated output hide it. Look at the attacks that need none "
             "(Square), and at others"
+        )
+    # Smaller rises are lost in rounding.
+    expected, rise = rises[:, rises[0] > 1e-3]
+    share = np.median(rise / expected) if len(rise) >= MEASURABLE else 1.0
+    if share < 0.1:
+        return (
+            "a step of a tenth of epsilon along the gradient raises the "
+            f"cross-entropy by {100 * share:.0f} % of what the gradient says: "
+            "it misleads the attacks that follow it. Look at those that need "
+            "none (Square), and attack the model without its defence"
         )
 
 
@@ -239,7 +274,7 @@ def weak_attacks(task, results):
     """
     if not results or not results[-1].robust.any():
         return None
-    left = np.flatnonzero(results[-1].robust)[:SAMPLE]
+    left = sampled(np.flatnonzero(results[-1].robust))
     attacks = [stage.attack for stage in task.stages]
     taken = [attack.steps for attack in attacks if type(attack) is PGD]
     threat_model = task.threat_model
@@ -256,6 +291,16 @@ def weak_attacks(task, results):
             f"PGD with {attack.steps} steps of epsilon / 4, after all attacks, "
             f"lowers the accuracy by {100 * drop:.1f} points more "
             f"({len(left)} images): the attacks are too weak"
+        )
+
+
+def _few_queries(results):
+    """Returns why a function may be less robust than found, or `None`."""
+    queries = [r.parameters.get("queries", 0) for r in results]
+    if results and max(queries) < QUERIES and results[-1].robust.any():
+        return (
+            f"no attack made more than {max(queries)} queries, and published "
+            "results make 5,000: the attacks are too weak"
         )
 
 

@@ -224,6 +224,12 @@ def _check_indices(indices, num_images):
             "Argument `indices` must be a list of places in `x`, at least one "
             f"and all in [0, {num_images - 1}]. Received: indices={indices!r}"
         )
+    places, counts = np.unique(indices, return_counts=True)
+    if counts.max() > 1:
+        raise ValueError(
+            "Argument `indices` must name each image once. "
+            f"Received: {places[counts.argmax()]} {counts.max()} times"
+        )
     return indices
 
 

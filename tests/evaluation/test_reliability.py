@@ -13,9 +13,11 @@ import keras_adaad
 from keras_adaad.attacks import CW
 from keras_adaad.attacks import PGD
 from keras_adaad.attacks import Square
+from keras_adaad.evaluation import curve
 from keras_adaad.evaluation import evaluate
 from keras_adaad.evaluation.reliability import reduced_precision
 from keras_adaad.frozen.classifier import Classifier
+from tests import networks
 from tests.oracles import attacks as oracles
 
 EPSILON = 0.1
@@ -286,3 +288,47 @@ def test_a_point_outside_the_ball_does_not_count(data):
     assert (report.clean & wrong).any()
     assert report.max_perturbation <= EPSILON + 1e-6
     np.testing.assert_array_equal(report.robust, report.clean)
+
+
+def test_gradients_that_mislead():
+    """A fast sine is as small as rounding to 8 bits, and its slope is not."""
+    model, (x, y) = oracles.trained_pair()[0], oracles.trained_batch(64)
+    inputs = keras.Input(model.input_shape[1:])
+    waves = inputs + 0.004 * keras.ops.sin(9000.0 * inputs)
+    for network, flagged in (
+        (model, False),
+        (keras.Model(inputs, model(waves)), True),
+    ):
+        report = keras_adaad.evaluate_robustness(
+            *(network, x, y, ["fgsm"], 0.1), curve=False, verbose=0
+        )
+        found = report.flags.get("gradients", "")
+        assert ("misleads the attacks" in found) == flagged
+
+
+@pytest.mark.once
+def test_the_sample_is_of_the_whole_data_set():
+    places = np.arange(5000)
+    drawn = curve.sampled(places)
+    assert len(set(drawn)) == curve.SAMPLE
+    assert (np.diff(drawn) > 0).all() and drawn.max() > 4500
+    np.testing.assert_array_equal(curve.sampled(places), drawn)
+    np.testing.assert_array_equal(curve.sampled(places[:9], 10), places[:9])
+
+
+@pytest.mark.once
+def test_few_queries_of_a_function(batch):
+    model = networks.dense_net()
+
+    def function(x):
+        return model.predict(x, verbose=0)
+
+    for queries, weak in ((10, True), (1000, False)):
+        square = keras_adaad.attacks.Square(
+            epsilon=1e-4, queries=queries, seed=0
+        )
+        x, y = batch[0], model.predict(batch[0], verbose=0).argmax(-1)
+        report = keras_adaad.evaluate_robustness(
+            *(function, x[:4], y[:4], [square], 1e-4), verbose=0
+        )
+        assert ("weak_attacks" in report.flags) == weak
