@@ -296,8 +296,10 @@ def weak_attacks(task, results):
 
 def _few_queries(results):
     """Returns why a function may be less robust than found, or `None`."""
-    queries = [r.parameters.get("queries", 0) for r in results]
-    if results and max(queries) < QUERIES and results[-1].robust.any():
+    queries = [result.parameters.get("queries") for result in results]
+    if not queries or None in queries:  # None, or an attack of one's own.
+        return None
+    if max(queries) < QUERIES and results[-1].robust.any():
         return (
             f"no attack made more than {max(queries)} queries, and published "
             "results make 5,000: the attacks are too weak"

@@ -44,7 +44,7 @@ def title(group):
 
 
 def row_title(group):
-    """Returns the title, with what an attack of one's own has changed.
+    """Returns the title, with the budget of an attack of one's own.
 
     `PGD(epsilon)` has 10 steps, and the preset of the same name 20.
     """
