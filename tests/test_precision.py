@@ -231,6 +231,7 @@ def test_attack_in_training_mode_moves(batch):
     assert (direction("mixed_float16") == expected)[moves].mean() > 0.95
 
 
+@pytest.mark.filterwarnings("ignore:The teacher classifies")  # Untrained.
 @pytest.mark.parametrize("policies", [POLICIES[0], POLICIES[2]])
 def test_fit_evaluate_save(batch, tmp_path, policies):
     x, y = batch

@@ -107,5 +107,6 @@ def test_a_file_under_attack(example, digits):
         *(load_exported(folder / "student.onnx"), x, y, [square], EPSILON),
         **options,
     )
-    assert report.model_name == "student.onnx" and report.flags == {}
+    assert report.model_name == "student.onnx"
+    assert set(report.flags) == {"weak_attacks"}  # So few queries.
     np.testing.assert_array_equal(report.robust, expected.robust)
