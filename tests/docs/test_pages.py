@@ -99,6 +99,8 @@ def surroundings(tmp_path, monkeypatch):
         keras.distribution.set_distribution(distribution)
 
 
+# The teachers of the pages are hardly trained here.
+@pytest.mark.filterwarnings("ignore:The teacher classifies")
 @pytest.mark.parametrize("page", WITH_CODE, ids=named)
 def test_code_of_a_page_runs(page, surroundings):
     module = types.ModuleType(f"page_{title(page)}")
