@@ -25,6 +25,7 @@ from keras_adaad.teachers.ranking import TeacherRanking
 from keras_adaad.teachers.state import State
 from keras_adaad.teachers.state import identity_of
 from keras_adaad.teachers.unchanged import seeded
+from keras_adaad.training.attack_arguments import check_start
 from keras_adaad.training.attack_arguments import training_attack
 
 # With fewer, the 95 % interval of a share is wider than 28 points.
@@ -167,7 +168,8 @@ def _task(student, x, y, attack, warmup, num_images, batch_size, seed):
     """Returns the `Task` of the arguments, or raises."""
     attack = training_attack(attack, None, RSLAD.published_attack)
     checks.check_number("attack.epsilon", attack.epsilon, open_minimum=True)
-    _check_start(attack)
+    # Each teacher is driven away from its own outputs.
+    check_start("Argument `attack`", attack)
     warmup = checks.check_integer("warmup", warmup, minimum=0)
     num_images = checks.check_integer("num_images", num_images, MIN_IMAGES)
     batch_size = checks.check_integer("batch_size", batch_size)
@@ -185,18 +187,6 @@ def _task(student, x, y, attack, warmup, num_images, batch_size, seed):
         batch_size=min(batch_size, len(rows)),
         seed=seed,
     )
-
-
-def _check_start(attack):
-    """Raises if the attack on a teacher itself can't leave the image."""
-    if getattr(attack, "start", 0) is None:
-        raise ValueError(
-            "Argument `attack` needs a random start: at the image itself the "
-            "divergence of a teacher from its own output has no gradient, and "
-            'no teacher would be moved. Use `PGD(start="normal", '
-            "start_scale=0.001)`, as the published code does, or "
-            f'`start="uniform"`. Received: attack={attack!r}'
-        )
 
 
 def _check_data(student, x, y, attack):

@@ -68,6 +68,17 @@ def training_attack(attack, input_range, published_attack):
     return attack
 
 
+def check_start(name, attack):
+    """Raises if an attack on a network's own outputs can't leave the image."""
+    if getattr(attack, "start", 0) is None:
+        raise ValueError(
+            f"{name} needs a random start: at the image itself the gradient of "
+            "its objective is zero, and x* would be the image. Use "
+            '`PGD(start="normal", start_scale=0.001)`, as the published code '
+            f'does, or `start="uniform"`. Received: attack={attack!r}'
+        )
+
+
 def evaluation_attack(attack, of_training, input_range):
     """Returns the attack that the default follows, and the attack to run.
 

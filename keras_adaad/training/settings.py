@@ -75,14 +75,9 @@ class Settings(TrainingState):
 
     def _check_start(self):
         """Raises if the attack can't leave the image."""
-        if self.leaves_own_outputs and getattr(self.attack, "start", 0) is None:
-            raise ValueError(
-                f"The attack of {type(self).__name__} needs a random start: at "
-                "the image itself the gradient of its objective is zero, and "
-                'x* would be the image. Use `PGD(start="normal", '
-                "start_scale=0.001)`, as the published code does, or "
-                f'`start="uniform"`. Received: attack={self.attack!r}'
-            )
+        if self.leaves_own_outputs:
+            name = f"The attack of {type(self).__name__}"
+            attack_arguments.check_start(name, self.attack)
 
     def _take_settings(self):
         """Has `fit` go on with the attacks and numbers a callback has set."""
