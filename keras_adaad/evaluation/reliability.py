@@ -147,7 +147,6 @@ def gradients(task):
     right = sampled(np.flatnonzero(task.clean))
     if len(right) == 0:
         return None
-    x, y = task.x[right], task.y[right]
     losses: dict[str, Any] = {"cross-entropy": cross_entropy_from_logits}
     if task.classifier.num_classes >= 3:
         losses["DLR"] = dlr_from_logits
@@ -155,41 +154,11 @@ def gradients(task):
     for stage in task.stages:
         if callable(stage.attack.loss):
             losses[f"the loss of {stage.name}"] = stage.attack.loss
-    weak, threat_model = [], task.threat_model
-    low, high = threat_model.input_range
-    norm, step = NORMS[threat_model.norm], 0.1 * threat_model.epsilon
-    rises = np.ones((2, len(x)))
+    weak = []
     for name, loss in losses.items():
-
-        def sizes(logits, x, y, loss=loss):
-            value, _, gradient = backend.value_and_input_gradient(
-                lambda x: (loss(y, logits(x)), ()), x
-            )
-            moved = ops.clip(x + step * norm.direction(gradient), low, high)
-            axes = tuple(range(1, len(x.shape)))
-            size = ops.sum(ops.abs(gradient), axis=axes)
-            expected = ops.sum(gradient * (moved - x), axis=axes)
-            rise = loss(y, logits(moved)) - value
-            return ops.stack([size, expected, rise], axis=-1)
-
-        key = ("gradients", digest(loss, in_process=True))
-        program = task.classifier.program(key, sizes)
-        found = np.concatenate(
-            [
-                backend.to_host(
-                    program(
-                        backend.to_devices(pad(x[rows], size)),
-                        backend.to_devices(pad(y[rows], size)),
-                    )
-                )[: len(rows)]
-                for rows, size in batches(np.arange(len(x)), task.batch_size)
-            ]
-        )
-        # NaN counts as no gradient.
-        found, *rise = np.nan_to_num(found, nan=0.0, posinf=0.0, neginf=0.0).T
-        if name == "cross-entropy":
-            rises = np.stack(rise)
-        share = (found <= 1e-10 * np.median(found)).mean()
+        key = digest(loss, in_process=True)
+        size = _on_images(task, right, key, _gradient_size(loss))
+        share = (size <= 1e-10 * np.median(size)).mean()
         if share > 0.0:
             weak.append(f"{100 * share:.0f} % of the images for {name}")
     if weak:
@@ -199,9 +168,13 @@ def gradients(task):
             "saturated output hide it. Look at the attacks that need none "
             "(Square), and at others"
         )
-    # Smaller rises are lost in rounding.
-    expected, rise = rises[:, rises[0] > 1e-3]
-    share = np.median(rise / expected) if len(rise) >= MEASURABLE else 1.0
+    rises = _rises(task.threat_model)
+    key = digest(task.threat_model, in_process=True)
+    expected, rise = _on_images(task, right, key, rises).T
+    measurable = expected > 1e-3  # Smaller rises are lost in rounding.
+    if measurable.sum() < MEASURABLE:
+        return None
+    share = np.median(rise[measurable] / expected[measurable])
     if share < 0.1:
         return (
             "a step of a tenth of epsilon along the gradient raises the "
@@ -209,6 +182,53 @@ def gradients(task):
             "it misleads the attacks that follow it. Look at those that need "
             "none (Square), and attack the model without its defence"
         )
+
+
+def _gradient_size(loss):
+    """Returns a function that yields the size of each input gradient."""
+
+    def size(logits, x, y):
+        _, _, gradient = backend.value_and_input_gradient(
+            lambda x: (loss(y, logits(x)), ()), x
+        )
+        return ops.sum(ops.abs(gradient), axis=tuple(range(1, len(x.shape))))
+
+    return size
+
+
+def _rises(threat_model):
+    """Returns a function that yields two rises of each cross-entropy.
+
+    Both are those of a small step along the gradient: what the gradient says,
+    and what the step yields.
+    """
+    low, high = threat_model.input_range
+    norm, step = NORMS[threat_model.norm], 0.1 * threat_model.epsilon
+
+    def rises(logits, x, y):
+        value, _, gradient = backend.value_and_input_gradient(
+            lambda x: (cross_entropy_from_logits(y, logits(x)), ()), x
+        )
+        moved = ops.clip(x + step * norm.direction(gradient), low, high)
+        axes = tuple(range(1, len(x.shape)))
+        expected = ops.sum(gradient * (moved - x), axis=axes)
+        rise = cross_entropy_from_logits(y, logits(moved)) - value
+        return ops.stack([expected, rise], axis=-1)
+
+    return rises
+
+
+def _on_images(task, indices, key, function):
+    """Returns `function(logits, x, y)` on images of a task; NaN becomes 0."""
+    program = task.classifier.program(("gradients", key), function)
+    found = []
+    for rows, size in batches(indices, task.batch_size):
+        values = program(
+            backend.to_devices(pad(task.x[rows], size)),
+            backend.to_devices(pad(task.y[rows], size)),
+        )
+        found.append(backend.to_host(values)[: len(rows)])
+    return np.nan_to_num(np.concatenate(found), nan=0.0, posinf=0.0, neginf=0.0)
 
 
 def reduced_precision(model):

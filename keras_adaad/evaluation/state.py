@@ -22,6 +22,18 @@ LOGGER = logging.getLogger("keras_adaad")
 RESULTS_SINCE = "0.1.0"
 
 
+def same_logits(first, second, tolerance):
+    """Returns whether two arrays of logits are those of one network.
+
+    They may differ by `tolerance`, a fraction of the largest of the second.
+    """
+    first, second = np.asarray(first), np.asarray(second)
+    largest = np.abs(second).max(initial=0.0)
+    return first.shape == second.shape and np.allclose(
+        first, second, rtol=0.0, atol=tolerance * largest
+    )
+
+
 class State:
     """Keeps the results so far in a file, so that a killed evaluation resumes.
 
@@ -120,9 +132,8 @@ class State:
                 f"Received: state_path={str(self.path)!r} "
                 f"({type(error).__name__}: {error})"
             ) from error
-        largest = np.abs(self._logits).max()
-        if task != self._task or not np.allclose(
-            logits, self._logits, rtol=0.0, atol=tolerance * largest
+        if task != self._task or not same_logits(
+            logits, self._logits, tolerance
         ):
             raise ValueError(
                 "Argument `state_path` belongs to another evaluation: the "

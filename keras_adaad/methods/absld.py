@@ -20,7 +20,7 @@ from keras_adaad.methods.rslad import RSLAD
 
 
 @keras.saving.register_keras_serializable(package="keras_adaad")
-class ABSLD(RSLAD):
+class ABSLD(by_class.SumsOfEpochs, RSLAD):
     """Anti-bias soft label distillation, for robust fairness.
 
     A robust student is far less accurate on some classes than on others. The
@@ -84,7 +84,6 @@ class ABSLD(RSLAD):
     """
 
     needs_labels = True
-    states = {"summed_epoch": 0.0}
 
     def __init__(
         self,
@@ -150,26 +149,18 @@ class ABSLD(RSLAD):
             moved = ops.clip(
                 temperatures - step, self.min_temperature, self.max_temperature
             )
-            return ops.where(self._begins_epoch(), moved, temperatures.value)
+            return ops.where(self.begins_epoch(), moved, temperatures.value)
 
         return (
             moved(self.adversarial_temperatures, self.adversarial_sums),
             moved(self.clean_temperatures, self.clean_sums),
         )
 
-    def start_epoch(self, epoch: int, epochs: int) -> None:
-        super().start_epoch(epoch, epochs)
-        # Also where `fit` runs one epoch at a time, each with the number 0.
-        self.summed_epoch.assign(-1.0)
-
-    def _begins_epoch(self):
-        return self.epoch != self.summed_epoch
-
     def _collect(self, logits, y):
         def added(sums, view):
             losses = cross_entropy_from_logits(y, logits[view])
             batch = by_class.summed(losses, y, logits[view])
-            before = ops.where(self._begins_epoch(), 0.0, sums.value)
+            before = ops.where(self.begins_epoch(), 0.0, sums.value)
             return before + ops.stop_gradient(batch)
 
         adversarial, clean = self._temperatures()

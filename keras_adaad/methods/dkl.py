@@ -22,7 +22,7 @@ from keras_adaad.training.adversarial_training import AdversarialTraining
 
 
 @keras.saving.register_keras_serializable(package="keras_adaad")
-class DKL(AdversarialTraining):
+class DKL(by_class.SumsOfEpochs, AdversarialTraining):
     """Adversarial training with the decoupled KL divergence; no teacher.
 
     The method is the paper's IKL-AT: TRADES with another divergence. The
@@ -91,7 +91,6 @@ class DKL(AdversarialTraining):
     forward_order: tuple[str, ...] = ("adversarial", "clean")
     needs_labels = True
     leaves_own_outputs = True
-    states = {"summed_epoch": 0.0}
 
     def __init__(
         self,
@@ -175,21 +174,13 @@ class DKL(AdversarialTraining):
     def _means(self):
         """Returns the class means, from the last epoch that is complete."""
         totals = ops.sum(self.class_sums, axis=1, keepdims=True)
-        complete = ops.logical_and(self._begins_epoch(), totals > 0.0)
+        complete = ops.logical_and(self.begins_epoch(), totals > 0.0)
         means = ops.divide_no_nan(self.class_sums.value, totals)
         return ops.where(complete, means, self.class_means.value)
 
-    def start_epoch(self, epoch: int, epochs: int) -> None:
-        super().start_epoch(epoch, epochs)
-        # Also where `fit` runs one epoch at a time, each with the number 0.
-        self.summed_epoch.assign(-1.0)
-
-    def _begins_epoch(self):
-        return self.epoch != self.summed_epoch
-
     def _collect(self, y, logits):
         softened = ops.softmax(ops.stop_gradient(logits) / self.temperature)
-        sums = ops.where(self._begins_epoch(), 0.0, self.class_sums.value)
+        sums = ops.where(self.begins_epoch(), 0.0, self.class_sums.value)
         sums += by_class.summed(softened, y, logits)
         self.class_means.assign(self._means())
         self.class_sums.assign(sums)

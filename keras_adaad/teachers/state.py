@@ -9,6 +9,7 @@ import numpy as np
 
 from keras_adaad.attacks.digest import digest
 from keras_adaad.evaluation import storage
+from keras_adaad.evaluation.state import same_logits
 from keras_adaad.frozen.fingerprint import layers_within
 from keras_adaad.teachers.result import TeacherResult
 
@@ -99,8 +100,8 @@ class State:
         The seconds of another device are left out.
         """
         for entry in self._entries:
-            if entry["identity"] == identity and _close(
-                entry["logits"], logits
+            if entry["identity"] == identity and same_logits(
+                entry["logits"], logits, TOLERANCE
             ):
                 if entry["device"] == self._device:
                     return entry["result"]
@@ -154,7 +155,9 @@ class State:
                 f"Received: state_path={str(self.path)!r} "
                 f"({type(error).__name__}: {error})"
             ) from error
-        if task != self._task or not _close(logits, self._logits):
+        if task != self._task or not same_logits(
+            logits, self._logits, TOLERANCE
+        ):
             raise ValueError(
                 "Argument `state_path` belongs to another ranking: the "
                 "student, the images, the attack or the settings differ. "
@@ -162,12 +165,3 @@ class State:
                 f"Received: state_path={str(self.path)!r}"
             )
         return entries
-
-
-def _close(first, second):
-    """Returns whether two arrays of logits are those of one network."""
-    first, second = np.asarray(first), np.asarray(second)
-    largest = np.abs(second).max(initial=0.0)
-    return first.shape == second.shape and np.allclose(
-        first, second, rtol=0.0, atol=TOLERANCE * largest
-    )
