@@ -5,6 +5,7 @@ import textwrap
 import numpy as np
 
 from keras_adaad import checks
+from keras_adaad.evaluation import text
 from keras_adaad.evaluation.examples import fooled_examples
 from keras_adaad.evaluation.examples import magnification
 from keras_adaad.evaluation.examples import unit_range
@@ -74,7 +75,9 @@ def plot_examples(report, path=None, num_images=6):
 
 
 def _bars(axis, report):
-    stages = [("clean", report.clean), *report.stages()]
+    stages = [("clean", report.clean)]
+    for group in text.groups(report):
+        stages.append((text.row_title(group), group[-1].robust))
     shares = np.array([flags.mean() for _, flags in stages])
     intervals = [wilson_interval(f.sum(), len(f)) for _, f in stages]
     low, high = np.transpose(intervals)

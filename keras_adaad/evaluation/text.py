@@ -44,22 +44,33 @@ def title(group):
 
 
 def row_title(group):
-    """Returns the title, with the budget of an attack of one's own.
+    """Returns the title, with the parameters that the name does not stand for.
 
     `PGD(epsilon)` has 10 steps, and the preset of the same name 20.
     """
     (first, *others) = group
     preset = presets.PRESETS.get(first.name)
-    if others or first.group or preset is None or not first.complete:
-        return title(group)
-    usual = preset(epsilon=1.0)
-    changed = [
-        f"{name}={first.parameters[name]}"
-        for name in ("steps", "queries")
+    task = {
+        name: first.parameters[name]
+        for name in ("epsilon", "norm", "input_range")
         if name in first.parameters
-        and first.parameters[name] != getattr(usual, name)
+    }
+    named = not (others or first.group) and first.complete and len(task) == 3
+    if preset is None or not named:
+        return title(group)
+    usual = preset(**task).get_config()
+    changed = [
+        f"{name}={value:g}" if isinstance(value, float) else f"{name}={value}"
+        for name, value in first.parameters.items()
+        if name in usual and name != "seed" and _differ(value, usual[name])
     ]
     return f"{first.name} ({', '.join(changed)})" if changed else first.name
+
+
+def _differ(value, usual):
+    if isinstance(value, float) and isinstance(usual, float):
+        return not np.isclose(value, usual, atol=0.0)
+    return value != usual
 
 
 def worst_case(*reports):

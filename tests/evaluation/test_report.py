@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
+from keras_adaad import attacks
 from keras_adaad.evaluation import plots
 from keras_adaad.evaluation.attack_result import AttackResult
 from keras_adaad.evaluation.comparison import Comparisons
@@ -279,6 +280,36 @@ def test_an_incomplete_group_never_shows_its_name():
     assert "  square (incomplete)" in text
     assert "apgd-ce (incomplete)" not in text
     assert "quick look, not the full protocol" in text
+
+
+@pytest.mark.parametrize(
+    ("name", "attack", "title"),
+    [
+        ("pgd", attacks.get("pgd", epsilon=0.1), "pgd"),
+        ("pgd", attacks.PGD(epsilon=0.1), "pgd (steps=10)"),
+        (
+            "pgd",
+            attacks.PGD(epsilon=0.1, step_size=0.0001, steps=20),
+            "pgd (step_size=0.0001)",
+        ),
+        ("pgd-10", attacks.get("pgd-10", epsilon=0.1, seed=3), "pgd-10"),
+        ("cw", attacks.CW(epsilon=0.1, restarts=2), "cw (restarts=2)"),
+        (
+            "square",
+            attacks.Square(epsilon=0.1, queries=9),
+            "square (queries=9)",
+        ),
+        ("mine", attacks.PGD(epsilon=0.1, steps=1), "mine"),
+    ],
+)
+def test_a_title_has_the_parameters_that_the_name_does_not_stand_for(
+    name, attack, title
+):
+    measured = result(name, "1" * 10, parameters=attack.get_config())
+    report = make_report(results=[measured])
+    assert row(report, title).split("  ")[0] == title
+    table = robustness_table({"student": report})
+    assert (f"Attacks: {title}." in table) == (title != name)
 
 
 def test_a_group_in_two_parts_is_one_group():
