@@ -38,10 +38,12 @@ def digest(value, in_process=False):
 
     The digest covers the data that the value holds, at any depth. A function
     can also reach data by name, in its closure or as a global. Of that data,
-    the digest covers arrays, Keras layers, and objects that cannot change in
-    place: numbers, strings, tuples and functions. It does not cover lists and
-    dicts, because functions usually write logs to them. Content that it cannot
-    inspect counts as different from everything else.
+    the digest covers arrays, Keras layers, dicts of settings, and objects that
+    cannot change in place: numbers, strings, tuples and functions. A dict holds
+    settings if its values are numbers and strings, and the function assigns no
+    items. The digest does not cover lists and other dicts, because functions
+    usually write logs to them. Content that it cannot inspect counts as
+    different from everything else.
 
     `in_process` is for digests that are only compared within this process,
     while the value is kept alive. Objects that the digest cannot inspect are
@@ -60,7 +62,10 @@ class _Digest:
         self.seen = {}
 
     def add(self, value, by_name=False):
-        """Adds any value. `by_name`: whether a function reaches it by name."""
+        """Adds any value.
+
+        `by_name`: whether a function reaches it by name, or its code.
+        """
         if isinstance(value, _PLAIN):
             return self._feed(type(value).__name__, value)
         if isinstance(value, (np.ndarray, np.generic)):
@@ -69,7 +74,8 @@ class _Digest:
             return self._add_tensor(value)
         if isinstance(value, tuple):
             return self._add_items(value, by_name)
-        if by_name and not isinstance(value, _FOLLOWED_BY_NAME):
+        seen = isinstance(value, _FOLLOWED_BY_NAME) or _settings(value, by_name)
+        if by_name and not seen:
             return self._add_unseen(value, by_name)
         if id(value) in self.seen:
             return self._feed("seen", self.seen[id(value)][0])
@@ -144,7 +150,7 @@ class _Digest:
             tuple((function.__kwdefaults__ or {}).items()),
             tuple(map(_content, function.__closure__ or ())),
         ):
-            self.add(value, by_name=True)
+            self.add(value, by_name=function.__code__)
         for name in sorted(_globals_read(function.__code__)):
             value = function.__globals__.get(name)
             foreign = isinstance(value, (type, types.FunctionType)) and (
@@ -152,7 +158,8 @@ class _Digest:
             )
             self._feed(name)
             # The code of other packages is not followed.
-            self.add(_name(value) if foreign else value, by_name=True)
+            reached = _name(value) if foreign else value
+            self.add(reached, by_name=function.__code__)
 
     def _add_class(self, cls):
         self._feed(_name(cls))
@@ -208,6 +215,16 @@ def _name(value):
     return module, getattr(value, "__qualname__", getattr(value, "__name__", 0))
 
 
+def _settings(value, code):
+    """Returns whether a value that `code` reaches by name holds settings."""
+    return (
+        isinstance(value, dict)
+        and all(isinstance(v, _PLAIN) for v in value.values())
+        and isinstance(code, types.CodeType)
+        and not _assigns_items(code)
+    )
+
+
 def _package(value):
     return (getattr(value, "__module__", None) or "").split(".")[0]
 
@@ -217,6 +234,16 @@ def _content(cell):
         return cell.cell_contents
     except ValueError:  # Nothing has been assigned yet.
         return None
+
+
+@functools.cache
+def _assigns_items(code):
+    """Returns whether code, or its inner code, has `x[key] = value`."""
+    inner = [c for c in code.co_consts if isinstance(c, types.CodeType)]
+    return any(map(_assigns_items, inner)) or any(
+        instruction.opname == "STORE_SUBSCR"
+        for instruction in dis.get_instructions(code)
+    )
 
 
 @functools.cache

@@ -334,15 +334,30 @@ def test_what_a_digest_cannot_see_is_different_from_all():
 
 
 def test_what_a_function_logs_to_is_not_what_it_computes():
-    log = []
+    log, calls = [], {"n": 0}
 
     def logs(x):
         log.append(x)
+        calls["n"] += 1
         return x
 
     before = digest(logs), digest(logs, in_process=True)
     logs(1)
     assert before == (digest(logs), digest(logs, in_process=True))
+
+
+SETTINGS = {"weight": 1.0}
+
+
+def with_settings(y, logits):
+    return SETTINGS["weight"] * cross_entropy_from_logits(y, logits)
+
+
+def test_settings_that_a_function_reads_are_what_it_computes(monkeypatch):
+    before = digest(with_settings), digest(with_settings, in_process=True)
+    monkeypatch.setitem(SETTINGS, "weight", 2.0)
+    after = digest(with_settings), digest(with_settings, in_process=True)
+    assert before[0] != after[0] and before[1] != after[1]
 
 
 def digests_to_compare():
