@@ -31,11 +31,16 @@ from benchmarks.study import cifar10
 from benchmarks.study import schedule
 from benchmarks.study.arms import Arm
 
-# What may predict the accuracy of the students.
-PREDICTORS = (
-    *("transferable", "entropy", "search_radius"),
-    *("clean_accuracy", "robust_accuracy", "autoattack"),
-)
+# What may predict the accuracy of the students: its name in a table, its factor
+# there, and its format.
+PREDICTORS = {
+    "transferable": ("transferable, %", 100, ".1f"),
+    "entropy": ("entropy, nats", 1, ".2f"),
+    "search_radius": ("radius, epsilons", 1, ".2f"),
+    "clean_accuracy": ("clean, %", 100, ".1f"),
+    "robust_accuracy": ("PGD-20, %", 100, ".1f"),
+    "autoattack": ("AutoAttack, %", 100, ".1f"),
+}
 WARMUP = 0.1  # Of the steps of the student's training.
 
 
@@ -130,7 +135,12 @@ def main():
             arguments.data,
             folder,
         )
-    print(table(json.loads((folder / "teachers.json").read_text())))
+    result = json.loads((folder / "teachers.json").read_text())
+    print(
+        f"{table(result)}\n\n{correlation_table(result)}\n\n"
+        f"{result['images']} images, a warm-up of {result['warmup']} steps, "
+        f"seeds {result['seeds']}. {result['certainty']}"
+    )
 
 
 def make_parser(name, description, seeds):
@@ -280,32 +290,48 @@ def rank_correlation(first, second):
 
 
 def table(result):
-    """Returns the tables of a result, in Markdown."""
-    header = ["teacher", *PREDICTORS, "students, AutoAttack"]
+    """Returns the table of a result, in Markdown.
+
+    The teachers are in the order of the ranking. All columns but the last are
+    the teacher's own.
+    """
+    header = ["teacher", *(title for title, _, _ in PREDICTORS.values())]
+    header.append("its students, AutoAttack, %")
     lines = [header, ["---"] * len(header)]
     for row in result["rows"]:
-        values = [f"{row[name]:.3f}" for name in PREDICTORS]
+        values = [
+            format(factor * row[name], form)
+            for name, (_, factor, form) in PREDICTORS.items()
+        ]
         students = 100 * np.array(row["students"])
         spread = f" ± {students.std(ddof=1):.1f}" if len(students) > 1 else ""
         lines.append([row["name"], *values, f"{students.mean():.1f}{spread}"])
-    lines.append(
-        ["rank correlation", *map(cell, result["correlations"].values()), ""]
-    )
-    text = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-    return (
-        f"{text}\n\n{result['images']} images, a warm-up of {result['warmup']} "
-        f"steps, seeds {result['seeds']}. {result['certainty']}"
-    )
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def cell(found):
+def correlation_table(result):
+    """Returns the table of the rank correlations, in Markdown."""
+    lines = [
+        ("predictor", "rank correlation", "95 % interval", "p"),
+        ("---",) * 4,
+    ]
+    for name, found in result["correlations"].items():
+        lines.append((PREDICTORS[name][0].split(",")[0], *cells(found)))
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def cells(found):
+    """Returns a correlation, its interval and its p-value as texts."""
     if found["correlation"] is None:
-        return "-"
-    text = f"{found['correlation']:+.2f}"
+        return "-", "-", "-"
+    interval = "-"
     if found["interval"] is not None:
-        low, high = found["interval"]
-        text += f" [{low:+.2f}, {high:+.2f}]"
-    return f"{text}, p = {found['p_value']:.2g}"
+        interval = "{:+.2f} to {:+.2f}".format(*found["interval"])
+    return (
+        f"{found['correlation']:+.2f}",
+        interval,
+        f"{found['p_value']:.2g}",
+    )
 
 
 if __name__ == "__main__":

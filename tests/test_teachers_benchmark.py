@@ -68,7 +68,12 @@ def test_runs_are_ranked_and_done_once(options, rank, capsys):
     ]
     times = [path.stat().st_mtime_ns for path in runs]
     rank()
-    assert "| rank correlation |" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "| predictor | rank correlation |" in printed
+    for row in result["rows"]:
+        (line,) = re.findall(rf"\| {row['name']} \|.*", printed)
+        assert f"| {100 * row['transferable']:.1f} |" in line
+        assert line.endswith(f"| {100 * row['students'][0]:.1f} |")
     assert times == [path.stat().st_mtime_ns for path in runs]
     assert json.loads((folder / "teachers.json").read_text()) == result
 

@@ -11,11 +11,13 @@ and pictures of the runs in `benchmarks/published` to `README.md` and `docs/`.
 
 import argparse
 import functools
+import json
 import pathlib
 import re
 import shutil
 import tempfile
 
+from benchmarks import teachers
 from benchmarks.study import pictures
 from benchmarks.study import studies
 from benchmarks.study import tables
@@ -44,6 +46,11 @@ PAGES = {
     ],
 }
 IMAGES = pathlib.Path("docs/images")
+# The tables of `benchmarks.teachers`.
+OF_TEACHERS = {
+    "teachers": teachers.table,
+    "correlations": teachers.correlation_table,
+}
 
 
 def gate(study, folder, images=500, points=8.0):
@@ -137,6 +144,9 @@ def table(name):
     if name == "literature":
         return tables.literature()
     study_name, budget, what, *regime = name.split()
+    if study_name == "teachers":
+        result = PUBLISHED / study_name / budget / "teachers.json"
+        return OF_TEACHERS[what](json.loads(result.read_text()))
     study = studies.get(study_name)
     folder = PUBLISHED / study_name / budget
     if what in ("summary", "gains", "levers"):
