@@ -27,20 +27,11 @@ import pathlib
 import numpy as np
 from scipy import stats
 
+from benchmarks import teacher_tables
 from benchmarks.study import cifar10
 from benchmarks.study import schedule
 from benchmarks.study.arms import Arm
 
-# What may predict the accuracy of the students: its name in a table, its factor
-# there, and its format.
-PREDICTORS = {
-    "transferable": ("transferable, %", 100, ".1f"),
-    "entropy": ("entropy, nats", 1, ".2f"),
-    "search_radius": ("radius, epsilons", 1, ".2f"),
-    "clean_accuracy": ("clean, %", 100, ".1f"),
-    "robust_accuracy": ("PGD-20, %", 100, ".1f"),
-    "autoattack": ("AutoAttack, %", 100, ".1f"),
-}
 WARMUP = 0.1  # Of the steps of the student's training.
 
 
@@ -137,7 +128,8 @@ def main():
         )
     result = json.loads((folder / "teachers.json").read_text())
     print(
-        f"{table(result)}\n\n{correlation_table(result)}\n\n"
+        f"{teacher_tables.table(result)}\n\n"
+        f"{teacher_tables.correlation_table(result)}\n\n"
         f"{result['images']} images, a warm-up of {result['warmup']} steps, "
         f"seeds {result['seeds']}. {result['certainty']}"
     )
@@ -253,7 +245,7 @@ def correlations(rows):
     students = [np.mean(row["students"]) for row in rows]
     return {
         name: rank_correlation([row[name] for row in rows], students)
-        for name in PREDICTORS
+        for name in teacher_tables.PREDICTORS
     }
 
 
@@ -287,51 +279,6 @@ def rank_correlation(first, second):
         "interval": interval,
         "p_value": float(test.pvalue),
     }
-
-
-def table(result):
-    """Returns the table of a result, in Markdown.
-
-    The teachers are in the order of the ranking. All columns but the last are
-    the teacher's own.
-    """
-    header = ["teacher", *(title for title, _, _ in PREDICTORS.values())]
-    header.append("its students, AutoAttack, %")
-    lines = [header, ["---"] * len(header)]
-    for row in result["rows"]:
-        values = [
-            format(factor * row[name], form)
-            for name, (_, factor, form) in PREDICTORS.items()
-        ]
-        students = 100 * np.array(row["students"])
-        spread = f" ± {students.std(ddof=1):.1f}" if len(students) > 1 else ""
-        lines.append([row["name"], *values, f"{students.mean():.1f}{spread}"])
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def correlation_table(result):
-    """Returns the table of the rank correlations, in Markdown."""
-    lines = [
-        ("predictor", "rank correlation", "95 % interval", "p"),
-        ("---",) * 4,
-    ]
-    for name, found in result["correlations"].items():
-        lines.append((PREDICTORS[name][0].split(",")[0], *cells(found)))
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def cells(found):
-    """Returns a correlation, its interval and its p-value as texts."""
-    if found["correlation"] is None:
-        return "-", "-", "-"
-    interval = "-"
-    if found["interval"] is not None:
-        interval = "{:+.2f} to {:+.2f}".format(*found["interval"])
-    return (
-        f"{found['correlation']:+.2f}",
-        interval,
-        f"{found['p_value']:.2g}",
-    )
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from benchmarks import teacher_tables
 from benchmarks import teachers
 from benchmarks import weighting
 from benchmarks.study import cifar10
@@ -60,7 +61,7 @@ def test_runs_are_ranked_and_done_once(options, rank, capsys):
     assert {row["name"] for row in result["rows"]} == {"short", "narrow"}
     # A tenth of one step, and 60 images.
     assert (result["warmup"], result["images"]) == (1, 60)
-    assert set(result["correlations"]) == set(teachers.PREDICTORS)
+    assert set(result["correlations"]) == set(teacher_tables.PREDICTORS)
     runs = sorted(folder.glob("*-0.json"))
     assert [path.stem for path in runs] == [
         *("students-of-narrow-0", "students-of-short-0"),

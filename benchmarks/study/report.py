@@ -17,7 +17,7 @@ import re
 import shutil
 import tempfile
 
-from benchmarks import teachers
+from benchmarks import teacher_tables
 from benchmarks.study import pictures
 from benchmarks.study import studies
 from benchmarks.study import tables
@@ -48,8 +48,8 @@ PAGES = {
 IMAGES = pathlib.Path("docs/images")
 # The tables of `benchmarks.teachers`.
 OF_TEACHERS = {
-    "teachers": teachers.table,
-    "correlations": teachers.correlation_table,
+    "teachers": teacher_tables.table,
+    "correlations": teacher_tables.correlation_table,
 }
 
 

@@ -59,10 +59,10 @@ def evaluate_robustness(
     The attacks run in turn. Each starts from the clean images, and runs on
     those that the model still gets right after all earlier attacks.
 
-    Random draws depend only on `seed` and the image, not on the batch size.
-    Each attack is compiled once per model; new weights need no new
-    compilation. Images, perturbations and losses are float32 whatever the
-    dtype policy of the model.
+    Random draws depend only on `seed` and the index of the image, not on the
+    batch size. Each attack is compiled once per model; new weights need no new
+    compilation. Images, perturbations and losses are float32 whatever the dtype
+    policy of the model.
 
     To attack a function instead of a model, such as an exported file on its
     runtime, pass `attacks=["square"]`. The checks that need a gradient and the
@@ -91,9 +91,10 @@ def evaluate_robustness(
         reliability_checks: Whether to look for reasons to doubt the result.
             Defaults to `True`.
         curve: Whether to measure the accuracy over epsilon, with PGD-20 on at
-            most 200 images. If a minimum-norm attack ran, its perturbations
-            give the curve on all images. A list of epsilons is measured with
-            PGD-20 on all images. Defaults to `True`.
+            most 200 images. If a minimum-norm attack ran on all images that are
+            correct when clean, its perturbations give the curve on all images,
+            and PGD-20 checks it. A list gives the epsilons, and PGD-20 then
+            runs on all images. Defaults to `True`.
         allow_probabilities: Whether a model that returns probabilities is
             attacked as it is, and flagged, instead of rejected.
             Defaults to `False`.

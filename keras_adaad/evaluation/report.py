@@ -27,8 +27,9 @@ from keras_adaad.evaluation.threat_model import ThreatModel
 class RobustnessReport(Accuracies):
     """The results of a robustness evaluation, image by image.
 
-    `print(report)` shows them. Accuracies are fractions of all images: those
-    that are correct when clean and after every attack so far.
+    `print(report)` shows them. An accuracy is a fraction of all images: an
+    image counts if it is classified correctly when clean and after every attack
+    up to that point.
 
     Args:
         model_name: Name of the model.

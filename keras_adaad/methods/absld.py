@@ -32,10 +32,11 @@ class ABSLD(by_class.SumsOfEpochs, RSLAD):
         x*   = argmax_{||x' - x|| <= epsilon}  KL(T_y || S(x'))
         loss = alpha KL(T_y || S(x*)) + (1 - alpha) KL(T_y || S(x))
 
-    The temperatures `t_a` and `t_c` start at 1. Before each epoch, they move
-    against the cross-entropy of the student in the previous epoch, on x* for
-    `t_a` and on the clean images for `t_c`, where `L_c` is its sum over the
-    images of class `c`:
+    The temperatures `t_a` and `t_c` start at 1. Let `L_c` be the sum, over the
+    images of class `c`, of the student's cross-entropy in the previous epoch:
+    on x* for `t_a`, on the clean images for `t_c`. Before each epoch, the
+    temperature of a class falls if its `L_c` is above the mean, and rises if it
+    is below:
 
         g_c  = L_c - mean L
         t_c <- clip(t_c - temperature_rate g_c / max |g|, min_temperature,
@@ -43,14 +44,14 @@ class ABSLD(by_class.SumsOfEpochs, RSLAD):
 
     They are the variables `adversarial_temperatures` and `clean_temperatures`.
     `adversarial_sums` and `clean_sums` collect the cross-entropies, and
-    `summed_epoch` is the epoch that they belong to. All are saved. The sums are
-    not divided by the number of images, so a class with more images counts as
-    one with more errors.
+    `summed_epoch` is the epoch of these sums. All are saved. The sums are not
+    divided by the number of images, so a class with more images counts as one
+    with more errors.
 
     The reference code means to divide the teacher's logits by `t_a` for the
     attack and for x*, and by `t_c` for the clean images. Its two variables
-    refer to the same memory, so that both are divided by both temperatures.
-    This is what the code does.
+    refer to the same memory, so it divides by both temperatures in both cases.
+    This class does the same.
 
     As in the reference code, the student runs on x* first, then on the clean
     images, both in training mode. Both runs update its BatchNorm statistics.

@@ -41,8 +41,9 @@ class DKL(by_class.SumsOfEpochs, AdversarialTraining):
     The soft label `softmax S(x)` is detached. The class weights `w` of an image
     are the mean of `softmax(S(x) / temperature)` over all images of its class
     in the previous epoch, and `1 / num_classes` in the first epoch. They are
-    the rows of the variable `class_means`; `class_sums` collects the next ones,
-    and `summed_epoch` is the epoch that it belongs to. All are saved.
+    the rows of the variable `class_means`. The variable `class_sums` collects
+    the sums for the next epoch, and `summed_epoch` is the epoch of these sums.
+    All three are saved.
 
     As in the reference code, epsilon and the step size grow linearly, from
     `1 / epochs` of their value in the first epoch to the whole in the last.

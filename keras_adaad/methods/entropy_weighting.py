@@ -16,12 +16,13 @@ from keras_adaad.training.sample_weighting import SampleWeighting
 
 @keras.saving.register_keras_serializable(package="keras_adaad")
 class EntropyWeighting(SampleWeighting):
-    """Weights each sample by the teacher's entropy: SAAD's, for any distiller.
+    """Weights each sample by the teacher's entropy, as SAAD does.
 
-    Adversarial images that fool the student but leave the teacher certain
-    teach little. The weight of a sample is the entropy `H` of the teacher at
-    x*, minus the smallest entropy of the batch. Where the weight is small, the
-    student can learn from the clean image instead:
+    Any distiller can use these weights. Adversarial images that fool the
+    student but leave the teacher certain teach little. The weight of a sample
+    is the entropy `H` of the teacher at x*, minus the smallest entropy of the
+    batch. Where the weight is small, the student can learn from the clean image
+    instead:
 
         w        = scale (H(T(x*)) - min_batch H(T(x*)))
         weighted = w loss + clean_weight (1 - w / max_batch w) KL(T(x) || S(x))

@@ -27,8 +27,8 @@ class IGDM(Regularizer):
     `(epoch + 1) / epochs`. The term is added to the distiller's loss. The view
     `"opposite"` is `x - d`. It is not clipped to the range of the images.
 
-    The reference code always divides the epoch by 200, which is the same for a
-    training of 200 epochs.
+    The reference code always divides the epoch by 200. In a training of 200
+    epochs, the two are equal.
 
     Args:
         weight: Factor of the term. The script of the reference code uses 20

@@ -42,9 +42,10 @@ class PeerAiD(AdversarialTraining):
     mode. All runs update BatchNorm statistics. The logged accuracies are the
     student's.
 
-    One optimizer trains both networks. The reference code has one for each,
-    with the same settings and schedule, which is the same for SGD. The peer is
-    not a teacher: it is trained, and stored with the student in `save`.
+    One optimizer trains both networks. The reference code has one optimizer for
+    each, with the same settings and schedule. For SGD the two are equivalent.
+    The peer is not a teacher: it is trained, and stored with the student in
+    `save`.
 
     Args:
         peer: The `keras.Model` that learns with the student, for the same

@@ -42,8 +42,8 @@ class TRADES(AdversarialTraining):
             in the reference code defaults to 1, and its training script uses
             the paper's 6. Defaults to `6.0`.
         label_smoothing: Share of a label that is spread evenly over all
-            classes, in [0, 1]. With generated images 0.1 is published. Defaults
-            to `0.0`.
+            classes, in [0, 1]. The published value for generated images is 0.1.
+            Defaults to `0.0`.
 
     Example:
 

@@ -225,7 +225,7 @@ def _identity(task, student):
 def _passes(task):
     """Returns a teacher's passes per image in a training step, by method."""
     steps = sum(1 for _ in task.attack.settings(task.x.shape[1:], task.seed))
-    return {"RSLAD": 1, "AdaAD": 1 + 2 * task.attack.restarts * steps}
+    return {"RSLAD": 2, "AdaAD": 1 + 2 * task.attack.restarts * steps}
 
 
 def _result(candidate, student, task, state, verbose):

@@ -112,7 +112,8 @@ class TeacherRanking:
     def order_share(self) -> float:
         """The share of the resamples in which the whole order is the same.
 
-        A resample in which two teachers have the same share is not counted.
+        A resample in which two teachers have equal shares counts as a different
+        order.
         """
         orders, decided = self._resampled
         same = orders == np.arange(len(self.results))

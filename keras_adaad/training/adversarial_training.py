@@ -38,19 +38,19 @@ class AdversarialTraining(CheckedCalls):
       view may appear twice. Override `views(x, x_adv)` to add other views;
     - `outer_loss(views, logits, y)`: one value per sample.
 
-    State that changes during training is kept in scalar variables, which are
-    saved with the model. `states` maps their names, which become attributes,
-    to their initial values. In `outer_loss`, assign to them only if
-    `self.learning` is true. `fit` sets `self.epoch`, counted from 0, and
-    `self.epochs`; `self.progress()` is `(epoch + 1) / epochs`.
+    State that changes during training is kept in variables, which are saved
+    with the model. `states` maps the names of scalars, which become attributes,
+    to their initial values; `add_states` adds arrays. In `outer_loss`, assign
+    to them only if `self.learning` is true. `fit` sets `self.epoch`, counted
+    from 0, and `self.epochs`; `self.progress()` is `(epoch + 1) / epochs`.
 
     The penalties of the student's layers are added to the mean of the outer
     loss: `add_loss` and `activity_regularizer` count for every run, and weight
     regularizers count once.
 
-    The attack runs before Keras's own `train_step`, which receives the views
-    as its input. Optimizers, mixed precision, distribution and callbacks are
-    therefore Keras's own. `compile()` takes no `loss`: the method defines it.
+    The attack runs before Keras's own `train_step`, which receives the views as
+    its input. Optimizers, mixed precision and callbacks are therefore Keras's
+    own. `compile()` takes no `loss`: the method defines it.
 
     `fit` logs `loss`, the compiled metrics on clean images, and
     `adversarial_accuracy` on x*. `evaluate` and validation log

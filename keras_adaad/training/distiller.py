@@ -35,10 +35,10 @@ class Distiller(AdversarialTraining):
     argument of the subclass, which passes it on in `other_teachers`.
 
     If the loss has the teacher's outputs at x*, set `teacher_sees_adversarial`.
-    In trainings of 5 epochs or more, `fit` then warns after the first epoch if
-    the attack searches further than the teacher is robust: if the teacher's
-    accuracy on up to 64 images at x* is less than half of its clean accuracy.
-    On several devices, `fit` does not check this.
+    In trainings of 5 epochs or more, `fit` then checks the teacher on up to 64
+    images after the first epoch. It warns if the teacher's accuracy at x* is
+    less than half of its clean accuracy: the radius of the attack is then too
+    large for this teacher. On several devices, `fit` does not check this.
 
     Args:
         teacher: A trained `keras.Model` that returns logits.

@@ -16,6 +16,7 @@ from PIL import Image
 import keras_adaad
 from keras_adaad.evaluation import Comparison
 from keras_adaad.evaluation import Comparisons
+from keras_adaad.evaluation.curve import sampled
 from keras_adaad.evaluation.pages import charts
 from keras_adaad.evaluation.pages import rendering
 from tests.evaluation.test_report import full_report
@@ -151,6 +152,19 @@ def test_curve_begins_with_the_clean_accuracy_and_ends_at_four_epsilon():
     assert chart["epsilon"] == 25.0 and not chart["all_drawn"]
     assert len(chart["lines"]["student"]) == 5
     assert charts.curve_chart({"student": make_report()}) is None
+
+
+def test_the_clean_accuracy_of_a_curve_is_that_of_its_images():
+    """The first five are correct, and two of the sample are not."""
+    places = sampled(np.arange(10), 5)
+    clean = np.ones(10, bool)
+    clean[places[places >= 5][:2]] = False
+    zeros = result("pgd", "0" * 10)
+    report = make_report(
+        clean=clean, results=[zeros], curve={**CURVE, "num_images": 5}
+    )
+    (line,) = charts.curve_chart({"student": report})["drawn"].values()
+    assert line[0]["share"].percent == 60.0
 
 
 @pytest.mark.parametrize("epsilons", [[0.0], [0.5], [0.1, 0.2, 0.5]])

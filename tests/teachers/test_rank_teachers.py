@@ -361,7 +361,7 @@ def made(transfers, **names):
         student_name="student",
         threat_model=keras_adaad.evaluation.ThreatModel(8 / 255),
         epsilons=[4 / 255, 8 / 255],
-        passes={"RSLAD": 1, "AdaAD": 21},
+        passes={"RSLAD": 2, "AdaAD": 21},
         num_classes=10,
         has_labels=True,
         warmup=10,

@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 
 from keras_adaad.evaluation import text
+from keras_adaad.evaluation.curve import sampled
 from keras_adaad.evaluation.statistics import wilson_interval
 
 
@@ -208,8 +209,8 @@ def _alone(results):
 def _points(report):
     curve, points = report.curve, {}
     num_images = curve["num_images"]
-    # The curve is of the first images.
-    points[0.0] = share(report.clean[:num_images])
+    rows = sampled(np.arange(len(report.clean)), num_images)
+    points[0.0] = share(report.clean[rows])
     for epsilon, accuracy in zip(
         curve["epsilons"], curve["accuracy"], strict=True
     ):
