@@ -451,6 +451,14 @@ def test_validation_data_is_checked_before_training():
         ValueError,
         ["validation_data", "input_range"],
     )
+    for labels, message in ((Y + 10, "class indices"), (None, "needs labels")):
+        raises(
+            lambda labels=labels: trainer.fit(
+                X, Y, validation_data=(X, labels)
+            ),
+            ValueError,
+            ["`validation_data`", message],
+        )
     networks.assert_same(before, networks.snapshot(trainer))
 
 

@@ -128,15 +128,17 @@ def in_processes(runs, study, budget_name, data_path, output, processes):
         log = pathlib.Path(output, study.name, budget_name)
         log /= f"{arm.file_name(seed)}.log"
         print(f"{arm.name}, seed {seed}: see {log}", flush=True)
-        with log.open("w") as file:
-            subprocess.run(
-                [sys.executable, *map(str, command)],
-                preexec_fn=lambda: machine.keep_to(mine),
-                stdout=file,
-                stderr=subprocess.STDOUT,
-                check=True,
-            )
-        free.put(mine)
+        try:
+            with log.open("w") as file:
+                subprocess.run(
+                    [sys.executable, *map(str, command)],
+                    preexec_fn=lambda: machine.keep_to(mine),
+                    stdout=file,
+                    stderr=subprocess.STDOUT,
+                    check=True,
+                )
+        finally:
+            free.put(mine)
 
     with futures.ThreadPoolExecutor(processes) as pool:
         list(pool.map(process, runs))

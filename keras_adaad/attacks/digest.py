@@ -28,6 +28,8 @@ _FOLLOWED_BY_NAME = (
     *(types.FunctionType, types.BuiltinFunctionType, types.MethodType),
     *(types.ModuleType, functools.partial, frozenset, keras.layers.Layer),
 )
+# What holds names of layers in a configuration.
+_NAMES = ("name", "keras_history", "input_layers", "output_layers")
 _FRAMEWORKS = {"jax", "jaxlib", "keras", "numpy", "tensorflow", "torch"}
 # Code of these packages counts by name: users do not change it between runs.
 _LIBRARIES = {*_FRAMEWORKS, "keras_adaad", *sys.stdlib_module_names}
@@ -44,6 +46,10 @@ def digest(value, in_process=False):
     items. The digest does not cover lists and other dicts, because functions
     usually write logs to them. Content that it cannot inspect counts as
     different from everything else.
+
+    A Keras layer counts with the classes, configurations and weights of all
+    layers within it, and without their names. Of a layer without `get_config`,
+    only the class and the weights count.
 
     `in_process` is for digests that are only compared within this process,
     while the value is kept alive. Objects that the digest cannot inspect are
@@ -174,17 +180,11 @@ class _Digest:
                 self.add(value, by_name=True)
 
     def _add_layer(self, layer):
-        self.add(type(layer))
-        try:
-            with warnings.catch_warnings(action="ignore"):
-                config = layer.get_config()
-        except Exception:  # Some layers have none. They may raise any error.
-            config = None
-        self.add(config)
-        # The config holds the names of inner layers, and not their code.
-        for inner in layers_within(layer):
-            if _package(type(inner)) not in _LIBRARIES:
-                self.add(type(inner))
+        """Adds the classes, configurations and weights within a layer."""
+        places: dict[str, int] = {}
+        for part in layers_within(layer):
+            self.add(type(part))
+            self.add(_without_names(_config(part), places))
         self._add_items(tuple(layer.weights))
 
     def _add_object(self, value):
@@ -227,6 +227,30 @@ def _settings(value, code):
 
 def _package(value):
     return (getattr(value, "__module__", None) or "").split(".")[0]
+
+
+def _config(layer):
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            return layer.get_config()
+    except Exception:  # Some layers have none. They may raise any error.
+        return None
+
+
+def _without_names(value, places, key=None):
+    """Replaces each name in a configuration by its order of appearance.
+
+    Keras numbers the names, so the same code later gives others.
+    """
+    if key == "dtype":
+        return value  # The name of a policy says what it is.
+    if isinstance(value, dict):
+        return {k: _without_names(v, places, k) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_without_names(v, places, key) for v in value]
+    if key in _NAMES and isinstance(value, str):
+        return places.setdefault(value, len(places))
+    return value
 
 
 def _content(cell):

@@ -1,5 +1,6 @@
 """Robust accuracy during training, under the attacks of your choice."""
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -21,10 +22,10 @@ class RobustEvaluation(keras.callbacks.Callback):
     """Attacks a fixed set of images every few epochs, and logs the accuracy.
 
     The logs get `val_<attack>_accuracy` for each attack, e.g.
-    `val_pgd_accuracy`: the accuracy after this attack and all attacks before
-    it. Put this callback before those that read the logs (`TensorBoard`,
-    `ModelCheckpoint`, `EarlyStopping`). As with Keras's `validation_freq`,
-    epochs without an evaluation have no such entry.
+    `val_pgd_accuracy` or `val_autoattack_accuracy`: the accuracy after this
+    attack and all attacks before it. Put this callback before those that read
+    the logs (`TensorBoard`, `ModelCheckpoint`, `EarlyStopping`). As with
+    Keras's `validation_freq`, epochs without an evaluation have no such entry.
 
     Each attack is compiled once. `reports` keeps the
     `keras_adaad.RobustnessReport` of every evaluation by epoch, without the
@@ -119,7 +120,13 @@ class RobustEvaluation(keras.callbacks.Callback):
         self.reports[epoch] = report
         if logs is not None:
             for name, robust in report.stages():
-                logs[f"val_{name}_accuracy"] = float(robust.mean())
+                logs[f"val_{_log_name(name)}_accuracy"] = float(robust.mean())
+
+
+def _log_name(name):
+    """Returns the name of an attack as a user writes it: "autoattack"."""
+    name = name.lower().replace(" (standard)", "")
+    return re.sub(r"^autoattack \((\w+)\)", r"autoattack-\1", name)
 
 
 def _with_threat_model(options, attack):

@@ -94,7 +94,7 @@ def output_shape(model, input_shape):
     return keras.tree.map_structure(lambda output: tuple(output.shape), outputs)
 
 
-def check_pair(teacher, student, name="teacher"):
+def check_pair(teacher, student, name):
     """Raises unless two models are different networks for the same data."""
     if teacher is student:
         raise ValueError(
@@ -107,9 +107,9 @@ def check_pair(teacher, student, name="teacher"):
     }
     if shared:
         raise ValueError(
-            f"Arguments `{name}` and `student` share weights, and the teacher "
-            "must stay fixed while the student trains. Build them from "
-            f"separate layers. Received: {len(shared)} shared variables"
+            f"Arguments `{name}` and `student` share weights, and each must "
+            "have its own. Build them from separate layers. "
+            f"Received: {len(shared)} shared variables"
         )
     if getattr(teacher, "inputs", None) and getattr(student, "inputs", None):
         if not _compatible(teacher.input_shape, student.input_shape):
@@ -122,9 +122,7 @@ def check_pair(teacher, student, name="teacher"):
         check_same_classes(teacher.output_shape, student.output_shape, name)
 
 
-def check_same_classes(
-    teacher_output_shape, student_output_shape, name="teacher"
-):
+def check_same_classes(teacher_output_shape, student_output_shape, name):
     """Raises unless teacher and student have the same number of classes."""
     if not _compatible(teacher_output_shape, student_output_shape):
         raise ValueError(

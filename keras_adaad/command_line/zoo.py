@@ -104,7 +104,7 @@ def verify(
             data_dir=data_dir,
             verbose=verbosity(),
         )
-    except ValueError as error:
+    except (ImportError, ValueError) as error:
         raise bad_input(f"MODEL {model} as {name}", error) from error
     print(result)
     return 0 if result.consistent else 1

@@ -1,5 +1,6 @@
 """A report in plain text, 80 columns wide."""
 
+import re
 import textwrap
 from typing import Any
 
@@ -49,7 +50,8 @@ def row_title(group):
     `PGD(epsilon)` has 10 steps, and the preset of the same name 20.
     """
     (first, *others) = group
-    preset = presets.PRESETS.get(first.name)
+    # The second attack with a name is called "pgd (2)".
+    preset = presets.PRESETS.get(re.sub(r" \(\d+\)$", "", first.name))
     task = {
         name: first.parameters[name]
         for name in ("epsilon", "norm", "input_range")

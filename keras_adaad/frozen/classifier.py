@@ -29,7 +29,6 @@ class Classifier:
         self._random_states = network.random_states()
         self._programs = {}
         self._fold = backend.compile_function(network.weights, network.model())
-        self.load_weights()
 
     @classmethod
     def of(cls, model, num_classes, seed=0, images=None):

@@ -19,6 +19,7 @@ from keras_adaad.methods import objectives
 from keras_adaad.methods.entropy_weighting import EntropyWeighting
 from keras_adaad.methods.igdm import IGDM
 from keras_adaad.training.distiller import Distiller
+from keras_adaad.training.settings import plain_values
 
 
 @keras.saving.register_keras_serializable(package="keras_adaad")
@@ -107,6 +108,10 @@ class SAAD(Distiller):
         self.igdm = IGDM(igdm_weight)
         self.weighting = EntropyWeighting(entropy_scale, clean_weight)
         self.correction = correction
+
+    def _settings(self):
+        parts = plain_values(self.igdm), plain_values(self.weighting)
+        return *super()._settings(), *parts
 
     def inner_objective(self, x: Tensor, y: Labels) -> Objective:
         teacher = logits_function(self.teacher)

@@ -42,7 +42,11 @@ def logits(model: keras.Model) -> keras.Model:
     ```
     """
     check_model("model", model, allow_probabilities=True)
-    _check_graph(model)
+    _check_graph(
+        model,
+        "the softmax of a subclassed model cannot be seen. Remove it in its "
+        "`call`",
+    )
     last, inputs = _last_call(model)
     if isinstance(last, keras.Model):
         inner = logits(last)
@@ -134,16 +138,19 @@ def with_dtype(model: keras.Model, dtype: str) -> keras.Model:
     ```
     """
     check_model("model", model, allow_probabilities=True)
-    _check_graph(model)
+    _check_graph(
+        model,
+        "another dtype cannot be given to the layers of a subclassed model. "
+        "Build it with this dtype",
+    )
     return copy_model(model, dtype)
 
 
-def _check_graph(model):
+def _check_graph(model, reason):
     if not getattr(model, "outputs", None):
         raise ValueError(
-            "Argument `model` must be a Functional or Sequential model: the "
-            "softmax of a subclassed model cannot be seen. Remove it in its "
-            f"`call`. Received: {model.name!r} ({type(model).__name__})"
+            f"Argument `model` must be a Functional or Sequential model: "
+            f"{reason}. Received: {model.name!r} ({type(model).__name__})"
         )
 
 

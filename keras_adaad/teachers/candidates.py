@@ -12,7 +12,7 @@ from keras import ops
 
 from keras_adaad import checks
 from keras_adaad import zoo
-from keras_adaad.teachers.state import identity_of
+from keras_adaad.attacks.digest import digest
 
 DATASETS = {10: "cifar10", 100: "cifar100"}
 THREAT_MODELS = {"linf": "Linf", "l2": "L2"}
@@ -67,7 +67,7 @@ def check_candidates(candidates, student, x):
             )
         checks.check_pair(teacher, student, name)
         candidate.logits = logits_of(name, teacher, x)
-        candidate.identity = identity_of(teacher)
+        candidate.identity = digest(teacher)
 
 
 def logits_of(name, model, x):

@@ -13,6 +13,7 @@ from keras_adaad._typing import ArrayLike
 from keras_adaad._typing import PathLike
 from keras_adaad.attacks import ObjectiveAttack
 from keras_adaad.attacks.attack import check_attackable
+from keras_adaad.attacks.digest import digest
 from keras_adaad.evaluation.evaluate import environment
 from keras_adaad.evaluation.state import RESULTS_SINCE
 from keras_adaad.methods import RSLAD
@@ -23,7 +24,6 @@ from keras_adaad.teachers.measure import Task
 from keras_adaad.teachers.measure import measure
 from keras_adaad.teachers.ranking import TeacherRanking
 from keras_adaad.teachers.state import State
-from keras_adaad.teachers.state import identity_of
 from keras_adaad.teachers.unchanged import seeded
 from keras_adaad.training.attack_arguments import check_start
 from keras_adaad.training.attack_arguments import training_attack
@@ -218,7 +218,7 @@ def _identity(task, student):
     attack = (type(task.attack), task.attack._contents())
     settings = (task.warmup, task.batch_size, task.seed)
     backend = keras.backend.backend()
-    data = (identity_of(student), task.x, task.rows, task.y)
+    data = (digest(student), task.x, task.rows, task.y)
     return [*data, *attack, *settings, backend, RESULTS_SINCE]
 
 

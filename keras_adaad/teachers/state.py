@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import logging
 import os
 import pathlib
 
@@ -10,60 +11,22 @@ import numpy as np
 from keras_adaad.attacks.digest import digest
 from keras_adaad.evaluation import storage
 from keras_adaad.evaluation.state import same_logits
-from keras_adaad.frozen.fingerprint import layers_within
 from keras_adaad.teachers.result import TeacherResult
+
+LOGGER = logging.getLogger("keras_adaad")
 
 FORMAT = "keras_adaad.rank_teachers.3"
 # Logits of the same network may differ this much, of their largest value: in
 # other batches or on another device, sums have another order.
 TOLERANCE = 1e-3
-# What holds names of layers in a configuration.
-NAMES = ("name", "keras_history", "input_layers", "output_layers")
-
-
-def identity_of(model):
-    """Returns a digest of what a model computes: configurations and weights.
-
-    The configuration of a model has its operations and their connections. Keras
-    numbers the names, so the same code gives others in a new process. So each
-    name is replaced by its order of appearance. For a layer without
-    `get_config`, only the class and the weights count: two such models are told
-    apart by their logits.
-    """
-    places: dict[str, int] = {}
-    layers = [
-        (type(part), _config(part, places)) for part in layers_within(model)
-    ]
-    return digest([layers, model.weights])
-
-
-def _config(layer, places):
-    try:
-        config = layer.get_config()
-    except Exception:  # Some layers have none. They may raise any error.
-        config = None
-    return _without_names(config, places)
-
-
-def _without_names(value, places, key=None):
-    """Replaces each name in a configuration by its order of appearance."""
-    if key == "dtype":
-        return value  # The name of a policy says what it is.
-    if isinstance(value, dict):
-        return {k: _without_names(v, places, k) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_without_names(v, places, key) for v in value]
-    if key in NAMES and isinstance(value, str):
-        return places.setdefault(value, len(places))
-    return value
 
 
 class State:
     """Keeps the results of measured teachers. Without a path, keeps nothing.
 
     The file belongs to one student, its images, the attack and the settings.
-    More teachers can be added. A network is known by its `identity_of` and its
-    logits on a few images: neither alone says what it computes.
+    More teachers can be added. A network is known by its digest and its logits
+    on a few images: neither alone says what it computes.
 
     Args:
         path: The file, or `None`.
@@ -112,8 +75,17 @@ class State:
         """Adds the result of a teacher to the file."""
         if self.path is None:
             return
-        if self.path.exists():
-            self._entries = self._read()  # Another process may have added some.
+        try:
+            if self.path.exists():  # Another process may have added some.
+                self._entries = self._read()
+        except ValueError:
+            LOGGER.warning(
+                "Another ranking has taken `state_path=%s`. This one goes on, "
+                "and no longer saves its results there.",
+                self.path,
+            )
+            self.path = None
+            return
         self._entries.append(
             {
                 "identity": identity,

@@ -79,7 +79,7 @@ class CheckedCalls(Settings):
         call = EvaluateArguments(super().evaluate, args, kwargs)
         labels = self._check_data(call.data)
         with backend.building_scope(self):
-            call.divide_between_processes()
+            call.divide_between_processes(self)
             call.check_batches()
         with self._evaluation_phase(labels), batch_division.explained():
             results = super().evaluate(**call.keywords())
@@ -177,7 +177,7 @@ class CheckedCalls(Settings):
         batch: tuple[Any, Any] | None = data.first_batch()
         if batch is None:
             return None
-        x, y = self._check_batch(*batch, data.name)
+        x, y = self._check_batch(*batch, data.name, data.y_name)
         if compare:
             self._check_networks(x)
         return x, y
@@ -213,19 +213,20 @@ class CheckedCalls(Settings):
         )
 
     def _check_batch(
-        self, x: Any, y: Any, x_name: str = "x"
+        self, x: Any, y: Any, x_name: str = "x", y_name: str = "y"
     ) -> tuple[np.ndarray, np.ndarray | None]:
         """Checks a batch and returns it as NumPy; builds the networks."""
         x = checks.check_images(x_name, x, self.input_range)
         if y is None and self.needs_labels:
             raise ValueError(
-                f"{type(self).__name__} needs labels, and the data has none. "
-                "Pass `y`, or a data set of `(x, y)` pairs. Received: y=None"
+                f"{type(self).__name__} needs labels, and `{x_name}` has none. "
+                f"Pass `{y_name}` with labels, or a data set of `(x, y)` "
+                "pairs. Received: y=None"
             )
         if not self.built:
             self._build_on(x[:1])
         if y is not None:
-            y = checks.check_labels("y", y, (len(x), self.num_classes))
+            y = checks.check_labels(y_name, y, (len(x), self.num_classes))
         return x, y
 
     # Building.

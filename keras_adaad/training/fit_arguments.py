@@ -41,13 +41,22 @@ class Data:
         batch, self.x = checks.first_batch(self.name, self.x)
         return batch
 
+    @property
+    def y_name(self):
+        """The name of the argument with the labels, for messages."""
+        return "y" if self.name == "x" else self.name
+
     def is_array(self):
         return checks.is_array(self.x)
 
     def take_share(self, training):
         """Reduces the data to the share of this process."""
         processes = backend.processes.count(), backend.processes.index()
-        names = {"x": self.name, "y": "y", "sample_weight": "sample_weight"}
+        names = {
+            "x": self.name,
+            "y": self.y_name,
+            "sample_weight": "sample_weight",
+        }
         for attribute, name in names.items():
             value = getattr(self, attribute)
             if value is not None:
@@ -71,7 +80,7 @@ class EvaluateArguments:
             self.others.pop("sample_weight", None),
         )
 
-    def divide_between_processes(self):
+    def divide_between_processes(self, model):
         """Keeps this process's share; only the first process prints."""
         if backend.processes.count() > 1:
             self.data.take_share(training=False)
@@ -118,7 +127,7 @@ class FitArguments(EvaluateArguments):
         if self.others.get("steps_per_epoch") is not None:
             self.set_epoch = None  # An epoch could end within a pass.
 
-    def divide_between_processes(self, model):  # type: ignore[override]
+    def divide_between_processes(self, model):
         """Keeps this process's share; only the first process prints and writes.
 
         Every process starts with the state of the first. The model is built.

@@ -97,14 +97,14 @@ class Settings(TrainingState):
 
 
 def plain_values(instance, names=None):
-    """Returns the numbers and texts of an object, as pairs with their names.
+    """Returns the numbers, texts and tuples of an object, with their names.
 
     If `names` are given, only those.
     """
     return tuple(
         (name, value)
         for name, value in sorted(vars(instance).items())
-        if isinstance(value, (bool, int, float, str))
+        if isinstance(value, (bool, int, float, str, tuple))
         and (names is None or name in names)
     )
 

@@ -98,7 +98,7 @@ def _architecture(arrays):
 
 
 def _sizes(arrays, architecture, data_format):
-    sizes = {}
+    sizes, features = {}, None
     for head in ("linear", "fc", "logits"):
         if f"{head}.weight" in arrays:
             num_classes, features = arrays[f"{head}.weight"].shape
@@ -110,6 +110,12 @@ def _sizes(arrays, architecture, data_format):
                     f"Received: {head}.weight of shape "
                     f"{(num_classes, features)}"
                 )
+    if features is None:
+        raise ValueError(
+            "The checkpoint holds none of the networks of "
+            "`keras_adaad.models`, whose last layer has an array "
+            "`linear.weight`, `fc.weight` or `logits.weight`."
+        )
     if architecture in ("WideResNet", "DMWideResNet"):
         blocks, first = (
             r"block1\.layer\.(\d+)\.conv1\.weight",
@@ -141,7 +147,6 @@ def _sizes(arrays, architecture, data_format):
                 )
     if architecture == "PreActResNet18":
         sizes["bn_before_fc"] = "bn.weight" in arrays
-        features = arrays["linear.weight"].shape[1]
         if features > 512:
             # Pooled over 4x4 windows; each covers 32x32 pixels of the image.
             sizes["pool_size"] = 4

@@ -66,6 +66,17 @@ def test_batch_size_does_not_change_the_result(batch, attack):
     assert (np.abs(first - whole[:5]) < 1e-5).mean() > 0.99
 
 
+def test_the_start_is_in_the_scaled_ball():
+    """Everywhere in it: where nothing rises, it is the result."""
+    x = ops.full((4, 8, 8, 1), 0.5)
+    x_adv = PGD(epsilon=0.1, steps=1, seed=0).maximize(
+        lambda x: ops.sum(0.0 * x, axis=(1, 2, 3)), x, scale=0.25
+    )
+    size = np.abs(ops.convert_to_numpy(x_adv - x))
+    assert size.max() <= 0.025 * (1 + 1e-5)
+    assert 0.4 < (size < 0.0125).mean() < 0.6
+
+
 @settings(max_examples=15, deadline=None)
 @given(
     # A quarter of the smallest number is 0, which is no step size.

@@ -10,6 +10,7 @@ import pytest
 
 import keras_adaad
 from keras_adaad.callbacks import RobustEvaluation
+from keras_adaad.callbacks import robust_evaluation
 from tests import networks
 
 ATTACKS = ["fgsm", keras_adaad.attacks.PGD(epsilon=0.1, steps=2, seed=0)]
@@ -21,6 +22,19 @@ def compiled(model):
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
     )
     return model
+
+
+@pytest.mark.once
+@pytest.mark.parametrize(
+    ("name", "logged"),
+    [
+        ("pgd-20-sat", "pgd-20-sat"),
+        ("AutoAttack (standard)", "autoattack"),
+        ("AutoAttack (plus)", "autoattack-plus"),
+    ],
+)
+def test_logs_have_the_name_that_the_user_wrote(name, logged):
+    assert robust_evaluation._log_name(name) == logged
 
 
 def test_logs_of_a_plain_model(batch):

@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 import keras_adaad
+from keras_adaad import attacks
 from keras_adaad.evaluation import Comparison
 from keras_adaad.evaluation import Comparisons
 from keras_adaad.evaluation.curve import sampled
@@ -152,6 +153,18 @@ def test_curve_begins_with_the_clean_accuracy_and_ends_at_four_epsilon():
     assert chart["epsilon"] == 25.0 and not chart["all_drawn"]
     assert len(chart["lines"]["student"]) == 5
     assert charts.curve_chart({"student": make_report()}) is None
+
+
+def test_a_table_of_attacks_is_of_the_same_attacks():
+    def measured(steps):
+        parameters = attacks.PGD(epsilon=0.1, steps=steps).get_config()
+        return make_report(
+            results=[result("pgd", "1" * 10, parameters=parameters)]
+        )
+
+    table = charts.attack_table({"a": measured(1), "b": measured(1)})
+    assert table["names"] == ["pgd (steps=1)"]
+    assert charts.attack_table({"a": measured(1), "b": measured(20)}) is None
 
 
 def test_the_clean_accuracy_of_a_curve_is_that_of_its_images():

@@ -300,6 +300,7 @@ def test_an_incomplete_group_never_shows_its_name():
             "square (queries=9)",
         ),
         ("mine", attacks.PGD(epsilon=0.1, steps=1), "mine"),
+        ("pgd (2)", attacks.PGD(epsilon=0.1, steps=50), "pgd (2) (steps=50)"),
     ],
 )
 def test_a_title_has_the_parameters_that_the_name_does_not_stand_for(

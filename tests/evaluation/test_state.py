@@ -95,6 +95,15 @@ def test_it_knows_weights_data_and_attacks(model, batch, evaluate):
     refused(evaluate, model)
 
 
+def test_a_model_that_is_built_again_is_the_same(model, evaluate):
+    """Keras gives other names to its layers."""
+    before = evaluate(model)
+    again = networks.dense_net()
+    again.set_weights(model.get_weights())
+    assert [a.name for a in again.layers] != [a.name for a in model.layers]
+    np.testing.assert_array_equal(evaluate(again).robust, before.robust)
+
+
 def test_it_knows_the_results_of_the_package(model, evaluate, monkeypatch):
     """The version counts only if the results changed."""
     evaluate(model)

@@ -255,6 +255,32 @@ def test_epochs_of_a_loop_are_epochs(batch, cls, state):
         assert (np.ptp(found) > 0.0) == moved
 
 
+CHANGES = {
+    "drops": (ABSLD, lambda trainer: setattr(trainer, "drops", (0.5,))),
+    "order": (
+        RSLAD,
+        lambda trainer: setattr(
+            trainer, "forward_order", ("adversarial", "clean")
+        ),
+    ),
+    "a term": (SAAD, lambda trainer: setattr(trainer.igdm, "weight", 7.0)),
+    "weights": (SAAD, lambda trainer: setattr(trainer.weighting, "scale", 9.0)),
+}
+
+
+@pytest.mark.once
+@pytest.mark.parametrize("name", CHANGES)
+def test_what_is_set_between_two_fits_counts(name):
+    """TensorFlow and JAX compile it into the step."""
+    method, change = CHANGES[name]
+    models, _ = parity.twins(*ONE_TEACHER)
+    trainer = method(**models)
+    before = trainer._settings()
+    assert trainer._settings() == before
+    change(trainer)
+    assert trainer._settings() != before
+
+
 def test_absld_stays_put_without_a_previous_epoch(batch):
     """A run that begins later, and classes that are equally hard."""
     models, _ = parity.twins(*ONE_TEACHER)

@@ -8,12 +8,12 @@ import pytest
 
 import keras_adaad
 from keras_adaad.attacks import PGD
+from keras_adaad.attacks.digest import digest
 from keras_adaad.teachers import TeacherRanking
 from keras_adaad.teachers import TeacherResult
 from keras_adaad.teachers.candidates import candidates_of
 from keras_adaad.teachers.ranking import search_radius
 from keras_adaad.teachers.state import State
-from keras_adaad.teachers.state import identity_of
 from tests import networks
 from tests.docs import small
 
@@ -249,6 +249,22 @@ def test_seconds_of_another_device_are_left_out(tmp_path):
         state("cpu", logits * 1.1)
 
 
+@pytest.mark.once
+def test_a_ranking_goes_on_without_its_file(tmp_path, caplog):
+    path = tmp_path / "state.json"
+    result = made([1, 2], a=1.0, b=1.0).results[0]
+    logits = np.array([[1.0, 2.0]])
+    first = State(path, "task", logits, "cpu")
+    State(tmp_path / "other.json", "other", logits, "cpu").add(
+        "identity", logits, result
+    )
+    (tmp_path / "other.json").rename(path)
+    content = path.read_bytes()
+    first.add("identity", logits, result)
+    assert "Another ranking has taken `state_path" in caplog.text
+    assert path.read_bytes() == content
+
+
 class Scaled(networks.Subclassed):
     """Whose layers do not know its factor."""
 
@@ -291,11 +307,11 @@ def test_teachers_of_the_same_layers_are_told_apart():
         with_operations(1.0, crossed=True),
         with_operations(1.0, dtype="mixed_bfloat16"),
     ]
-    identities = [identity_of(model) for model in different]
+    identities = [digest(model) for model in different]
     assert len(set(identities)) == len(different)
     # Keras gives other names to the same model.
-    assert identity_of(scaled(9.0)) == identities[1]
-    assert identity_of(with_operations(5.0)) == identities[3]
+    assert digest(scaled(9.0)) == identities[1]
+    assert digest(with_operations(5.0)) == identities[3]
 
 
 class AtTemperature(keras.Model):

@@ -212,6 +212,10 @@ def test_wrong_network(save):
     deep = bottleneck.ResNet(bottleneck.Bottleneck, [1, 1, 1, 1])
     with pytest.raises(ValueError, match="none of the networks"):
         zoo.load_checkpoint(save(deep, "deep.pt"))
+    headless = published.preact_resnet("PreActBlock").state_dict()
+    headless = {n: v for n, v in headless.items() if "linear" not in n}
+    with pytest.raises(ValueError, match="last layer"):
+        zoo.load_checkpoint(save(headless))
     shallow = published.resnet([1, 1, 1, 1])
     with pytest.raises(ValueError, match="blocks other than"):
         zoo.load_checkpoint(save(shallow, "shallow.pt"))

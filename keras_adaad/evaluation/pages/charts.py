@@ -6,6 +6,7 @@ import numpy as np
 
 from keras_adaad.evaluation import text
 from keras_adaad.evaluation.curve import sampled
+from keras_adaad.evaluation.same_task import attacks_of
 from keras_adaad.evaluation.statistics import wilson_interval
 
 
@@ -116,15 +117,17 @@ def attack_table(reports):
 
     If the attacks differ, it returns `None`.
     """
-    stages = {name: dict(r.stages()) for name, r in reports.items()}
-    (names, *others) = map(list, stages.values())
-    if any(other != names for other in others):
+    first, *others = reports.values()
+    if any(attacks_of(other) != attacks_of(first) for other in others):
         return None
     rows = {
-        model: [share(robust) for robust in found.values()]
-        for model, found in stages.items()
+        model: [share(group[-1].robust) for group in text.groups(report)]
+        for model, report in reports.items()
     }
-    return {"names": names, "rows": rows}
+    return {
+        "names": list(map(text.row_title, text.groups(first))),
+        "rows": rows,
+    }
 
 
 def class_table(reports):
