@@ -80,12 +80,11 @@ class ObjectiveAttack(IterativeAttack):
             ]
         return best
 
-    def _maximize_loss(self, model, x, y, noise=None):
+    def _maximize_loss(self, model, x, y):
         """Attacks a built model on one batch, inside a compiled function."""
         return self.maximize(
             self._compiled_part()._objective(logits_function(model), y),
             x,
-            noise=noise,
             # An integer has no state: the same start for every batch.
             seed=self.seed or 0,
         )

@@ -27,10 +27,6 @@ def count():
     return 1
 
 
-def index():
-    return 0
-
-
 def broadcast(variables):
     pass
 

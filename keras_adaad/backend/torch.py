@@ -161,10 +161,7 @@ def building_scope(model):
 
 def replica_index():
     """Returns the rank of this process among those that train together."""
-    distributed = torch.distributed
-    if distributed.is_available() and distributed.is_initialized():
-        return distributed.get_rank()
-    return 0
+    return torch_processes.index()
 
 
 def lay_out_kernel(kernel):

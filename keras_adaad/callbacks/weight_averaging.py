@@ -10,6 +10,7 @@ from keras import ops
 from keras_adaad import checks
 from keras_adaad._typing import DataSet
 from keras_adaad._typing import PathLike
+from keras_adaad.frozen.fingerprint import layers_within
 from keras_adaad.models.copying import copy_model
 from keras_adaad.models.copying import finalize_state
 from keras_adaad.training.adversarial_training import AdversarialTraining
@@ -259,18 +260,10 @@ def _statistics(network):
     ]
 
 
-def _batch_norms(layer):
-    """Returns the BatchNorm layers within a layer, at any depth."""
-    if isinstance(layer, keras.layers.BatchNormalization):
-        return [layer]
-    if isinstance(layer, keras.Model):
-        inner = layer.layers
-    else:
-        inner = keras.tree.flatten(list(vars(layer).values()))
-    found = [
-        batch_norm
-        for child in inner
-        if isinstance(child, keras.layers.Layer)
-        for batch_norm in _batch_norms(child)
+def _batch_norms(network):
+    """Returns the BatchNorm layers within a network, at any depth."""
+    return [
+        layer
+        for layer in layers_within(network)
+        if isinstance(layer, keras.layers.BatchNormalization)
     ]
-    return list({id(batch_norm): batch_norm for batch_norm in found}.values())

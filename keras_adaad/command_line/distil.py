@@ -35,6 +35,7 @@ from keras_adaad.command_line.run_folder import check_same_run
 from keras_adaad.command_line.run_folder import resume_log
 from keras_adaad.command_line.run_folder import write_flags
 from keras_adaad.evaluation import evaluate_robustness
+from keras_adaad.training.settings import constructor_arguments
 from keras_adaad.writing import write_atomically
 
 STUDENTS: dict[str, Callable[..., keras.Model]] = {
@@ -43,13 +44,19 @@ STUDENTS: dict[str, Callable[..., keras.Model]] = {
     "preactresnet18": models.PreActResNet18,
 }
 
+
+def _has_one_teacher(recipe):
+    method = getattr(methods, recipe.method)
+    networks = {"teacher", "clean_teacher", "peer"}
+    return networks & constructor_arguments(method) == {"teacher"}
+
+
 # Of one teacher and one student, whose last weights are not averaged.
 RECIPES = {
     f"{name}/{dataset}": recipe
     for name, dataset in recipes.list_recipes()
     for recipe in [recipes.get(name, dataset)]
-    if name not in ("PGDAT", "TRADES", "DKL", "IADII", "MTARD", "BMTARD")
-    and recipe.average_text() == "no"
+    if _has_one_teacher(recipe) and recipe.average_text() == "no"
 }
 
 # Divides the 1,000 and the 10,000 images that students are evaluated on.

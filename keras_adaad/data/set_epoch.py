@@ -17,7 +17,8 @@ class SetEpoch(keras.callbacks.Callback):
     The order and the augmentation of the images then depend only on the seed
     and the epoch: a run resumed by `keras.callbacks.BackupAndRestore` sees the
     same batches as an uninterrupted run. Without this callback, the data set
-    counts its passes from 0, in a resumed run too.
+    counts its passes, in a resumed run too. Keras may read a pass before the
+    first epoch, and that pass counts.
 
     Pass `shuffle=False` to `fit`: the data set is already shuffled, and Keras
     would take its batches in an order that depends on no seed. Do not pass

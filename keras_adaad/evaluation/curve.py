@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from keras_adaad.attacks import PGD
 from keras_adaad.attacks import Attack
+from keras_adaad.attacks import get
 from keras_adaad.attacks.search import Outcome
 from keras_adaad.evaluation import perturbations
 from keras_adaad.evaluation.stages import Findings
@@ -139,9 +139,9 @@ def robust_images(
             robust &= known > epsilon
         left = np.flatnonzero(robust)
         if len(left) and epsilon > 0.0:
-            attack = PGD(
+            attack = get(
+                "pgd-20-sat",
                 epsilon=epsilon,
-                steps=20,
                 norm=threat_model.norm,
                 input_range=threat_model.input_range,
             )

@@ -64,9 +64,9 @@ def softmax(logits: np.ndarray) -> np.ndarray:
 
 
 def median_difference_interval(
-    a: np.ndarray, b: np.ndarray, confidence: float = 0.95
+    a: np.ndarray, b: np.ndarray
 ) -> tuple[float, float]:
-    """Returns the bootstrap interval of `median(a) - median(b)`.
+    """Returns the 95 % bootstrap interval of `median(a) - median(b)`.
 
     `a` and `b` are values for the same samples. Each of 1,000 repetitions draws
     as many samples with replacement, the same in every call. Values may be
@@ -78,11 +78,8 @@ def median_difference_interval(
         for i in range(len(differences)):
             rows = generator.integers(len(a), size=len(a))
             differences[i] = np.median(a[rows]) - np.median(b[rows])
-    tail = (1.0 - confidence) / 2.0
     # No interpolation, which infinity does not allow.
-    low, high = np.quantile(
-        differences, [tail, 1.0 - tail], method="inverted_cdf"
-    )
+    low, high = np.quantile(differences, [0.025, 0.975], method="inverted_cdf")
     return float(low), float(high)
 
 

@@ -8,18 +8,17 @@ import numpy as np
 
 from keras_adaad import checks
 from keras_adaad.checks.data import check_images
+from keras_adaad.models.copying import input_shape
 
 
 def input_of(student):
     """Returns the shape, or `None`, and the dtype of a student's input."""
-    if getattr(student, "inputs", None):
-        (images,) = student.inputs
-        return tuple(images.shape), images.dtype
-    # A subclassed model records the shape that it was built on.
-    shape = (student.get_build_config() or {}).get("input_shape")
+    shape = input_shape(student)
     if shape is not None:
         checks.check_one_input("student", shape)
         shape = tuple(shape)
+    if getattr(student, "inputs", None):
+        return shape, student.inputs[0].dtype
     return shape, student.input_dtype
 
 

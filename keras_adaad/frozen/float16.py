@@ -11,11 +11,20 @@ In training mode BatchNorm mixes the images, so all images must share a factor.
 
 from keras import ops
 
+from keras_adaad.frozen.fingerprint import layers_within
+
 # Size of gradient times logits after scaling. It is of the order of the sum of
 # gradient times activation in every layer, over thousands of activations. The
 # range up to 65504, float16's largest number, is for layers with few and large
 # gradients. The range below is for layers with many small gradients.
 SIZE = 1024.0
+
+
+def uses_float16(model):
+    """Returns whether a model, or a layer inside it, computes in float16."""
+    return any(
+        layer.compute_dtype == "float16" for layer in layers_within(model)
+    )
 
 
 def with_scaled_gradient(function, x, training=False):

@@ -68,13 +68,6 @@ def fold_graph(model: Any) -> tuple[Any, list[tuple[Any, Any]]] | None:
     return _graph(model, folds), folds
 
 
-def uses_float16(model):
-    """Returns whether a model, or a layer inside it, computes in float16."""
-    return any(
-        layer.compute_dtype == "float16" for layer in layers_within(model)
-    )
-
-
 def quantization_mode(layer):
     """Returns the mode that a layer is quantized to, or `None`."""
     return getattr(layer, "quantization_mode", None)

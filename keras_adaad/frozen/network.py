@@ -19,6 +19,7 @@ from keras_adaad.frozen import folding
 from keras_adaad.frozen.fingerprint import fingerprint
 from keras_adaad.frozen.fingerprint import is_same
 from keras_adaad.frozen.fingerprint import layers_within
+from keras_adaad.frozen.float16 import uses_float16
 from keras_adaad.frozen.float16 import with_scaled_gradient
 
 # Number of images that a graph is compared on.
@@ -50,7 +51,7 @@ class FrozenNetwork:
         self.graph, self.folds = graph or (None, [])
         self.difference = None
         self.checked_logits = None
-        self._scales = folding.uses_float16(model)
+        self._scales = uses_float16(model)
         self._fingerprint = fingerprint(model)
         self._compiled: Any = None
 

@@ -35,6 +35,17 @@ class BatchMean(keras.losses.Loss):
         return self(per_sample, per_sample, sample_weight=sample_weight)
 
 
+def check_per_sample(loss):
+    """Returns the loss of each image, or raises if it has another shape."""
+    if len(loss.shape) != 1:
+        raise ValueError(
+            "`outer_loss`, regularizers and sample weights must return one "
+            "value per image, of shape `(batch_size,)`. Received: a loss of "
+            f"shape {tuple(loss.shape)}"
+        )
+    return loss
+
+
 def check_reduction(reduction):
     """Returns the argument `reduction`, or raises."""
     return checks.check_choice("reduction", reduction, ("batchmean", "mean"))

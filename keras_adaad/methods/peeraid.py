@@ -11,7 +11,7 @@ from keras_adaad._typing import Objective
 from keras_adaad._typing import Tensor
 from keras_adaad._typing import Tensors
 from keras_adaad.attacks import ObjectiveAttack
-from keras_adaad.frozen.folding import uses_float16
+from keras_adaad.frozen.float16 import uses_float16
 from keras_adaad.frozen.logits import logits_function
 from keras_adaad.losses import cross_entropy_from_logits
 from keras_adaad.losses import kl_divergence_from_logits

@@ -66,7 +66,7 @@ def check_copy(model, copy):
 
     A model without a known input shape is not compared.
     """
-    shape = _input_shape(model)
+    shape = input_shape(model)
     if shape is None:
         return
     shape = [8, *(32 if size is None else size for size in shape[1:])]
@@ -81,10 +81,11 @@ def check_copy(model, copy):
         )
 
 
-def _input_shape(model):
+def input_shape(model):
     """Returns the shape of the images, or `None` for a model without one."""
     if getattr(model, "inputs", None):
         return model.input_shape
+    # A subclassed model records the shape that it was built on.
     return (model.get_build_config() or {}).get("input_shape")
 
 

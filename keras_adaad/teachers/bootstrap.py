@@ -5,15 +5,15 @@ import numpy as np
 RESAMPLES = 2000
 
 
-def weights(num_images, resamples=RESAMPLES):
+def weights(num_images):
     """Returns the weight of each image in each resample.
 
-    An array of shape `(resamples, num_images)`, whose rows sum to 1. All
+    An array of shape `(RESAMPLES, num_images)`, whose rows sum to 1. All
     teachers share the resamples, because they see the same images.
     """
     generator = np.random.default_rng(0)
     shares = np.full(num_images, 1.0 / num_images)
-    return generator.multinomial(num_images, shares, resamples) / num_images
+    return generator.multinomial(num_images, shares, RESAMPLES) / num_images
 
 
 def interval(values):

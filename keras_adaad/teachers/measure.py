@@ -102,7 +102,7 @@ def measure(name, teacher, student, task, advance):
         parameters=teacher.count_params(),
         moved=moved,
         transfers=transferable,
-        entropy=_to_numpy(entropy_from_logits(after)),
+        entropy=ops.convert_to_numpy(entropy_from_logits(after)),
         clean=clean,
         survived=survived,
         seconds=seconds or {},
@@ -123,7 +123,10 @@ def transfers(clean, after_student, after_own):
     moved = kl_divergence_from_logits(clean, after_own) >= MOVED
     from_clean = kl_divergence_from_logits(after_student, clean)
     from_own = kl_divergence_from_logits(after_student, after_own)
-    moved, nearer = _to_numpy(moved), _to_numpy(from_clean >= from_own)
+    moved, nearer = (
+        ops.convert_to_numpy(moved),
+        ops.convert_to_numpy(from_clean >= from_own),
+    )
     return moved, moved & nearer
 
 
@@ -224,7 +227,7 @@ def _start(attack, x, seed, rows, size):
         start = attack.start_noise(x.shape, rng, restart)
         if start is None:
             return None
-        starts.append(pad(_to_numpy(start).astype("float32"), size))
+        starts.append(pad(ops.convert_to_numpy(start).astype("float32"), size))
     return backend.to_devices(np.stack(starts))
 
 
@@ -262,7 +265,3 @@ def _survived(name, classifier, x, y, clean, task, advance):
             stacklevel=2,
         )
     return survived
-
-
-def _to_numpy(tensor):
-    return ops.convert_to_numpy(tensor)

@@ -13,11 +13,11 @@ from keras_adaad._typing import Objective
 from keras_adaad._typing import Tensor
 from keras_adaad._typing import Tensors
 from keras_adaad.attacks import ObjectiveAttack
-from keras_adaad.frozen.folding import uses_float16
+from keras_adaad.frozen.float16 import uses_float16
 from keras_adaad.losses import BatchMean
+from keras_adaad.losses.reduction import check_per_sample
 from keras_adaad.training import attack_arguments
 from keras_adaad.training.checked_calls import CheckedCalls
-from keras_adaad.training.metrics import check_per_sample
 from keras_adaad.training.weight_perturbation import weight_offsets
 
 

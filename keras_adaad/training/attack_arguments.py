@@ -6,6 +6,7 @@ from keras_adaad import checks
 from keras_adaad.attacks import PGD
 from keras_adaad.attacks import Attack
 from keras_adaad.attacks import ObjectiveAttack
+from keras_adaad.attacks import get
 from keras_adaad.attacks.norms import radius_of_another_range
 
 
@@ -85,9 +86,9 @@ def evaluation_attack(attack, of_training, input_range):
     The first is `None` unless the attack is the default. So is one that equals
     it, as a loaded model has.
     """
-    usual = PGD(
+    usual = get(
+        "pgd-10",
         epsilon=of_training.epsilon,
-        steps=10,
         norm=of_training.norm,
         input_range=input_range,
         seed=0,

@@ -81,14 +81,3 @@ class PhaseMetrics(backend.Model):
             return super().get_metrics_result()
         with backend.processes.totals(self.metrics_variables):
             return super().get_metrics_result()
-
-
-def check_per_sample(loss):
-    """Returns the loss of each image, or raises if it has another shape."""
-    if len(loss.shape) != 1:
-        raise ValueError(
-            "`outer_loss`, regularizers and sample weights must return one "
-            "value per image, of shape `(batch_size,)`. Received: a loss of "
-            f"shape {tuple(loss.shape)}"
-        )
-    return loss

@@ -5,8 +5,8 @@ from typing import Any
 from keras import ops
 
 from keras_adaad.attacks import PGD
+from keras_adaad.frozen.float16 import uses_float16
 from keras_adaad.frozen.float16 import with_scaled_gradient
-from keras_adaad.frozen.folding import uses_float16
 from keras_adaad.losses import cross_entropy_from_logits
 from keras_adaad.training.distiller import Distiller
 

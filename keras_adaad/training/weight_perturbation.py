@@ -11,8 +11,8 @@ import keras
 from keras import ops
 
 from keras_adaad import backend
+from keras_adaad.frozen.float16 import uses_float16
 from keras_adaad.frozen.float16 import with_large_gradient
-from keras_adaad.frozen.folding import uses_float16
 from keras_adaad.losses import BatchMean
 
 

@@ -110,12 +110,6 @@ def _sizes(arrays, architecture, data_format):
                     f"Received: {head}.weight of shape "
                     f"{(num_classes, features)}"
                 )
-    if features is None:
-        raise ValueError(
-            "The checkpoint holds none of the networks of "
-            "`keras_adaad.models`, whose last layer has an array "
-            "`linear.weight`, `fc.weight` or `logits.weight`."
-        )
     if architecture in ("WideResNet", "DMWideResNet"):
         blocks, first = (
             r"block1\.layer\.(\d+)\.conv1\.weight",
@@ -147,6 +141,11 @@ def _sizes(arrays, architecture, data_format):
                 )
     if architecture == "PreActResNet18":
         sizes["bn_before_fc"] = "bn.weight" in arrays
+        if features is None:
+            raise ValueError(
+                "The checkpoint has no last layer: a PreActResNet18 has an "
+                "array `linear.weight`."
+            )
         if features > 512:
             # Pooled over 4x4 windows; each covers 32x32 pixels of the image.
             sizes["pool_size"] = 4

@@ -117,9 +117,9 @@ def _kind(name):
     return name.partition(".")[0]
 
 
-def _names(what, names, most=4):
+def _names(what, names):
     if not names:
         return f"none {what}"
-    shown = ", ".join(sorted(names)[:most])
-    more = ", ..." if len(names) > most else ""
+    shown = ", ".join(sorted(names)[:4])
+    more = ", ..." if len(names) > 4 else ""
     return f"{len(names)} {what} ({shown}{more})"

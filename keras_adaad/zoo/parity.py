@@ -42,13 +42,13 @@ def can_check():
     return importlib.util.find_spec("torch") is not None
 
 
-def check_parity(model, arrays, architecture, arguments, num_images=8):
+def check_parity(model, arrays, architecture, arguments):
     """Compares a model made from `arrays` with the published network."""
     shape = model.input_shape[1:]
     generator = np.random.default_rng(0)
-    images = generator.uniform(0, 1, (num_images, *shape)).astype("float32")
+    images = generator.uniform(0, 1, (8, *shape)).astype("float32")
     with backend.full_precision():
-        found = model.predict(images, batch_size=num_images, verbose=0)
+        found = model.predict(images, batch_size=8, verbose=0)
     data_format = arguments.get("data_format")
     data_format = data_format or keras.config.image_data_format()
     if data_format == "channels_last":

@@ -135,13 +135,13 @@ def _refuse(content):
     )
 
 
-def _summary(content, most=8):
+def _summary(content):
     if isinstance(content, np.ndarray):
         return f"an array of shape {content.shape}"
     if isinstance(content, dict):
         items = [f"{k!r} ({type(v).__name__})" for k, v in content.items()]
-        more = ["..."] if len(items) > most else []
-        return f"a dict with the keys {', '.join(items[:most] + more)}"
+        more = ["..."] if len(items) > 8 else []
+        return f"a dict with the keys {', '.join(items[:8] + more)}"
     if isinstance(content, (list, tuple)):
         return f"a {type(content).__name__} of {len(content)}"
     return f"an object of type {type(content).__name__}"
