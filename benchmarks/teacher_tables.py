@@ -2,12 +2,14 @@
 
 import numpy as np
 
+from benchmarks.study.cifar10 import EPSILON
+
 # What may predict the accuracy of the students: its name in a table, its factor
 # there, and its format.
 PREDICTORS = {
     "transferable": ("transferable, %", 100, ".1f"),
     "entropy": ("entropy, nats", 1, ".2f"),
-    "search_radius": ("radius, epsilons", 1, ".2f"),
+    "search_radius": ("radius, epsilons", 1 / EPSILON, ".2f"),
     "clean_accuracy": ("clean, %", 100, ".1f"),
     "robust_accuracy": ("PGD-20, %", 100, ".1f"),
     "autoattack": ("AutoAttack, %", 100, ".1f"),

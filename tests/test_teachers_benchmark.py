@@ -79,6 +79,25 @@ def test_runs_are_ranked_and_done_once(options, rank, capsys):
     assert json.loads((folder / "teachers.json").read_text()) == result
 
 
+def test_the_published_runs_make_the_published_result():
+    folder = pathlib.Path("benchmarks/published/teachers/cheap")
+    result = json.loads((folder / "teachers.json").read_text())
+    names = [row["name"] for row in result["rows"]]
+    assert sorted(names) == sorted(arm.name for arm in teachers.TEACHERS)
+    arms = {arm.name: arm for arm in teachers.TEACHERS}
+    students = {arm.teacher[0]: arm for arm in teachers.STUDENTS}
+    for row in result["rows"]:
+        found = teachers.robust_accuracy(folder, arms[row["name"]], 0)
+        assert row["autoattack"] == found
+        found = teachers.robust_accuracy(folder, students[row["name"]], 0)
+        assert row["students"] == [found]
+    ranking = json.loads((folder / "ranking.json").read_text())
+    assert names == [teacher["name"] for teacher in ranking["results"]]
+    for name, found in teachers.correlations(result["rows"]).items():
+        for part, value in result["correlations"][name].items():
+            assert found[part] == pytest.approx(value)
+
+
 def test_students_with_and_without_weights(options, rank, monkeypatch, capsys):
     command = ["weighting", "--teacher", "short", "--seeds", "0", *options]
     monkeypatch.setattr(sys, "argv", command)

@@ -44,6 +44,10 @@ PAGES = {
         "fashion_mnist longer accuracies",
         "fashion_mnist longer differences",
     ],
+    pathlib.Path("docs/guides/choosing-a-teacher.md"): [
+        "teachers cheap teachers",
+        "teachers cheap correlations",
+    ],
 }
 IMAGES = pathlib.Path("docs/images")
 # The tables of `benchmarks.teachers`.
