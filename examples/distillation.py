@@ -9,8 +9,7 @@ import click
 
 import keras_adaad_cli
 from keras_adaad.command_line import distil
-
-Experiment = distil.Experiment
+from keras_adaad.command_line.experiment import Experiment as Experiment
 
 
 def run(experiment):

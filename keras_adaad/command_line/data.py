@@ -61,13 +61,13 @@ def load_adversarial(path):
 
 
 def warn_of_test_images(images, x_test, names=None):
-    """Warns if images nearly duplicate test images.
+    """Warns if images nearly duplicate test images; returns their number.
 
     `names` are those of the images. Without them, images are numbered.
     """
     pairs = data.near_duplicates(images, x_test)
     if not len(pairs):
-        return
+        return 0
     examples = ", ".join(
         f"{names[image] if names else f'image {image}'} and test image {test}"
         for image, test in pairs[:SHOWN]
@@ -80,6 +80,7 @@ def warn_of_test_images(images, x_test, names=None):
         "duplicates; see keras_adaad.data.near_duplicates.",
         err=True,
     )
+    return len(pairs)
 
 
 def load(source, split, data_dir=None, download=False, **options):
@@ -132,6 +133,18 @@ def class_names(source):
     path = path.resolve()
     folder = path / "test" if (path / "test").is_dir() else path
     return class_folders(folder_of_classes(folder.parent, folder.name))
+
+
+def check_classes(source, outputs, model):
+    """Raises if a folder has other classes than a model has outputs."""
+    names = class_names(source)
+    if names is not None and len(names) != outputs:
+        raise click.UsageError(
+            f"--data {source}: it has {len(names)} folders of classes "
+            f"({', '.join(names[:5])}{', ...' if len(names) > 5 else ''}), and "
+            f"{model} has {outputs} outputs. A label is the place of its "
+            "folder by name, so give a folder for each class."
+        )
 
 
 def _npz(path, split, options):

@@ -8,7 +8,6 @@ AutoAttack `report.json`, `robustness.png` (if Matplotlib is installed) and
 run after the last epoch or attack that was completed.
 """
 
-import dataclasses
 import importlib.util
 import pathlib
 import shutil
@@ -17,20 +16,23 @@ from collections.abc import Callable
 
 import click
 import keras
-import numpy as np
 
 from keras_adaad import callbacks
-from keras_adaad import data
 from keras_adaad import methods
 from keras_adaad import models
 from keras_adaad import recipes
 from keras_adaad import zoo
-from keras_adaad._typing import DataSet
 from keras_adaad.command_line.data import load
-from keras_adaad.command_line.data import warn_of_test_images
 from keras_adaad.command_line.devices import device_scope
+from keras_adaad.command_line.errors import bad_input
 from keras_adaad.command_line.errors import naming
 from keras_adaad.command_line.evaluate import verbosity
+from keras_adaad.command_line.experiment import DUPLICATES
+from keras_adaad.command_line.experiment import Experiment
+from keras_adaad.command_line.experiment import check_labels
+from keras_adaad.command_line.experiment import load_data
+from keras_adaad.command_line.experiment import load_test
+from keras_adaad.command_line.experiment import look_for_test_images
 from keras_adaad.command_line.run_folder import check_same_run
 from keras_adaad.command_line.run_folder import resume_log
 from keras_adaad.command_line.run_folder import write_flags
@@ -58,25 +60,6 @@ RECIPES = {
     for recipe in [recipes.get(name, dataset)]
     if _has_one_teacher(recipe) and recipe.average_text() == "no"
 }
-
-# Divides the 1,000 and the 10,000 images that students are evaluated on.
-VALIDATION_BATCH_SIZE = 200
-
-
-@dataclasses.dataclass
-class Experiment:
-    """A recipe and its data.
-
-    Args:
-        recipe: The `keras_adaad.recipes.Recipe`.
-        load: Function of the flags, a split and the options of
-            `keras_adaad.data.load_arrays` that returns a data set.
-        test: Name of the test split.
-    """
-
-    recipe: recipes.Recipe
-    load: Callable[..., DataSet]
-    test: str = "test"
 
 
 def distil(recipe, data, **flags):
@@ -136,6 +119,11 @@ def complete(recipe, flags):
             f"--extra-fraction {arguments.extra_fraction} is the share of a "
             "batch that is from --extra, and --extra is missing. Give both."
         )
+    if arguments.hold_out % arguments.devices:
+        raise click.UsageError(
+            f"--hold-out {arguments.hold_out} must be a multiple of --devices "
+            f"{arguments.devices}, which share each batch."
+        )
     if not arguments.student.endswith(".keras"):
         arguments.student = arguments.student.lower()
     if arguments.output is None:
@@ -150,13 +138,14 @@ def complete(recipe, flags):
 def train(experiment, arguments):
     """Trains to the last epoch, from where an earlier call was killed."""
     train_set, validation = load_data(experiment, arguments)
-    if arguments.extra and not (arguments.output / "backup").exists():
-        look_for_test_images(experiment, arguments)
     with device_scope(arguments.devices):
         distiller = make_distiller(experiment, arguments, len(train_set))
+    check_labels(experiment, arguments, distiller.student)
     output = arguments.output
     # Not before: a call that failed so far has begun no run.
     output.mkdir(parents=True, exist_ok=True)
+    if arguments.extra and not (output / DUPLICATES).exists():
+        look_for_test_images(experiment, arguments)
     best_so_far = resume_log(output)
     write_flags(arguments)
     used = [
@@ -178,13 +167,17 @@ def train(experiment, arguments):
             output / "backup", double_checkpoint=True, delete_checkpoint=False
         )
     )
-    distiller.fit(
-        train_set,
-        validation_data=validation,
-        epochs=arguments.epochs,
-        callbacks=used,
-        verbose=verbosity(),
-    )
+    try:
+        distiller.fit(
+            train_set,
+            validation_data=validation,
+            epochs=arguments.epochs,
+            callbacks=used,
+            verbose=verbosity(),
+        )
+    except ValueError as error:
+        name = getattr(arguments, "data", experiment.recipe.dataset)
+        raise bad_input(f"--data {name}", error) from error
     write_atomically(output / "last.keras", distiller.student.save)
 
 
@@ -194,11 +187,12 @@ def evaluate(experiment, arguments):
         keras.distribution.set_distribution(None)
     output = arguments.output
     student = keras.models.load_model(output / "best.keras")
-    # At most so many: there may be fewer.
-    x_test, y_test = (
-        array[: arguments.autoattack_images]
-        for array in load_test(experiment, arguments)
-    )
+    x_test, y_test = load_test(experiment, arguments)
+    if arguments.autoattack_images < len(x_test):
+        # Those of `keras-adaad evaluate`: at random, where the images may be
+        # sorted by class.
+        images = arguments.autoattack_images
+        x_test, y_test = load_test(experiment, arguments, images)
     report = evaluate_robustness(
         student,
         x_test,
@@ -213,6 +207,12 @@ def evaluate(experiment, arguments):
         report.flags["selected_on_test"] = (
             "the epoch was chosen by its accuracy on these test images, so the "
             "accuracy is too high (--select-on-test)"
+        )
+    duplicates = output / DUPLICATES
+    if duplicates.exists() and (count := int(duplicates.read_text())):
+        report.flags["near_duplicates"] = (
+            f"{count:,} images of --extra nearly duplicate test images, so the "
+            "accuracy may be too high"
         )
     report.save(output / "report.json")
     print(report)
@@ -234,51 +234,6 @@ def published(recipe, arguments):
 
 
 # The parts of a run.
-
-
-def load_data(experiment, arguments):
-    """Returns the training and the validation set."""
-    start = 0 if arguments.select_on_test else arguments.hold_out
-    stop = start + arguments.limit if arguments.limit else ""
-    held_out = f"train[:{start}]"
-    if arguments.select_on_test:
-        held_out = experiment.test
-    extra = {}
-    if arguments.extra:
-        extra["extra"] = arguments.extra
-        extra["extra_fraction"] = arguments.extra_fraction
-    train_set = experiment.load(
-        arguments,
-        f"train[{start}:{stop}]",
-        batch_size=arguments.batch_size,
-        training=True,
-        padding=experiment.recipe.padding,
-        seed=arguments.seed,
-        # A batch is split among the devices.
-        drop_remainder=arguments.devices > 1,
-        **extra,
-    )
-    validation = experiment.load(
-        arguments, held_out, batch_size=VALIDATION_BATCH_SIZE
-    )
-    return train_set, validation
-
-
-def load_test(experiment, arguments):
-    """Returns the test images and their labels."""
-    name = getattr(arguments, "data", experiment.recipe.dataset)
-    with naming(f"--data {name}"):
-        arrays = data.to_arrays(experiment.load(arguments, experiment.test))
-        if not isinstance(arrays, tuple):
-            raise ValueError("its test images have no labels. Add y_test.")
-        return arrays
-
-
-def look_for_test_images(experiment, arguments):
-    """Warns if extra images nearly duplicate test images."""
-    with np.load(arguments.extra) as file:
-        images = file["image"]
-    warn_of_test_images(images, load_test(experiment, arguments)[0])
 
 
 def make_distiller(experiment, arguments, steps_per_epoch):

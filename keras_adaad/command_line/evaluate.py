@@ -9,7 +9,7 @@ import click
 import keras
 
 from keras_adaad import export
-from keras_adaad.command_line.data import class_names
+from keras_adaad.command_line.data import check_classes
 from keras_adaad.command_line.data import load_adversarial
 from keras_adaad.command_line.data import load_part
 from keras_adaad.command_line.errors import as_given
@@ -134,14 +134,7 @@ def _check_shape(network, x, model, data):
             f"{x.shape[1:]}",
             error,
         ) from error
-    names = class_names(data)
-    if names is not None and len(names) != outputs:
-        raise click.UsageError(
-            f"--data {data}: it has {len(names)} folders of classes "
-            f"({', '.join(names[:5])}{', ...' if len(names) > 5 else ''}), and "
-            f"MODEL {model} has {outputs} outputs. A label is the place of its "
-            "folder by name, so give a folder for each class."
-        )
+    check_classes(data, outputs, f"MODEL {model}")
 
 
 def _exit_code(report, fail_under, strict):

@@ -16,6 +16,9 @@ from keras_adaad.data.image_files import find_images
 from keras_adaad.data.image_files import read_images
 from keras_adaad.writing import write_atomically
 
+# Names of a data set's parts.
+PARTS = {"train", "test", "val", "validation"}
+
 
 def pack(folder, output, size, test, data_dir, download):
     """Writes the images of a folder, with their classes if it has any."""
@@ -71,6 +74,12 @@ def _classes(folder, paths):
         raise ValueError(
             f"its only sub-folder with images is {classes[0]!r}, and one class "
             "is no label. Give that folder, for images without labels."
+        )
+    parts = sorted(PARTS & set(classes))
+    if parts:
+        raise ValueError(
+            f"its sub-folders {', '.join(map(repr, parts))} are parts of a "
+            f"data set, not classes. Give {folder / parts[-1]}, for example."
         )
     check_classes(folder, classes)
     return classes

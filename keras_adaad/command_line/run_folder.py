@@ -12,7 +12,8 @@ from keras_adaad.writing import write_atomically
 def check_same_run(arguments):
     """Refuses to resume a run that was started with other flags."""
     flags, path = of_run(arguments)
-    if not path.exists():
+    # Without a backup nothing is resumed: the first epoch did not end.
+    if not path.exists() or not (arguments.output / "backup").exists():
         return
     before = json.loads(path.read_text())
     other = [name for name in flags if before.get(name) != flags[name]]
@@ -63,5 +64,6 @@ def resume_log(output):
     rows = [row for row in rows if int(row["epoch"]) < epoch]
     kept = "".join(lines[: 1 + len(rows)])
     write_atomically(log, lambda path: path.write_bytes(kept.encode()))
-    accuracies = [float(row["val_robust_accuracy"]) for row in rows]
-    return max(accuracies, default=None)
+    # Without labels to validate on, there are no accuracies.
+    accuracies = [row.get("val_robust_accuracy") for row in rows]
+    return max((float(a) for a in accuracies if a), default=None)

@@ -7,6 +7,8 @@ import click
 import keras
 
 from keras_adaad.attacks import PGD
+from keras_adaad.command_line.data import check_classes
+from keras_adaad.command_line.data import class_names
 from keras_adaad.command_line.data import load_part
 from keras_adaad.command_line.distil import new_student
 from keras_adaad.command_line.errors import as_given
@@ -46,13 +48,19 @@ def teachers(
     # The file of the state knows the student by its first weights.
     keras.utils.set_random_seed(seed)
     with naming(f"--student {student}"):
-        network = new_student(student, x.shape[1:], int(y.max()) + 1)
+        known = class_names(data)
+        outputs = int(y.max()) + 1 if known is None else len(known)
+        network = new_student(student, x.shape[1:], outputs)
     num_classes = network.output_shape[-1]
+    check_classes(data, num_classes, f"--student {student}")
     sources = dict(
         _source(teacher, num_classes, norm, download) for teacher in teachers
     )
     if len(sources) < len(teachers):
-        raise click.UsageError("TEACHER: two have the same name. Rename one.")
+        raise click.UsageError(
+            f"TEACHER {' '.join(teachers)}: two have the same name. Give one "
+            "another: NAME=FILE."
+        )
     given = {
         "teachers": f"TEACHER {' '.join(teachers)}",
         "x": f"--data {data}",
@@ -107,9 +115,10 @@ def _check_plot(path):
 def _source(teacher, num_classes, norm, download):
     """Returns the name of a teacher, and the file that holds it."""
     with naming(f"TEACHER {teacher}"):
-        if teacher.endswith(".keras"):
-            name = re.split(r"[\\/]", teacher)[-1].removesuffix(".keras")
-            return name, teacher
+        name, _, file = teacher.rpartition("=")
+        if file.endswith(".keras"):
+            usual = re.split(r"[\\/]", file)[-1].removesuffix(".keras")
+            return name or usual, file
         name, _, file = teacher.partition("=")
         entry = published_entry(name, num_classes, norm)
         return name, fetch(entry, file or None, download)

@@ -31,8 +31,8 @@ def has_tensorflow():
 class EpochCounter:
     """Numbers the passes over the data as epochs.
 
-    A pass has the epoch that was set. Until one is set, passes are counted
-    from 0.
+    A pass has the epoch that was set. Without one, and after `None` has been
+    set, passes are counted from 0.
     """
 
     def __init__(self):
@@ -63,7 +63,8 @@ class BatchesPyDataset(keras.utils.PyDataset):
 
     def set_epoch(self, epoch):
         self.counter.set_epoch(epoch)
-        self.epoch = epoch
+        if epoch is not None:
+            self.epoch = epoch
 
     def on_epoch_begin(self):
         self.epoch = self.counter.next_pass()

@@ -61,3 +61,7 @@ class SetEpoch(keras.callbacks.Callback):
         self, epoch: int, logs: dict[str, Any] | None = None
     ) -> None:
         self.dataset.set_epoch(epoch)
+
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+        # Otherwise another training would see the last epoch again and again.
+        self.dataset.set_epoch(None)

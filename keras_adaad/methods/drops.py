@@ -16,9 +16,11 @@ def check_drops(drops):
 def dropped(rate, drops, epoch, epochs):
     """Returns `rate` after the drops up to `epoch`, counted from 0.
 
-    `drops` are fractions of the epochs.
+    `drops` are fractions of the epochs, rounded up to whole epochs as in
+    `Recipe.with_epochs`.
     """
-    passed = [epoch >= ops.round(drop * epochs) for drop in drops]
+    # Less a part of an epoch, for 215 / 300 * 300 is more than 215.
+    passed = [epoch >= drop * epochs - 1e-3 for drop in drops]
     for has_passed in passed:
         rate = ops.where(has_passed, 0.1 * rate, rate)
     return rate

@@ -10,6 +10,7 @@ import contextvars
 import math
 
 import keras
+import numpy as np
 from keras import layers
 from keras import ops
 
@@ -214,10 +215,16 @@ def _image_shape(input_shape, axis):
 def check_statistics(mean, std, channels):
     """Raises unless `mean` and `std` fit images with `channels` channels."""
     for argument, values in (("mean", mean), ("std", std)):
-        if not isinstance(values, (tuple, list)) or len(values) != channels:
+        known = isinstance(values, (tuple, list, np.ndarray))
+        if not known or np.shape(values) != (channels,):
             raise ValueError(
                 "Arguments `mean` and `std` must both hold one value per "
                 f"channel, {channels} here. Received: {argument}={values!r}"
+            )
+        if not np.isfinite(values).all():
+            raise ValueError(
+                f"Argument `{argument}` must hold finite numbers. "
+                f"Received: {argument}={values!r}"
             )
     if min(std) <= 0:
         raise ValueError(

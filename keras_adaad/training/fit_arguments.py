@@ -209,6 +209,11 @@ class EpochFollower(keras.callbacks.Callback):
         if self.set_epoch is not None:
             self.set_epoch(epoch)
 
+    def on_train_end(self, logs=None):
+        # Otherwise another training would see the last epoch again and again.
+        if self.set_epoch is not None:
+            self.set_epoch(None)
+
     def on_train_batch_begin(self, batch, logs=None):
         self.model._take_settings()
 

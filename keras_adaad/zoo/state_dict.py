@@ -7,6 +7,8 @@ from keras_adaad.zoo import haiku
 # Prefixes by which training code wraps a network: DataParallel and
 # AveragedModel, a class with a `model` in it, torch.compile, and the only or
 # the second member of a Sequential.
+# Prefixes are stripped one by one.
+LONGEST_NAME = 1_000
 _PREFIXES = ("module.", "model.", "_orig_mod.", "0.", "1.")
 _NORMALIZATION = {"mean", "std", "mu", "sigma"}
 
@@ -100,6 +102,12 @@ def _arrays(content):
 
 def _strip(arrays, first_is_known):
     """Returns the arrays without the prefixes of wrappers in their names."""
+    longest = max(map(len, arrays), default=0)
+    if longest > LONGEST_NAME:
+        raise ValueError(
+            f"The checkpoint has an array whose name has {longest:,} "
+            f"characters. At most {LONGEST_NAME:,} are read."
+        )
     buffers = {
         name: name.rpartition(".")[2]
         for name in arrays

@@ -77,6 +77,53 @@ def test_the_test_images_are_looked_at_before_the_training(given, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+def change(**arrays):
+    with np.load("digits.npz") as file:
+        arrays = {**file, **arrays}
+    np.savez("digits.npz", **arrays)
+
+
+@pytest.mark.once
+def test_labels_are_looked_at_before_the_training(given, digits, tmp_path):
+    given += ["--teacher", "teacher.keras", "--output", tmp_path / "run"]
+    _, y = digits
+    change(y_test=y[96:128] + 1)
+    result = run(*given)
+    assert result.exit_code == 2 and "class indices" in result.stderr
+    change(y_test=y[96:128])
+    np.savez("extra.npz", image=digits[0][:9], label=[10] * 9)
+    result = run(*given, "--extra", "extra.npz")
+    assert result.exit_code == 2 and "--extra extra.npz" in result.stderr
+    assert not (tmp_path / "run").exists()
+    change(y_train=y[:96] + 1)
+    result = run(*given)
+    assert result.exit_code == 2 and "--data digits.npz" in result.stderr
+    # A run that has not begun has no flags that another must share.
+    change(y_train=y[:96])
+    result = run(*given, "--seed", 1)
+    assert result.exit_code == 0, result.output
+
+
+@pytest.mark.once
+def test_attacked_images_are_of_all_classes(given, digits, tmp_path):
+    given += ["--teacher", "teacher.keras", "--output", tmp_path / "run"]
+    x, y = digits
+    order = np.argsort(y[96:128], kind="stable") + 96
+    change(x_test=x[order], y_test=y[order])
+    result = run(*given, "--autoattack-images", 8)
+    assert result.exit_code == 0, result.output
+    report = RobustnessReport.load(tmp_path / "run" / "report.json")
+    assert len(report.labels) == 8 and len(set(report.labels)) > 3
+
+
+@pytest.mark.once
+def test_devices_share_the_images_that_are_held_out(given):
+    given += ["--teacher", "teacher.keras", "--devices", 3]
+    result = run(*given)
+    assert result.exit_code == 2
+    assert "--hold-out 32 must be a multiple of --devices 3" in result.stderr
+
+
 def test_a_run_on_an_npz_file(given, digits, tmp_path):
     x, y = digits
     result = run(*given)
@@ -100,6 +147,7 @@ def test_a_run_on_an_npz_file(given, digits, tmp_path):
     report = RobustnessReport.load(folder / "report.json")
     # At most 99, of 32.
     assert len(report.labels) == 32
+    assert "--extra nearly duplicate" in report.flags["near_duplicates"]
     assert keras.models.load_model(folder / "student.keras").built
     # Once more, and there is nothing left to train.
     log = (folder / "log.csv").read_bytes()

@@ -117,6 +117,9 @@ def test_bad_input(tmp_path):
     deep = np.full((32, 32), 40_000, "uint16")
     Image.fromarray(deep).save(classes / "class none" / "one.png")
     assert_refused("one.png' must have 8 bits per channel", classes)
+    write(tmp_path / "whole" / "train", by_class=True)
+    write(tmp_path / "whole" / "test", by_class=True)
+    assert_refused("parts of a data set", tmp_path / "whole")
     single = write(tmp_path / "single" / "images", by_class=False).parent
     assert_refused("one class is no label", single)
 

@@ -66,6 +66,8 @@ BAD = {
         "--download",
     ),
     "twice": (["same.keras", "same.keras"], "the same name"),
+    "a name": (["a=same.keras", "a=other.keras"], "the same name"),
+    "no such name": (["a=no.keras", "b=same.keras"], "no.keras"),
     "student": (["same.keras", "other.keras", "--student", "x"], "--student x"),
     "data": (["same.keras", "other.keras", "--data", "x"], "--data x"),
     "epsilon": (["same.keras", "other.keras", "--epsilon", "0"], "--epsilon 0"),

@@ -4,12 +4,14 @@ import keras
 import numpy as np
 import pytest
 
+from keras_adaad import recipes
 from keras_adaad.attacks import PGD
 from keras_adaad.methods import AdaAD
 from keras_adaad.methods.absld import ABSLD
 from keras_adaad.methods.bmtard import BMTARD
 from keras_adaad.methods.dgad import DGAD
 from keras_adaad.methods.dkl import DKL
+from keras_adaad.methods.drops import dropped
 from keras_adaad.methods.entropy_weighting import EntropyWeighting
 from keras_adaad.methods.igdm import IGDM
 from keras_adaad.methods.mtard import MTARD
@@ -477,6 +479,20 @@ def test_rates_fall_after_the_published_epochs():
     np.testing.assert_allclose(
         rates, [1.0, 0.1, 0.1, 0.01, 0.01, 0.001], rtol=1e-6
     )
+
+
+@pytest.mark.once
+def test_rates_fall_with_the_learning_rate():
+    """However many epochs there are."""
+    recipe = recipes.get("MTARD", "cifar10")
+    fraction = recipe.drops[0] / recipe.epochs
+    for epochs in range(1, 301, 7):
+        drop = recipe.with_epochs(epochs).drops[0]
+        rates = [
+            float(dropped(1.0, [fraction], float(epoch), float(epochs)))
+            for epoch in (drop - 1, drop)
+        ]
+        np.testing.assert_allclose(rates, [1.0, 0.1], rtol=1e-6)
 
 
 def test_two_equal_networks_keep_the_weight_finite(batch):

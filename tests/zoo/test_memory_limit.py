@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+import keras_adaad
 from keras_adaad.zoo import architecture
 from keras_adaad.zoo import files
 
@@ -65,9 +66,53 @@ def a_tuple_that_is_a_key_again_and_again():
     return nested(b"\x86", b"}" + b"h\x14Ns" * 10_000, depth=20)
 
 
+def tuples_that_are_keys(write):
+    """Tuples of one hash would take the square of the time."""
+    keys = (pickle.dumps((i, i), 2)[2:-1] for i in range(2_000))
+    return b"\x80\x02" + write([key.replace(b"q\x00", b"") for key in keys])
+
+
+def keys_of_a_dict():
+    return tuples_that_are_keys(
+        lambda keys: b"}(" + b"".join(key + b"N" for key in keys) + b"u."
+    )
+
+
+def keys_one_by_one():
+    return tuples_that_are_keys(
+        lambda keys: b"}" + b"".join(key + b"Ns" for key in keys) + b"."
+    )
+
+
+def keys_of_a_call():
+    """Of `dict` on a list of pairs."""
+    return tuples_that_are_keys(
+        lambda keys: (
+            b"cbuiltins\ndict\n]("
+            + b"".join(key + b"N\x86" for key in keys)
+            + b"e\x85R."
+        )
+    )
+
+
+def items_of_a_set():
+    return tuples_that_are_keys(
+        lambda keys: b"\x8f(" + b"".join(keys) + b"\x90."
+    )
+
+
+def lists_in_lists():
+    return b"\x80\x02" + b"]" * 300 + b"a" * 299 + b"."
+
+
 @pytest.mark.parametrize(
     "content, message",
     [
+        (keys_of_a_dict, "tuples as keys"),
+        (keys_one_by_one, "tuples as keys"),
+        (keys_of_a_call, "tuples as keys"),
+        (items_of_a_set, "tuples as keys"),
+        (lists_in_lists, "containers"),
         (references_in_tuples, "very long"),
         (references_in_a_key, "very long"),
         (a_tuple_that_is_a_key_again_and_again, "very long"),
@@ -79,6 +124,13 @@ def a_tuple_that_is_a_key_again_and_again():
 )
 def test_pickle(tmp_path, content, message):
     refused(tmp_path / "net.pt", content(), message)
+
+
+def test_a_name_of_many_prefixes(tmp_path):
+    """They are stripped one by one."""
+    torch.save({"0." * 10_000 + "w": torch.ones(2, 2)}, tmp_path / "net.pt")
+    with pytest.raises(ValueError, match="20,001 characters"):
+        keras_adaad.zoo.load_checkpoint(tmp_path / "net.pt")
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

@@ -20,6 +20,11 @@ MAGIC_NUMBER = 0x1950A86A20F9469CFC6C
 # Items of a tuple, counted through all references. Python visits that many
 # each time that the tuple is a key.
 MOST_ITEMS = 10_000
+# Tuples that are keys. Python adds a key to a dict in the time of all keys with
+# the same hash, and it is easy to make tuples of the same hash.
+MOST_TUPLE_KEYS = 1_000
+# Of containers in containers.
+DEEPEST = 100
 
 
 class Placeholder:
@@ -165,6 +170,7 @@ class _Unpickler(pickle._Unpickler):
         self.storage = persistent_load
         # By id: each tuple and its number of items, see `MOST_ITEMS`.
         self.tuples = {}
+        self.tuple_keys = 0
 
     def find_class(self, module, name):
         if self.proto < 3:
@@ -201,7 +207,20 @@ class _Unpickler(pickle._Unpickler):
     def _call(self, target, arguments):
         # A call may copy its arguments.
         self.budget.spend(8 * sum(map(_length, arguments)))
+        for argument in arguments:
+            if target is dict and isinstance(argument, (list, tuple)):
+                self._count_keys(pair[0] for pair in argument)
+            elif target is set:
+                self._count_keys(argument)
         return target(*arguments)
+
+    def _count_keys(self, keys):
+        self.tuple_keys += sum(isinstance(key, tuple) for key in keys)
+        if self.tuple_keys > MOST_TUPLE_KEYS:
+            raise Refused(
+                f"has more than {MOST_TUPLE_KEYS:,} tuples as keys: it is made "
+                "to take very long, or holds more than weights."
+            )
 
     def load_frozenset(self):
         items = self.pop_mark()
@@ -241,15 +260,31 @@ class _Unpickler(pickle._Unpickler):
             self.tuples[id(new)] = new, size
             if size > MOST_ITEMS:
                 raise Refused(
-                    f"has a tuple of more than {MOST_ITEMS:,} items in its "
-                    "pickle: it is made to take very long, or holds more than "
-                    "weights."
+                    f"has a tuple of more than {MOST_ITEMS:,} items: it is "
+                    "made to take very long, or holds more than weights."
                 )
 
         return load_and_count
 
     for opcode in (pickle.TUPLE, pickle.TUPLE1, pickle.TUPLE2, pickle.TUPLE3):
         dispatch[opcode[0]] = _counting(dispatch[opcode[0]])
+
+    def _counting_keys(load: Any, keys: Any) -> Any:
+        def load_and_count(self):
+            self._count_keys(self.stack[keys])
+            load(self)
+
+        return load_and_count
+
+    # Which objects on the stack become keys or items of a set.
+    for opcode, keys in (
+        (pickle.SETITEM, slice(-2, -1)),
+        (pickle.SETITEMS, slice(None, None, 2)),
+        (pickle.DICT, slice(None, None, 2)),
+        (pickle.ADDITEMS, slice(None)),
+        (pickle.FROZENSET, slice(None)),
+    ):
+        dispatch[opcode[0]] = _counting_keys(dispatch[opcode[0]], keys)
 
 
 def _length(value):
@@ -274,20 +309,23 @@ def read(file, budget, names=NAMES, persistent_load=None):
         raise Refused(_refusal(forbidden, whole_module)) from None
 
 
-def finish(value, budget):
+def finish(value, budget, depth=0):
     """Returns the value as plain dicts, lists, tuples and arrays.
 
     An object that is referenced twice is copied, and counted, twice.
     """
     budget.spend(8)
+    if depth > DEEPEST:
+        raise Refused(f"has containers in more than {DEEPEST} others.")
+    depth += 1
     if isinstance(value, Placeholder):
         return value.finish(budget)
     if isinstance(value, dict):
-        return {key: finish(item, budget) for key, item in value.items()}
+        return {key: finish(item, budget, depth) for key, item in value.items()}
     if isinstance(value, list):
-        return [finish(item, budget) for item in value]
+        return [finish(item, budget, depth) for item in value]
     if isinstance(value, tuple):
-        return tuple(finish(item, budget) for item in value)
+        return tuple(finish(item, budget, depth) for item in value)
     return value
 
 
