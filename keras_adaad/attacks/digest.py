@@ -80,8 +80,10 @@ class _Digest:
             return self._add_tensor(value)
         if isinstance(value, tuple):
             return self._add_items(value, by_name)
-        seen = isinstance(value, _FOLLOWED_BY_NAME) or _settings(value, by_name)
-        if by_name and not seen:
+        known = isinstance(value, _FOLLOWED_BY_NAME) or _settings(
+            value, by_name
+        )
+        if by_name and not known:
             return self._add_unseen(value, by_name)
         if id(value) in self.seen:
             return self._feed("seen", self.seen[id(value)][0])

@@ -188,10 +188,10 @@ def evaluate(experiment, arguments):
     output = arguments.output
     student = keras.models.load_model(output / "best.keras")
     x_test, y_test = load_test(experiment, arguments)
-    if arguments.autoattack_images < len(x_test):
+    images = arguments.autoattack_images
+    if images is not None and images < len(x_test):
         # Those of `keras-adaad evaluate`: at random, where the images may be
         # sorted by class.
-        images = arguments.autoattack_images
         x_test, y_test = load_test(experiment, arguments, images)
     report = evaluate_robustness(
         student,
