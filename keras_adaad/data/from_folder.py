@@ -1,6 +1,7 @@
 """A folder of image files, or of arrays."""
 
 import pathlib
+import warnings
 from typing import Any
 
 import numpy as np
@@ -103,6 +104,7 @@ def _read_files(directory, name, bounds):
     rows = rows_of(bounds, len(files))
     folders = folder_of_classes(directory, name)
     classes = class_folders(folders)
+    _warn_of_numbers(classes)
     indices = {name: index for index, name in enumerate(classes)}
     paths, names = zip(*(files[row] for row in rows), strict=True)
     unknown = sorted(set(names) - set(classes))
@@ -112,6 +114,18 @@ def _read_files(directory, name, bounds):
             f"{str(folders)!r}. Received: {unknown[:5]}"
         )
     return read_images(paths), np.array([indices[name] for name in names])
+
+
+def _warn_of_numbers(classes):
+    """Warns if names of classes are numbers in another order."""
+    numbers = all(name.isdecimal() for name in classes)
+    if numbers and classes != sorted(classes, key=int):
+        warnings.warn(
+            "The sub-folders are classes in the order of their names as text: "
+            f"{', '.join(classes[:3])}, .... If a label is to be the number of "
+            "its folder, write the numbers with leading zeros.",
+            stacklevel=3,
+        )
 
 
 def folder_of_classes(directory, name):

@@ -222,6 +222,17 @@ def test_links_to_folders_are_followed(tmp_path):
     np.testing.assert_array_equal(labels, [0, 1])
 
 
+def test_classes_that_are_numbers_in_another_order(tmp_path):
+    for name in range(11):
+        folder = tmp_path / "train" / str(name)
+        folder.mkdir(parents=True)
+        keras.utils.save_img(folder / "a.png", np.full((2, 2, 3), name))
+    with pytest.warns(UserWarning, match="leading zeros"):
+        dataset = data.load_folder(tmp_path)
+    _, labels = data.to_arrays(dataset)
+    assert sorted(labels) == list(range(11))
+
+
 def test_a_class_without_images_is_named(tmp_path):
     folder = make_folder(tmp_path, "train/cat/0.png", "train/emu/0.png")
     (folder / "train" / "dog").mkdir()
