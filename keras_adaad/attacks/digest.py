@@ -35,7 +35,7 @@ _FRAMEWORKS = {"jax", "jaxlib", "keras", "numpy", "tensorflow", "torch"}
 _LIBRARIES = {*_FRAMEWORKS, "keras_adaad", *sys.stdlib_module_names}
 
 
-def digest(value, in_process=False):
+def digest(value, in_process=False, with_names=False):
     """Returns a string that identifies what a value computes.
 
     The digest covers the data that the value holds, at any depth. A function
@@ -54,15 +54,20 @@ def digest(value, in_process=False):
     `in_process` is for digests that are only compared within this process,
     while the value is kept alive. Objects that the digest cannot inspect are
     then identified by `id`, and class attributes are part of a class.
+
+    `with_names` is for state files of before November 2026: names of layers
+    count, and configurations of layers only as far as that of the model has
+    them.
     """
-    found = _Digest(in_process)
+    found = _Digest(in_process, with_names)
     found.add(value)
     return found.hash.hexdigest()
 
 
 class _Digest:
-    def __init__(self, in_process):
+    def __init__(self, in_process, with_names=False):
         self.in_process = in_process
+        self.with_names = with_names
         self.hash = hashlib.sha256()
         # By `id`. The objects are kept alive, so no `id` is used twice.
         self.seen = {}
@@ -183,10 +188,17 @@ class _Digest:
 
     def _add_layer(self, layer):
         """Adds the classes, configurations and weights within a layer."""
-        places: dict[str, int] = {}
-        for part in layers_within(layer):
-            self.add(type(part))
-            self.add(_without_names(_config(part), places))
+        if self.with_names:
+            self.add(type(layer))
+            self.add(_config(layer))
+            for part in layers_within(layer):
+                if _package(type(part)) not in _LIBRARIES:
+                    self.add(type(part))
+        else:
+            places: dict[str, int] = {}
+            for part in layers_within(layer):
+                self.add(type(part))
+                self.add(_without_names(_config(part), places))
         self._add_items(tuple(layer.weights))
 
     def _add_object(self, value):
