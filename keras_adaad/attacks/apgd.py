@@ -213,11 +213,9 @@ class APGD(AutoPGD, ObjectiveAttack):
 
     not_compiled: tuple[str, ...] = ("epsilon", "restarts", "seed", "steps")
 
-    def _search_once(self, objective, x, noise, scale=None):
-        # The start is on the sphere, and may be what the attack returns.
-        if scale is not None:
-            noise = scale * noise
-        return super()._search_once(objective, x, noise, scale)
+    def _starts_in_ball(self):
+        # On its border, and it may be what the attack returns.
+        return True
 
 
 @keras.saving.register_keras_serializable(package="keras_adaad")

@@ -89,7 +89,13 @@ class ObjectiveAttack(IterativeAttack):
             seed=self.seed or 0,
         )
 
+    def _starts_in_ball(self):
+        """Whether the size of the start is that of the ball."""
+        return False
+
     def _search_once(self, objective, x, noise, scale=None):
+        if scale is not None and self._starts_in_ball():
+            noise = scale * noise
         settings = list(self.settings(tuple(x.shape[1:]), 0))
         compiled = self._compiled_part()
         first, last = (_scaled(settings[i], scale) for i in (0, -1))

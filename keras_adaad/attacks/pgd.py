@@ -146,11 +146,8 @@ class PGD(ObjectiveAttack):
             return self.start_scale * rng.normal(shape)
         return NORMS[self.norm].uniform(shape, self.epsilon, rng)
 
-    def _search_once(self, objective, x, noise, scale=None):
-        # A uniform start is anywhere in the ball.
-        if scale is not None and self.start == "uniform":
-            noise = scale * noise
-        return super()._search_once(objective, x, noise, scale)
+    def _starts_in_ball(self):
+        return self.start == "uniform"
 
     def begin(
         self,

@@ -89,7 +89,6 @@ def run(experiment, **flags):
     """Distils, selects a student, attacks it, and reports."""
     arguments = complete(experiment.recipe, flags)
     check_same_run(arguments)
-    load_test(experiment, arguments)  # It would fail after the training.
     keras.utils.set_random_seed(arguments.seed)
     train(experiment, arguments)
     evaluate(experiment, arguments)
@@ -140,12 +139,13 @@ def train(experiment, arguments):
     train_set, validation = load_data(experiment, arguments)
     with device_scope(arguments.devices):
         distiller = make_distiller(experiment, arguments, len(train_set))
-    check_labels(experiment, arguments, distiller.student)
+    # They would fail after the training.
+    x_test = check_labels(experiment, arguments, distiller.student)
     output = arguments.output
     # Not before: a call that failed so far has begun no run.
     output.mkdir(parents=True, exist_ok=True)
     if arguments.extra and not (output / DUPLICATES).exists():
-        look_for_test_images(experiment, arguments)
+        look_for_test_images(arguments, x_test)
     best_so_far = resume_log(output)
     write_flags(arguments)
     used = [

@@ -79,7 +79,7 @@ def load_test(experiment, arguments, images=None):
 
 
 def check_labels(experiment, arguments, student):
-    """Raises if labels are no classes of the student: hours later is late."""
+    """Raises if labels are no classes of the student; returns test images."""
     name = getattr(arguments, "data", experiment.recipe.dataset)
     outputs = student.output_shape[-1]
     check_classes(name, outputs, f"--teacher {arguments.teacher}")
@@ -95,13 +95,13 @@ def check_labels(experiment, arguments, student):
                     f"its labels are {labels.min()} to {labels.max()}, and the "
                     f"teacher has {outputs} classes, from 0."
                 )
+    return x_test
 
 
-def look_for_test_images(experiment, arguments):
+def look_for_test_images(arguments, x_test):
     """Warns if extra images nearly duplicate test images; keeps the number."""
     with np.load(arguments.extra) as file:
         images = file["image"]
-    x_test, _ = load_test(experiment, arguments)
     count = warn_of_test_images(images, x_test)
     write_atomically(
         arguments.output / DUPLICATES, lambda path: path.write_text(str(count))

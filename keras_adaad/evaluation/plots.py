@@ -75,9 +75,7 @@ def plot_examples(report, path=None, num_images=6):
 
 
 def _bars(axis, report):
-    stages = [("clean", report.clean)]
-    for group in text.groups(report):
-        stages.append((text.row_title(group), group[-1].robust))
+    stages = [("clean", report.clean), *text.titled(report)]
     shares = np.array([flags.mean() for _, flags in stages])
     intervals = [wilson_interval(f.sum(), len(f)) for _, f in stages]
     low, high = np.transpose(intervals)

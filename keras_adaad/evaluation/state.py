@@ -77,9 +77,7 @@ class State:
             return results, x_adv
         self._task, self._logits = digest(task), logits
         if os.path.exists(self.path):
-            # The second is what earlier files have.
-            known = {self._task, digest(task, with_names=True)}
-            results, x_adv = self._read(known, tolerance, x)
+            results, x_adv = self._read(task, tolerance, x)
         self._write(results, x_adv, x)
         return results, x_adv
 
@@ -108,12 +106,16 @@ class State:
         except Exception:  # The path now holds something else.
             return False
 
-    def _read(self, known, tolerance, x):
+    def _read(self, wanted, tolerance, x):
         try:
             with open(self.path, "rb") as file, np.load(file) as arrays:
                 content = {name: arrays[name] for name in arrays.files}
             task, logits = str(content["task"]), content["logits"]
-            if task in known:
+            # The second is what files of earlier code have.
+            known = task == self._task or task == digest(
+                wanted, with_names=True
+            )
+            if known:
                 results = [
                     AttackResult(
                         **values,
@@ -134,9 +136,7 @@ class State:
                 f"Received: state_path={str(self.path)!r} "
                 f"({type(error).__name__}: {error})"
             ) from error
-        if task not in known or not same_logits(
-            logits, self._logits, tolerance
-        ):
+        if not known or not same_logits(logits, self._logits, tolerance):
             raise ValueError(
                 "Argument `state_path` belongs to another evaluation: the "
                 "model, its weights or its logits, the data, the attacks or "

@@ -66,7 +66,7 @@ def robustness_table(reports: Mapping[str, Any]) -> str:
     lines = _columns(
         ["clean", *attacks, text.worst_case(*reports.values())], rows
     )
-    titles = [text.row_title(group) for group in text.groups(first)]
+    titles = [title for title, _ in text.titled(first)]
     if titles != attacks:
         lines += ["", *text.wrap(f"Attacks: {'; '.join(titles)}.")]
     doubts = text.doubts_of_all(reports)

@@ -69,6 +69,11 @@ def row_title(group):
     return f"{first.name} ({', '.join(changed)})" if changed else first.name
 
 
+def titled(report):
+    """Returns the title of each row, and which images are correct after it."""
+    return [(row_title(group), group[-1].robust) for group in groups(report)]
+
+
 def _differ(value, usual):
     if isinstance(value, float) and isinstance(usual, float):
         return not np.isclose(value, usual, atol=0.0)

@@ -121,13 +121,10 @@ def attack_table(reports):
     if any(attacks_of(other) != attacks_of(first) for other in others):
         return None
     rows = {
-        model: [share(group[-1].robust) for group in text.groups(report)]
+        model: [share(robust) for _, robust in text.titled(report)]
         for model, report in reports.items()
     }
-    return {
-        "names": list(map(text.row_title, text.groups(first))),
-        "rows": rows,
-    }
+    return {"names": [name for name, _ in text.titled(first)], "rows": rows}
 
 
 def class_table(reports):
