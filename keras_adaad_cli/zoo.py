@@ -2,6 +2,7 @@
 
 import click
 
+from keras_adaad_cli.group import FROM_TFDS
 from keras_adaad_cli.group import main
 from keras_adaad_cli.group import options
 from keras_adaad_cli.group import work
@@ -57,7 +58,7 @@ def convert(**flags):
 @PUBLISHED
 @click.argument("model", type=click.Path(exists=True, dir_okay=False))
 @click.option("--name", required=True, help="Id in the registry.")
-@click.option("--data-dir", help="Folder of the TFDS data sets.")
+@FROM_TFDS
 @click.option(
     "--images", type=click.IntRange(min=1), default=200, show_default=True
 )

@@ -75,7 +75,14 @@ def distil(recipe, data, **flags):
 
 
 def _load(arguments, split, **options):
-    with naming(f"--data {arguments.data} --hold-out {arguments.hold_out}"):
+    given = {
+        "--data": arguments.data,
+        "--hold-out": arguments.hold_out,
+        "--limit": arguments.limit,
+    }
+    with naming(
+        " ".join(f"{k} {v}" for k, v in given.items() if v is not None)
+    ):
         return load(
             arguments.data,
             split,

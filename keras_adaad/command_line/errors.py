@@ -25,6 +25,9 @@ def bad_input(argument, error):
         text = text.replace(python, option)
     # Keras writes in bold, and some messages hold a whole configuration.
     text = textwrap.shorten(re.sub(r"\x1b\[\d*m", "", text), 500)
+    if text.startswith("Argument --"):
+        # Another option is wrong.
+        return click.UsageError(text.removeprefix("Argument "))
     return click.UsageError(f"{argument}: {text}")
 
 

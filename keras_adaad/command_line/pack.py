@@ -33,6 +33,10 @@ def pack(folder, output, size, test, data_dir, download):
         x_test, _ = load_part(test, "test", None, data_dir, download, "--test")
     with naming(f"FOLDER {folder}"):
         images = read_images(paths, size, _with_progress_bar)
+    if test:
+        names = [path.relative_to(folder) for path in paths]
+        with naming(f"--test {test}"):
+            warn_of_test_images(images, x_test, names)
     arrays = {"image": images}
     if classes:
         labels = [classes.index(_class_of(folder, path)) for path in paths]
@@ -48,9 +52,6 @@ def pack(folder, output, size, test, data_dir, download):
         print(f"Labels: {known}. Those of your data must agree.")
     else:
         print("No labels: the folder has no sub-folders.")
-    if test:
-        names = [path.relative_to(folder) for path in paths]
-        warn_of_test_images(images, x_test, names)
 
 
 def _classes(folder, paths):

@@ -82,6 +82,7 @@ def verify(
     model,
     name,
     data_dir,
+    download,
     images,
     batch_size,
     attack,
@@ -102,6 +103,7 @@ def verify(
             attack=attack,
             batch_size=batch_size,
             data_dir=data_dir,
+            download=download,
             verbose=verbosity(),
         )
     except (ImportError, ValueError) as error:

@@ -71,6 +71,7 @@ def verify(
     attack="pgd-20-sat",
     batch_size=50,
     data_dir=None,
+    download=False,
     verbose=1,
 ):
     """Measures a converted model on the first images of a TFDS test split.
@@ -80,7 +81,10 @@ def verify(
     """
     x, y = data.to_arrays(
         data.load_tfds(
-            entry["dataset"], f"test[:{num_images}]", data_dir=data_dir
+            entry["dataset"],
+            f"test[:{num_images}]",
+            data_dir=data_dir,
+            download=download,
         )
     )
     robust = None

@@ -94,6 +94,10 @@ def test_labels_are_looked_at_before_the_training(given, digits, tmp_path):
     np.savez("extra.npz", image=digits[0][:9], label=[10] * 9)
     result = run(*given, "--extra", "extra.npz")
     assert result.exit_code == 2 and "--extra extra.npz" in result.stderr
+    np.savez("extra.npz", image=digits[0][:9, 1:], label=[1] * 9)
+    result = run(*given, "--extra", "extra.npz")
+    assert result.exit_code == 2
+    assert ": --extra must hold images of the size" in result.stderr
     assert not (tmp_path / "run").exists()
     change(y_train=y[:96] + 1)
     result = run(*given)
@@ -131,6 +135,7 @@ def test_a_run_on_an_npz_file(given, digits, tmp_path):
     for bad in (
         ("--teacher", "no.keras"),
         ("--teacher", "teacher.keras", "--hold-out", 999),
+        ("--teacher", "teacher.keras", "--limit", 999),
         ("--teacher", "teacher.keras", "--teacher-checkpoint", "net.pt"),
         ("--teacher", "teacher.keras", "--extra-fraction", 0.3),
     ):

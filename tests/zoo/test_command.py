@@ -230,6 +230,12 @@ def test_verify_on_a_data_set(converted, tmp_path, capsys, monkeypatch):
     printed = capsys.readouterr().out
     assert "on 8 test images" in printed
     assert "NOT consistent" in printed
+    run(
+        *("verify", converted[0], "--name", "untrained"),
+        *("--data-dir", tmp_path / "empty"),
+        code=2,
+    )
+    assert "Pass --download" in capsys.readouterr().err
 
 
 @pytest.mark.once
