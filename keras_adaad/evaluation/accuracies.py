@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from keras_adaad.evaluation import perturbations
-from keras_adaad.evaluation import text
+from keras_adaad.evaluation import rows
 from keras_adaad.evaluation.attack_result import AttackResult
 from keras_adaad.evaluation.statistics import wilson_interval
 from keras_adaad.evaluation.threat_model import ThreatModel
@@ -113,7 +113,7 @@ class Accuracies:
             its attacks.
         """
         return [
-            (text.title(group), group[-1].robust) for group in text.groups(self)
+            (rows.name(group), group[-1].robust) for group in rows.groups(self)
         ]
 
     def accuracy(self, name: str) -> float:

@@ -5,10 +5,10 @@ import textwrap
 import numpy as np
 
 from keras_adaad import checks
-from keras_adaad.evaluation import text
 from keras_adaad.evaluation.examples import fooled_examples
 from keras_adaad.evaluation.examples import magnification
 from keras_adaad.evaluation.examples import unit_range
+from keras_adaad.evaluation.rows import titled
 from keras_adaad.evaluation.statistics import wilson_interval
 
 
@@ -75,7 +75,7 @@ def plot_examples(report, path=None, num_images=6):
 
 
 def _bars(axis, report):
-    stages = [("clean", report.clean), *text.titled(report)]
+    stages = [("clean", report.clean), *titled(report)]
     shares = np.array([flags.mean() for _, flags in stages])
     intervals = [wilson_interval(f.sum(), len(f)) for _, f in stages]
     low, high = np.transpose(intervals)

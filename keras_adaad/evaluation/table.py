@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from keras_adaad.evaluation import text
+from keras_adaad.evaluation.rows import titled
 from keras_adaad.evaluation.same_task import attacks_of
 from keras_adaad.evaluation.same_task import check_same_task
 from keras_adaad.evaluation.same_task import task_of
@@ -66,7 +67,7 @@ def robustness_table(reports: Mapping[str, Any]) -> str:
     lines = _columns(
         ["clean", *attacks, text.worst_case(*reports.values())], rows
     )
-    titles = [title for title, _ in text.titled(first)]
+    titles = [title for title, _ in titled(first)]
     if titles != attacks:
         lines += ["", *text.wrap(f"Attacks: {'; '.join(titles)}.")]
     doubts = text.doubts_of_all(reports)

@@ -1,12 +1,10 @@
 """A report in plain text, 80 columns wide."""
 
-import re
 import textwrap
-from typing import Any
 
 import numpy as np
 
-from keras_adaad.attacks import presets
+from keras_adaad.evaluation.rows import rows_of
 from keras_adaad.evaluation.statistics import wilson_interval
 
 
@@ -19,65 +17,13 @@ def render(report):
         *_row("attack", "images", "accuracy % [95 %]", "alone", "seconds"),
         *_row("clean", n, _percent(report, report.clean)),
     ]
-    for group in groups(report):
-        lines += _group_rows(report, group)
+    for row in rows_of(report):
+        lines += _attack_row(report, row)
     if report.results:
         lines += _row(worst_case(report), n, _percent(report, report.robust))
         lines += _worst_class_row(report)
     lines += ["", *_remarks(report), "", *wrap(_provenance(report))]
     return "\n".join(lines)
-
-
-def groups(report):
-    """Returns lists of results, each of a protocol or of a single attack."""
-    found: dict[Any, list[Any]] = {}
-    for i, result in enumerate(report.results):
-        found.setdefault(result.group or i, []).append(result)
-    return list(found.values())
-
-
-def title(group):
-    """Returns the name of a group, or of its attacks if it is incomplete."""
-    if all(result.complete for result in group):
-        return group[0].group or group[0].name
-    # A part of a protocol must not pass for the protocol.
-    return "incomplete: " + ", ".join(result.name for result in group)
-
-
-def row_title(group):
-    """Returns the title, with the parameters that the name does not stand for.
-
-    `PGD(epsilon)` has 10 steps, and the preset of the same name 20.
-    """
-    (first, *others) = group
-    # The second attack with a name is called "pgd (2)".
-    preset = presets.PRESETS.get(re.sub(r" \(\d+\)$", "", first.name))
-    task = {
-        name: first.parameters[name]
-        for name in ("epsilon", "norm", "input_range")
-        if name in first.parameters
-    }
-    named = not (others or first.group) and first.complete and len(task) == 3
-    if preset is None or not named:
-        return title(group)
-    usual = preset(**task).get_config()
-    changed = [
-        f"{name}={value:g}" if isinstance(value, float) else f"{name}={value}"
-        for name, value in first.parameters.items()
-        if name in usual and name != "seed" and _differ(value, usual[name])
-    ]
-    return f"{first.name} ({', '.join(changed)})" if changed else first.name
-
-
-def titled(report):
-    """Returns the title of each row, and which images are correct after it."""
-    return [(row_title(group), group[-1].robust) for group in groups(report)]
-
-
-def _differ(value, usual):
-    if isinstance(value, float) and isinstance(usual, float):
-        return not np.isclose(value, usual, atol=0.0)
-    return value != usual
 
 
 def worst_case(*reports):
@@ -123,38 +69,15 @@ def wrap(text, **kwargs):
     return textwrap.wrap(text, 80, break_on_hyphens=False, **kwargs)
 
 
-def _group_rows(report, group):
-    individual = None
-    if all(result.individual is not None for result in group):
-        individual = np.logical_and.reduce([r.individual for r in group])
-    rows = _attack_row(
-        report,
-        row_title(group),
-        max(result.attacked for result in group),
-        group[-1].robust,
-        individual,
-        sum(result.seconds for result in group),
+def _attack_row(report, row):
+    individual = row.individual
+    return _row(
+        f"  {row.title}" if row.part else row.title,
+        row.attacked,
+        _percent(report, row.robust),
+        "-" if individual is None else _percent(report, individual, False),
+        f"{row.seconds:.1f}",
     )
-    if group[0].group:
-        for result in group:
-            mark = "" if result.complete else " (incomplete)"
-            rows += _attack_row(
-                report,
-                f"  {result.name}{mark}",
-                result.attacked,
-                result.robust,
-                result.individual,
-                result.seconds,
-            )
-    return rows
-
-
-def _attack_row(report, name, attacked, robust, individual, seconds):
-    accuracy = _percent(report, robust)
-    alone = "-"
-    if individual is not None:
-        alone = _percent(report, individual, interval=False)
-    return _row(name, attacked, accuracy, alone, f"{seconds:.1f}")
 
 
 def _worst_class_row(report):

@@ -4,8 +4,9 @@ import dataclasses
 
 import numpy as np
 
-from keras_adaad.evaluation import text
 from keras_adaad.evaluation.curve import sampled
+from keras_adaad.evaluation.rows import rows_of
+from keras_adaad.evaluation.rows import titled
 from keras_adaad.evaluation.same_task import attacks_of
 from keras_adaad.evaluation.statistics import wilson_interval
 
@@ -46,35 +47,19 @@ def share(flags):
 
 def attack_rows(report):
     """Returns the bars of the waterfall, a group before its attacks."""
-    rows, before = [], {}
-    robust = report.clean
-    for result in report.results:
-        before[id(result)] = robust
-        robust = result.robust
-    for group in text.groups(report):
-        rows.append(
-            {
-                **_step(before[id(group[0])], group[-1].robust),
-                "name": text.row_title(group),
-                "part": False,
-                "attacked": max(result.attacked for result in group),
-                "alone": _alone(group),
-                "seconds": sum(result.seconds for result in group),
-            }
-        )
-        for result in group if group[0].group else []:
-            mark = "" if result.complete else " (incomplete)"
-            rows.append(
-                {
-                    **_step(before[id(result)], result.robust),
-                    "name": result.name + mark,
-                    "part": True,
-                    "attacked": result.attacked,
-                    "alone": _alone([result]),
-                    "seconds": result.seconds,
-                }
-            )
-    return rows
+    return [
+        {
+            "name": row.title,
+            "part": row.part,
+            "attacked": row.attacked,
+            "after": share(row.robust),
+            "lost": share(row.before).percent - share(row.robust).percent,
+            "fooled": int(row.before.sum() - row.robust.sum()),
+            "alone": None if row.individual is None else share(row.individual),
+            "seconds": row.seconds,
+        }
+        for row in rows_of(report)
+    ]
 
 
 def class_rows(report):
@@ -121,10 +106,10 @@ def attack_table(reports):
     if any(attacks_of(other) != attacks_of(first) for other in others):
         return None
     rows = {
-        model: [share(robust) for _, robust in text.titled(report)]
+        model: [share(robust) for _, robust in titled(report)]
         for model, report in reports.items()
     }
-    return {"names": [name for name, _ in text.titled(first)], "rows": rows}
+    return {"names": [name for name, _ in titled(first)], "rows": rows}
 
 
 def class_table(reports):
@@ -188,22 +173,6 @@ def curve_chart(reports):
         "ticks": [(25 * i, f"{0.25 * i * end:.3g}") for i in range(5)],
         "all_drawn": end == max(measured),
     }
-
-
-def _step(before, after):
-    reached = share(after)
-    return {
-        "before": share(before),
-        "after": reached,
-        "lost": share(before).percent - reached.percent,
-        "fooled": int(before.sum() - after.sum()),
-    }
-
-
-def _alone(results):
-    if any(result.individual is None for result in results):
-        return None
-    return share(np.logical_and.reduce([r.individual for r in results]))
 
 
 def _points(report):
