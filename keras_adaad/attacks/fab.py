@@ -1,6 +1,5 @@
 """The fast adaptive boundary attack (Croce & Hein, ICML 2020)."""
 
-import math
 from typing import Any
 
 import keras
@@ -12,8 +11,8 @@ from keras_adaad._typing import RNG
 from keras_adaad._typing import Objective
 from keras_adaad._typing import Tensor
 from keras_adaad._typing import Tensors
-from keras_adaad.attacks.iterative import IterativeAttack
 from keras_adaad.attacks.iterative import per_image
+from keras_adaad.attacks.minimum_norm import MinimumNormAttack
 from keras_adaad.attacks.norms import NORMS
 from keras_adaad.attacks.search import runner_up_classes
 from keras_adaad.losses import label_indices
@@ -21,7 +20,7 @@ from keras_adaad.losses import targeted_margin_from_logits
 
 
 @keras.saving.register_keras_serializable(package="keras_adaad")
-class FAB(IterativeAttack):
+class FAB(MinimumNormAttack):
     """Walks to the decision boundary, and stays close to the clean image.
 
     FAB minimises the size of the perturbation. Each step linearises the
@@ -62,7 +61,6 @@ class FAB(IterativeAttack):
     """
 
     not_compiled: tuple[str, ...] = ("epsilon", "restarts", "seed", "steps")
-    minimum_norm = True
 
     def __init__(
         self,
@@ -129,19 +127,6 @@ class FAB(IterativeAttack):
             return None
         return NORMS[self.norm].on_sphere(shape, self.epsilon / 2, rng)
 
-    def begin(
-        self,
-        objective: Objective,
-        x: Tensor,
-        noise: Tensor | None,
-        setting: dict[str, Any],
-    ) -> Tensors:
-        return {
-            **super().begin(objective, x, noise, setting),
-            "closest": x,
-            "distance": ops.full_like(_sum(x), math.inf),
-        }
-
     def step(
         self,
         objective: Objective,
@@ -159,20 +144,11 @@ class FAB(IterativeAttack):
             (1.0 - a) * (x_adv + self.eta * d1) + a * (x + self.eta * d2)
         )
         _, fooled = objective(x_new)
-        distance = ops.reshape(norm.size(x_new - x), (-1,))
-        closer = ops.logical_and(fooled, distance < state["distance"])
         back = x + self.beta * (x_new - x)
         return {
             "x_adv": ops.where(per_image(fooled, x), back, x_new),
-            "closest": ops.where(per_image(closer, x), x_new, state["closest"]),
-            "distance": ops.where(closer, distance, state["distance"]),
+            **self._closest(state, x_new, self._size(x_new - x), fooled),
         }
-
-    def result(
-        self, x: Tensor, state: Tensors, setting: dict[str, Any]
-    ) -> Tensor:
-        within = state["distance"] <= setting["epsilon"]
-        return ops.where(per_image(within, x), state["closest"], x)
 
     def _hyperplane(self, objective, x_adv):
         """Returns value and gradient at `x_adv` of the boundary to reach."""

@@ -11,8 +11,8 @@ from keras_adaad import checks
 from keras_adaad._typing import Objective
 from keras_adaad._typing import Tensor
 from keras_adaad._typing import Tensors
-from keras_adaad.attacks.iterative import IterativeAttack
 from keras_adaad.attacks.iterative import per_image
+from keras_adaad.attacks.minimum_norm import MinimumNormAttack
 from keras_adaad.attacks.norms import NORMS
 
 # gamma after the last step.
@@ -20,7 +20,7 @@ FINAL_GAMMA = 0.001
 
 
 @keras.saving.register_keras_serializable(package="keras_adaad")
-class FMN(IterativeAttack):
+class FMN(MinimumNormAttack):
     """Adapts the radius of the ball to find the smallest perturbation.
 
     FMN minimises the margin `L = z_y - max_{i != y} z_i` in a ball around the
@@ -75,7 +75,6 @@ class FMN(IterativeAttack):
     """
 
     not_compiled: tuple[str, ...] = ("epsilon", "gamma", "step_size", "steps")
-    minimum_norm = True
 
     def __init__(
         self,
@@ -129,13 +128,8 @@ class FMN(IterativeAttack):
         noise: Tensor | None,
         setting: dict[str, Any],
     ) -> Tensors:
-        infinite = ops.full_like(_flat(NORMS[self.norm].size(x)), math.inf)
-        return {
-            **super().begin(objective, x, noise, setting),
-            "radius": infinite,
-            "closest": x,
-            "distance": infinite,
-        }
+        state = super().begin(objective, x, noise, setting)
+        return {**state, "radius": state["distance"]}
 
     def step(
         self,
@@ -149,12 +143,10 @@ class FMN(IterativeAttack):
         margin, fooled, ahead = backend.value_and_input_gradient(
             objective, x_adv
         )
-        size, slope = _flat(norm.size(x_adv - x)), _flat(norm.dual_size(ahead))
-
-        closer = ops.logical_and(fooled, size < state["distance"])
-        closest = ops.where(per_image(closer, x), x_adv, state["closest"])
-        distance = ops.where(closer, size, state["distance"])
-
+        size = self._size(x_adv - x)
+        slope = ops.reshape(norm.dual_size(ahead), (-1,))
+        closest = self._closest(state, x_adv, size, fooled)
+        distance = closest["distance"]
         radius = ops.where(
             fooled,
             ops.minimum(state["radius"] * (1.0 - gamma), distance),
@@ -168,17 +160,5 @@ class FMN(IterativeAttack):
         return {
             "x_adv": self._clip(norm.project(x_new, x, per_image(radius, x))),
             "radius": radius,
-            "closest": closest,
-            "distance": distance,
+            **closest,
         }
-
-    def result(
-        self, x: Tensor, state: Tensors, setting: dict[str, Any]
-    ) -> Tensor:
-        within = state["distance"] <= setting["epsilon"]
-        return ops.where(per_image(within, x), state["closest"], x)
-
-
-def _flat(sizes):
-    """Returns one value per image without the trailing axes of size 1."""
-    return ops.reshape(sizes, (-1,))
