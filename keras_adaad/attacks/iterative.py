@@ -17,8 +17,8 @@ from keras_adaad._typing import Objective
 from keras_adaad._typing import Tensor
 from keras_adaad._typing import Tensors
 from keras_adaad.attacks.attack import Attack
-from keras_adaad.attacks.digest import digest
 from keras_adaad.attacks.search import search
+from keras_adaad.frozen.digest import digest
 from keras_adaad.losses import cross_entropy_from_logits
 from keras_adaad.losses import dlr_from_logits
 from keras_adaad.losses import label_indices

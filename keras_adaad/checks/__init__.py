@@ -4,6 +4,7 @@ Every message names the argument, the value received and the fix.
 """
 
 from keras_adaad.checks.arguments import check_choice as check_choice
+from keras_adaad.checks.arguments import check_file_path as check_file_path
 from keras_adaad.checks.arguments import check_input_range as check_input_range
 from keras_adaad.checks.arguments import check_integer as check_integer
 from keras_adaad.checks.arguments import check_number as check_number

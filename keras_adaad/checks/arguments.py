@@ -1,7 +1,9 @@
-"""Checks of the numbers and names that a constructor takes."""
+"""Checks of the numbers, names and paths that a function takes."""
 
 import math
 import numbers
+import os
+import pathlib
 
 
 def check_number(
@@ -49,6 +51,22 @@ def check_choice(name, value, choices):
             f"Received: {name}={value!r}"
         )
     return value
+
+
+def check_file_path(name, path, example):
+    """Returns the path of a file that can be written, or raises."""
+    if not isinstance(path, (str, os.PathLike)):
+        raise TypeError(
+            f"Argument `{name}` must be a path, such as {example!r}. "
+            f"Received: {name}={path!r}"
+        )
+    found = pathlib.Path(path)
+    if found.is_dir() or not found.absolute().parent.is_dir():
+        raise ValueError(
+            f"Argument `{name}` must be a file in a folder that exists. "
+            f"Received: {name}={str(path)!r}"
+        )
+    return found
 
 
 def check_input_range(input_range):

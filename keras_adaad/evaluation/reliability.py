@@ -12,7 +12,6 @@ from keras import ops
 
 from keras_adaad import backend
 from keras_adaad.attacks import PGD
-from keras_adaad.attacks.digest import digest
 from keras_adaad.attacks.norms import NORMS
 from keras_adaad.attacks.norms import half_across
 from keras_adaad.attacks.norms import radius_of_another_range
@@ -21,6 +20,7 @@ from keras_adaad.evaluation.curve import accuracy_over_epsilon
 from keras_adaad.evaluation.curve import sampled
 from keras_adaad.frozen.classifier import batches
 from keras_adaad.frozen.classifier import pad
+from keras_adaad.frozen.digest import digest
 from keras_adaad.frozen.fingerprint import layers_within
 from keras_adaad.losses import cross_entropy_from_logits
 from keras_adaad.losses import dlr_from_logits

@@ -2,15 +2,15 @@
 
 import json
 import logging
-import os
 import uuid
 from typing import Any
 
 import numpy as np
 
+from keras_adaad import checks
 from keras_adaad._typing import PathLike
-from keras_adaad.attacks.digest import digest
 from keras_adaad.evaluation.attack_result import AttackResult
+from keras_adaad.frozen.digest import digest
 from keras_adaad.writing import write_atomically
 
 LOGGER = logging.getLogger("keras_adaad")
@@ -44,19 +44,8 @@ class State:
     def __init__(self, path: PathLike | None) -> None:
         self.path: Any = path
         self._owner = uuid.uuid4().hex
-        if path is None:
-            return
-        if not isinstance(path, (str, os.PathLike)):
-            raise TypeError(
-                "Argument `state_path` must be a path, such as "
-                f'"state.npz". Received: state_path={path!r}'
-            )
-        folder = os.path.dirname(os.path.abspath(path))
-        if not os.path.isdir(folder) or os.path.isdir(path):
-            raise ValueError(
-                "Argument `state_path` must be a file in a folder that "
-                f"exists. Received: state_path={str(path)!r}"
-            )
+        if path is not None:
+            self.path = checks.check_file_path("state_path", path, "state.npz")
 
     def begin(
         self,
@@ -76,7 +65,7 @@ class State:
         if self.path is None:
             return results, x_adv
         self._task, self._logits = digest(task), logits
-        if os.path.exists(self.path):
+        if self.path.exists():
             results, x_adv = self._read(task, tolerance, x)
         self._write(results, x_adv, x)
         return results, x_adv

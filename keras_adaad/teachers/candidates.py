@@ -12,7 +12,7 @@ from keras import ops
 
 from keras_adaad import checks
 from keras_adaad import zoo
-from keras_adaad.attacks.digest import digest
+from keras_adaad.frozen.digest import digest
 
 DATASETS = {10: "cifar10", 100: "cifar100"}
 THREAT_MODELS = {"linf": "Linf", "l2": "L2"}

@@ -11,13 +11,13 @@ from keras import ops
 
 from keras_adaad import backend
 from keras_adaad.attacks import ObjectiveAttack
-from keras_adaad.attacks.digest import digest
 from keras_adaad.attacks.randomness import HostRNG
 from keras_adaad.evaluation.curve import robust_images
 from keras_adaad.evaluation.threat_model import ThreatModel
 from keras_adaad.frozen.classifier import Classifier
 from keras_adaad.frozen.classifier import batches
 from keras_adaad.frozen.classifier import pad
+from keras_adaad.frozen.digest import digest
 from keras_adaad.losses import entropy_from_logits
 from keras_adaad.losses import kl_divergence_from_logits
 from keras_adaad.methods import RSLAD

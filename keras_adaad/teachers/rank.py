@@ -13,9 +13,9 @@ from keras_adaad._typing import ArrayLike
 from keras_adaad._typing import PathLike
 from keras_adaad.attacks import ObjectiveAttack
 from keras_adaad.attacks.attack import check_attackable
-from keras_adaad.attacks.digest import digest
 from keras_adaad.evaluation.evaluate import environment
 from keras_adaad.evaluation.state import RESULTS_SINCE
+from keras_adaad.frozen.digest import digest
 from keras_adaad.methods import RSLAD
 from keras_adaad.teachers.candidates import candidates_of
 from keras_adaad.teachers.candidates import check_candidates

@@ -3,14 +3,14 @@
 import dataclasses
 import json
 import logging
-import os
-import pathlib
+from typing import Any
 
 import numpy as np
 
-from keras_adaad.attacks.digest import digest
+from keras_adaad import checks
 from keras_adaad.evaluation import storage
 from keras_adaad.evaluation.state import same_logits
+from keras_adaad.frozen.digest import digest
 from keras_adaad.teachers.result import TeacherResult
 
 LOGGER = logging.getLogger("keras_adaad")
@@ -36,24 +36,14 @@ class State:
     """
 
     def __init__(self, path, task, logits, device):
-        self.path = path
+        self.path: Any = path
         self._device = device
         self._logits = logits
         self._task = digest(task) if path is not None else None
         self._entries = []
         if path is None:
             return
-        if not isinstance(path, (str, os.PathLike)):
-            raise TypeError(
-                "Argument `state_path` must be a path, such as "
-                f'"teachers.json". Received: state_path={path!r}'
-            )
-        self.path = pathlib.Path(path)
-        if self.path.is_dir() or not self.path.absolute().parent.is_dir():
-            raise ValueError(
-                "Argument `state_path` must be a file in a folder that "
-                f"exists. Received: state_path={str(path)!r}"
-            )
+        self.path = checks.check_file_path("state_path", path, "teachers.json")
         if self.path.exists():
             self._entries = self._read()
 

@@ -23,7 +23,7 @@ from keras_adaad.attacks import Attack
 from keras_adaad.attacks import ObjectiveAttack
 from keras_adaad.attacks import Square
 from keras_adaad.attacks import TargetedAPGD
-from keras_adaad.attacks.digest import digest
+from keras_adaad.frozen.digest import digest
 from keras_adaad.losses import cross_entropy_from_logits
 from tests import networks
 

@@ -8,7 +8,7 @@ import pytest
 
 import keras_adaad
 from keras_adaad.attacks import PGD
-from keras_adaad.attacks.digest import digest
+from keras_adaad.frozen.digest import digest
 from keras_adaad.teachers import TeacherRanking
 from keras_adaad.teachers import TeacherResult
 from keras_adaad.teachers.candidates import candidates_of
