@@ -29,8 +29,8 @@ from scipy import stats
 
 from benchmarks import teacher_tables
 from benchmarks.study import cifar10
-from benchmarks.study import schedule
 from benchmarks.study.arms import Arm
+from benchmarks.study.published import take_published
 
 WARMUP = 0.1  # Of the steps of the student's training.
 
@@ -168,7 +168,7 @@ def measure(budget_name, names, seeds, data_path, folder):
     from benchmarks.study import run
 
     folder.mkdir(parents=True, exist_ok=True)
-    schedule.take_published(STUDY, budget_name, folder)
+    take_published(STUDY, budget_name, folder)
     budget = STUDY.budgets[budget_name]
     data = STUDY.load_data(budget, data_path)
     pairs = [

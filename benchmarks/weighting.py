@@ -23,8 +23,6 @@ import numpy as np
 
 from benchmarks import teachers
 from benchmarks.study import cifar10
-from benchmarks.study import tables
-from benchmarks.study.results import load
 
 METHODS = ("AdaAD", "RSLAD", "ARD")
 WEIGHTED = "{}, weighted"
@@ -92,6 +90,10 @@ def measure(name, budget_name, seeds, data_path, folder):
 
 def table(name, folder):
     """Returns the accuracies, and what the weights change, in Markdown."""
+    # Not before `--backend` is read.
+    from benchmarks.study import tables
+    from benchmarks.study.results import load
+
     study, regime = study_of(name), regime_of(name)
     runs = load(study, folder, regime)
     students = {
@@ -101,6 +103,8 @@ def table(name, folder):
     }
     pairs = [(WEIGHTED.format(method), method) for method in METHODS]
     pairs += [(MEAN, "AdaAD"), (WEIGHTED.format("AdaAD"), MEAN)]
+    # What another method changes, for scale.
+    pairs.append(("RSLAD", "AdaAD"))
     rows = []
     for first, second in pairs:
         rows += tables.compared(

@@ -108,6 +108,7 @@ def test_students_with_and_without_weights(options, rank, monkeypatch, capsys):
         assert re.search(rf"^\| \**{method}\** \|", printed, re.M)
         assert f"| {method}, weighted, minus {method} |" in printed
     assert "| AdaAD, weighted, minus AdaAD, mean weight |" in printed
+    assert "| RSLAD, minus AdaAD |" in printed
     # Of another teacher, there are no runs.
     other = weighting.table("narrow", folder_of(options))
     assert "weighted" not in other

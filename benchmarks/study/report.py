@@ -18,6 +18,7 @@ import shutil
 import tempfile
 
 from benchmarks import teacher_tables
+from benchmarks import weighting
 from benchmarks.study import pictures
 from benchmarks.study import studies
 from benchmarks.study import tables
@@ -47,6 +48,7 @@ PAGES = {
     pathlib.Path("docs/guides/choosing-a-teacher.md"): [
         "teachers cheap teachers",
         "teachers cheap correlations",
+        "teachers cheap weighting",
     ],
 }
 IMAGES = pathlib.Path("docs/images")
@@ -148,11 +150,13 @@ def table(name):
     if name == "literature":
         return tables.literature()
     study_name, budget, what, *regime = name.split()
-    if study_name == "teachers":
-        result = PUBLISHED / study_name / budget / "teachers.json"
-        return OF_TEACHERS[what](json.loads(result.read_text()))
-    study = studies.get(study_name)
     folder = PUBLISHED / study_name / budget
+    if study_name == "teachers":
+        result = json.loads((folder / "teachers.json").read_text())
+        if what == "weighting":
+            return weighting.table(weighting.weakest(result["rows"]), folder)
+        return OF_TEACHERS[what](result)
+    study = studies.get(study_name)
     if what in ("summary", "gains", "levers"):
         return getattr(tables, what)(study, folder)
     make = {

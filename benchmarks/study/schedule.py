@@ -2,15 +2,13 @@
 
 import pathlib
 import queue
-import shutil
 import subprocess
 import sys
 import time
 from concurrent import futures
 
 from benchmarks.study import machine
-
-PUBLISHED = pathlib.Path(__file__).parents[1] / "published"
+from benchmarks.study.published import take_published
 
 
 def run_all(
@@ -97,17 +95,6 @@ def teachers_of(study, arms):
     needed = [arm.teacher for arm in arms]
     needed += [(arm.name, arm.regime) for arm in arms if arm.is_teacher]
     return [arm for arm in study.arms if (arm.name, arm.regime) in needed]
-
-
-def take_published(study, budget_name, folder):
-    """Copies the teachers in the repository that the folder lacks."""
-    for arm in study.arms:
-        name = arm.file_name(0)
-        source = PUBLISHED / study.name / budget_name / f"{name}.keras"
-        if arm.is_teacher and source.exists():
-            for path in (source, source.with_suffix(".json")):
-                if not (folder / path.name).exists():
-                    shutil.copyfile(path, folder / path.name)
 
 
 def in_processes(runs, study, budget_name, data_path, output, processes):
