@@ -22,6 +22,7 @@ from keras_adaad.evaluation import RobustnessReport as RobustnessReport
 from keras_adaad.evaluation import evaluate_robustness as evaluate_robustness
 from keras_adaad.frozen.logits import logits_function as logits_function
 from keras_adaad.methods import ABSLD as ABSLD
+from keras_adaad.methods import AKD as AKD
 from keras_adaad.methods import ARD as ARD
 from keras_adaad.methods import BMTARD as BMTARD
 from keras_adaad.methods import DGAD as DGAD

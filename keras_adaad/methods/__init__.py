@@ -3,6 +3,7 @@
 from keras_adaad.methods.absld import ABSLD as ABSLD
 from keras_adaad.methods.adaad import AdaAD as AdaAD
 from keras_adaad.methods.adaiad import AdaIAD as AdaIAD
+from keras_adaad.methods.akd import AKD as AKD
 from keras_adaad.methods.ard import ARD as ARD
 from keras_adaad.methods.bmtard import BMTARD as BMTARD
 from keras_adaad.methods.dgad import DGAD as DGAD

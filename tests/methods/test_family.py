@@ -1,4 +1,4 @@
-"""TRADES, ARD, IAD, RSLAD and AdaIAD against PyTorch, and saved mid-way."""
+"""TRADES, ARD and their relatives against PyTorch, and saved mid-way."""
 
 import functools
 
@@ -9,6 +9,7 @@ import pytest
 import keras_adaad
 from keras_adaad.attacks import PGD
 from keras_adaad.methods.adaiad import AdaIAD
+from keras_adaad.methods.akd import AKD
 from keras_adaad.methods.ard import ARD
 from keras_adaad.methods.iad import IAD
 from keras_adaad.methods.iad import IADII
@@ -21,6 +22,7 @@ from tests.parameters import once_except
 
 ATTACKS = {
     TRADES: torch_methods.trades_attack,
+    AKD: functools.partial(torch_methods.cross_entropy_attack, steps=7),
     ARD: torch_methods.cross_entropy_attack,
     IAD: torch_methods.cross_entropy_attack,
     IADII: torch_methods.cross_entropy_attack,
@@ -30,6 +32,7 @@ ATTACKS = {
 
 LOSSES = {
     TRADES: torch_methods.trades_loss,
+    AKD: torch_methods.akd_loss,
     ARD: torch_methods.ard_loss,
     IAD: torch_methods.iad_loss,
     IADII: torch_methods.iad2_loss,
@@ -42,6 +45,8 @@ LOSSES = {
 CASES = [
     (TRADES, None, {}),
     (TRADES, None, {"beta": 1.0}),
+    (AKD, None, {}),
+    (AKD, None, {"alpha": 0.8}),
     (ARD, None, {}),
     (ARD, None, {"alpha": 0.7, "temperature": 2.0, "reduction": "mean"}),
     (RSLAD, None, {}),
@@ -54,14 +59,15 @@ CASES = [
     (AdaIAD, 60, {"alpha": 0.7, "beta": 0.5, "temperature": 1.0}),
 ]
 
-# Epsilon, step size and start, for inputs in [0, 1].
+# Epsilon, step size, steps and start, for inputs in [0, 1].
 PUBLISHED_ATTACKS = {
-    TRADES: (0.031, 0.007, "normal"),
-    ARD: (8 / 255, 2 / 255, "uniform"),
-    IAD: (8 / 255, 2 / 255, "uniform"),
-    IADII: (8 / 255, 2 / 255, "uniform"),
-    RSLAD: (8 / 255, 2 / 255, "normal"),
-    AdaIAD: (8 / 255, 2 / 255, "normal"),
+    TRADES: (0.031, 0.007, 10, "normal"),
+    AKD: (8 / 255, 2 / 255, 7, "uniform"),
+    ARD: (8 / 255, 2 / 255, 10, "uniform"),
+    IAD: (8 / 255, 2 / 255, 10, "uniform"),
+    IADII: (8 / 255, 2 / 255, 10, "uniform"),
+    RSLAD: (8 / 255, 2 / 255, 10, "normal"),
+    AdaIAD: (8 / 255, 2 / 255, 10, "normal"),
 }
 
 
@@ -123,12 +129,12 @@ def test_reference_passes_are_those_of_the_code(
 
 @pytest.mark.parametrize("method", PUBLISHED_ATTACKS)
 def test_published_attack(method):
-    epsilon, step_size, start = PUBLISHED_ATTACKS[method]
+    epsilon, step_size, steps, start = PUBLISHED_ATTACKS[method]
     for low, high in [(0.0, 1.0), (-1.0, 2.0)]:
         attack = method.published_attack((low, high))
         assert attack.epsilon == pytest.approx((high - low) * epsilon)
         assert attack.step_size == pytest.approx((high - low) * step_size)
-        assert (attack.steps, attack.start) == (10, start)
+        assert (attack.steps, attack.start) == (steps, start)
         assert not attack.clip_start
         assert attack.start_scale == pytest.approx((high - low) * 0.001)
 
@@ -158,6 +164,7 @@ def test_next_step_after_a_load_is_the_same(batch, tmp_path, name):
     "method, options, message",
     [
         (TRADES, {"beta": -1.0}, "`beta`"),
+        (AKD, {"alpha": 1.1}, "`alpha`"),
         (ARD, {"alpha": 1.5}, "`alpha`"),
         (ARD, {"temperature": 0.0}, "`temperature`"),
         (ARD, {"reduction": "sum"}, "`reduction`"),
@@ -191,7 +198,7 @@ def test_iad2_needs_its_second_teacher():
         IADII(**models, clean_teacher=models["student"])
 
 
-@pytest.mark.parametrize("method", [TRADES, ARD, IAD, IADII, AdaIAD])
+@pytest.mark.parametrize("method", [TRADES, AKD, ARD, IAD, IADII, AdaIAD])
 def test_labels_are_needed(batch, method):
     trainer, _ = build(method)
     trainer.compile("sgd")

@@ -8,11 +8,13 @@ import torch
 import torch.nn.functional as F
 
 
-def ascend(student, objective, x, noise, epsilon=8 / 255, step_size=2 / 255):
-    """Takes ten sign steps from an unclipped start, student in eval mode."""
+def ascend(
+    student, objective, x, noise, epsilon=8 / 255, step_size=2 / 255, steps=10
+):
+    """Takes sign steps from an unclipped start, student in eval mode."""
     student.eval()
     x_adv = x + noise
-    for _ in range(10):
+    for _ in range(steps):
         x_adv = x_adv.detach().requires_grad_(True)
         (gradient,) = torch.autograd.grad(objective(x_adv), x_adv)
         x_adv = x_adv.detach() + step_size * gradient.sign()
@@ -30,13 +32,13 @@ def divergences(target, predicted, temperature=1.0):
     return F.kl_div(log_q, p, reduction="none").sum(1)
 
 
-def cross_entropy_attack(modules, x, y, noise):
+def cross_entropy_attack(modules, x, y, noise, steps=10):
     student = modules["student"]
 
     def objective(x_adv):
         return F.cross_entropy(student(x_adv), y, reduction="sum")
 
-    return ascend(student, objective, x, noise)
+    return ascend(student, objective, x, noise, steps=steps)
 
 
 def training_mode_attack(modules, x, y, noise):
@@ -78,6 +80,15 @@ def ard_loss(
         soft = soft / target.shape[1]
     hard = F.cross_entropy(clean, y)
     return alpha * temperature**2 * soft + (1 - alpha) * hard
+
+
+def akd_loss(modules, x, x_adv, y, alpha=0.5):
+    logits = modules["student"](x_adv)
+    with torch.no_grad():
+        target = F.softmax(modules["teacher"](x_adv), dim=1)
+    labels = F.one_hot(y, logits.shape[1])
+    mixed = alpha * target + (1 - alpha) * labels
+    return -(mixed * F.log_softmax(logits, dim=1)).sum() / len(x)
 
 
 def rslad_attack(modules, x, y, noise):
