@@ -25,6 +25,7 @@ from keras_adaad.methods import ABSLD as ABSLD
 from keras_adaad.methods import AKD as AKD
 from keras_adaad.methods import ARD as ARD
 from keras_adaad.methods import BMTARD as BMTARD
+from keras_adaad.methods import CIARD as CIARD
 from keras_adaad.methods import DGAD as DGAD
 from keras_adaad.methods import DKL as DKL
 from keras_adaad.methods import IAD as IAD

@@ -132,11 +132,22 @@ def peeraid_short_rate(epoch):
     return 0.1 * 0.1 ** sum(epoch >= drop for drop in (99, 149))
 
 
+def falling(rate, share):
+    cosine = 0.5 + 0.5 * np.cos(np.pi * share)
+    return rate * cosine * np.exp(-0.01 * share**2)
+
+
+def ciard_rate(epoch):
+    counted = epoch + 1  # From 1, in the code.
+    return 0.1 if counted < 150 else falling(0.1, (counted - 150) / 150)
+
+
 # Epochs, weight decay, batch size, and the rate; None for any data set.
 PUBLISHED = {
     ("AdaAD", None): (200, 5e-4, 128, adaad_rate),
     ("AdaAD-generated", None): (400, 5e-4, 512, generated_rate),
     ("AdaIAD", None): (200, 5e-4, 128, adaad_rate),
+    ("CIARD", None): (300, 2e-4, 128, ciard_rate),
     ("DGAD", None): (200, 5e-4, 128, adaad_rate),
     ("ABSLD", None): (300, 2e-4, 128, rslad_rate),
     ("DKL", None): (200, 5e-4, 128, dkl_rate),
@@ -168,9 +179,35 @@ def test_optimizer(name, dataset):
     assert not config["nesterov"]
     schedule = keras.optimizers.schedules.deserialize(config["learning_rate"])
     around = {0, 1, epochs - 1, *recipe.drops, *(d - 1 for d in recipe.drops)}
+    if recipe.cosine_after is not None:
+        around |= {recipe.cosine_after + i for i in (-1, 0, 1, 50)}
     for epoch in around:
         for step in (7 * epoch, 7 * epoch + 6):
             assert float(schedule(step)) == pytest.approx(rate(epoch))
+
+
+def test_optimizer_of_a_teacher():
+    recipe = recipes.get("CIARD", "cifar10")
+    optimizer = recipe.teacher_optimizer(steps_per_epoch=7)
+    config = optimizer.get_config()
+    assert (config["momentum"], config["weight_decay"]) == (0.1, 2e-4)
+    schedule = keras.optimizers.schedules.deserialize(config["learning_rate"])
+    # It counts its own steps, which begin in epoch 51, counted from 1.
+    for counted in (51, 52, 175, 299, 300):
+        first = 7 * (counted - 51)
+        for step in (first, first + 6):
+            expected = falling(1e-4, (counted - 50) / 250)
+            assert float(schedule(step)) == pytest.approx(expected)
+    # 5 epochs: the first is without the teacher.
+    short = recipe.teacher_optimizer(10, epochs=5).get_config()
+    rates = short["learning_rate"]["config"]
+    assert rates["boundaries"] == [9, 19, 29]
+    expected = [falling(1e-4, share) for share in (0.25, 0.5, 0.75, 1.0)]
+    np.testing.assert_allclose(rates["values"], expected, rtol=1e-6)
+    one = recipe.teacher_optimizer(10, epochs=1)
+    assert float(one.learning_rate) == pytest.approx(1e-4)
+    assert recipes.get("MTARD", "cifar10").teacher_optimizer(10) is None
+    assert recipe.with_epochs(20).cosine_after == 10
 
 
 def test_other_lengths():
@@ -227,6 +264,9 @@ def test_prints():
     assert "average     exponential, decay 0.995 per step" in text
     text = str(recipes.get("DKL", "cifar100"))
     assert "schedule    half a cosine over 200 epochs" in text
+    text = str(recipes.get("CIARD", "cifar10"))
+    assert "half a cosine after epoch 150 of 300, times exp(-0.01 p^2)" in text
+    assert "| CIARD | cifar10 | 300 | cosine after 150 |" in recipes.table()
     assert "| DKL | cifar10 | 200 | cosine |" in recipes.table()
     assert len(recipes.table().splitlines()) == 2 + len(PAIRS)
     assert len(recipes.table("tiny_imagenet").splitlines()) == 4

@@ -4,6 +4,8 @@ This module has the names of `torch_processes.py`. The strategy itself divides
 the data and reduces gradients and metrics.
 """
 
+import itertools
+
 import keras
 import tensorflow as tf
 
@@ -44,9 +46,11 @@ def check_optimizer(optimizer):
             "gradients on the first replica alone. Use mixed_bfloat16, or one "
             f"device. Received: {replicas} replicas"
         )
-    for name in ON_ONE_REPLICA:
-        value = getattr(optimizer, name, None)
-        if name == "ema_overwrite_frequency" and not optimizer.use_ema:
+    # An optimizer made of others has none of these arguments of its own.
+    parts = getattr(optimizer, "optimizers", {"": optimizer}).values()
+    for part, name in itertools.product(parts, ON_ONE_REPLICA):
+        value = getattr(part, name, None)
+        if name == "ema_overwrite_frequency" and not part.use_ema:
             value = None
         if value is not None:
             raise ValueError(

@@ -6,6 +6,7 @@ from keras_adaad.methods.adaiad import AdaIAD as AdaIAD
 from keras_adaad.methods.akd import AKD as AKD
 from keras_adaad.methods.ard import ARD as ARD
 from keras_adaad.methods.bmtard import BMTARD as BMTARD
+from keras_adaad.methods.ciard import CIARD as CIARD
 from keras_adaad.methods.dgad import DGAD as DGAD
 from keras_adaad.methods.dkl import DKL as DKL
 from keras_adaad.methods.entropy_weighting import (

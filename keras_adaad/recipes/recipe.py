@@ -5,13 +5,13 @@ import math
 from typing import Any
 from typing import Self
 
-import keras
-
 from keras_adaad import checks
 from keras_adaad.attacks import PGD
 from keras_adaad.methods.igdm import IGDM
 from keras_adaad.optimizers import CoupledSGD
 from keras_adaad.recipes.results import published_results
+from keras_adaad.recipes.schedules import by_epoch
+from keras_adaad.recipes.schedules import late_cosine
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,6 +34,11 @@ class Recipe:
             tenth.
         cosine: Whether the learning rate falls along half a cosine instead,
             epoch by epoch. Defaults to `False`.
+        cosine_after: The number of epochs after which the learning rate falls
+            along half a cosine to 0, which CIARD's code multiplies by
+            exp(-0.01 p^2), where p grows from 0 to 1. Defaults to `None`.
+        teacher_sgd: Dict of the arguments of a `CoupledSGD` that trains the
+            teacher, see `teacher_optimizer`. Defaults to none.
         epsilon: Radius of the attack.
         step_size: Step size of the attack.
         steps: Number of steps of the attack.
@@ -84,6 +89,8 @@ class Recipe:
     source: str
     igdm: dict[str, Any] | None = None
     cosine: bool = False
+    cosine_after: int | None = None
+    teacher_sgd: dict[str, float] | None = None
     epsilon: float = 8 / 255
     step_size: float = 2 / 255
     steps: int = 10
@@ -165,19 +172,9 @@ class Recipe:
         Returns:
             A `keras_adaad.optimizers.CoupledSGD`.
         """
-        steps_per_epoch = checks.check_integer(
-            "steps_per_epoch", steps_per_epoch
-        )
         recipe = self if epochs is None else self.with_epochs(epochs)
         ends, rates = recipe._learning_rates()
-        schedule: Any = rates[0]
-        if ends:
-            schedule = keras.optimizers.schedules.PiecewiseConstantDecay(
-                # Keras drops the rate after the given step, the last of an
-                # epoch.
-                [epoch * steps_per_epoch - 1 for epoch in ends],
-                rates,
-            )
+        schedule = by_epoch(ends, rates, steps_per_epoch)
         average: dict[str, Any] = {}
         if self.average_decay is not None:
             average = {"use_ema": True, "ema_momentum": self.average_decay}
@@ -188,8 +185,39 @@ class Recipe:
             **average,
         )
 
+    def teacher_optimizer(
+        self, steps_per_epoch: int, epochs: int | None = None
+    ) -> CoupledSGD | None:
+        """Returns the optimizer of a teacher that learns, with its schedule.
+
+        The schedule begins with the teacher's first step. Its learning rate
+        falls along the curve of `cosine_after`.
+
+        Args:
+            steps_per_epoch, epochs: See `optimizer`.
+
+        Returns:
+            A `keras_adaad.optimizers.CoupledSGD`, or `None` if the method
+            trains no teacher.
+        """
+        if self.teacher_sgd is None:
+            return None
+        recipe = self if epochs is None else self.with_epochs(epochs)
+        # Rounded as in the method.
+        share = self.constructor["teacher_start"]
+        idle = math.ceil(share * recipe.epochs - 1e-3)
+        initial, *rates = late_cosine(
+            self.teacher_sgd["learning_rate"], recipe.epochs - idle
+        )
+        rates = rates or [initial]
+        schedule = by_epoch(range(1, len(rates)), rates, steps_per_epoch)
+        return CoupledSGD(**{**self.teacher_sgd, "learning_rate": schedule})
+
     def _learning_rates(self):
         """Returns the epochs after which the rate changes, and all rates."""
+        if self.cosine_after is not None:
+            ends = range(self.cosine_after, self.epochs)
+            return ends, late_cosine(self.learning_rate, len(ends))
         if self.cosine:
             ends = range(1, self.epochs + 1)
             angles = [math.pi * end / (self.epochs + 1) for end in ends]
@@ -202,7 +230,7 @@ class Recipe:
         """Returns the recipe with another number of epochs.
 
         Everything counted in epochs is scaled and rounded up: the drops, the
-        start of an average, and the method's `begin_epoch`.
+        start of a cosine or of an average, and the method's `begin_epoch`.
 
         Args:
             epochs: Number of epochs.
@@ -215,23 +243,28 @@ class Recipe:
         def scaled(epoch):
             return -(-epoch * epochs // self.epochs)
 
-        constructor, average_from = self.constructor, self.average_from
+        constructor = self.constructor
         if "begin_epoch" in constructor:
             begin = scaled(constructor["begin_epoch"])
             constructor = {**constructor, "begin_epoch": begin}
-        if average_from is not None:
-            average_from = scaled(average_from)
+        starts = {
+            name: scaled(value)
+            for name in ("cosine_after", "average_from")
+            if (value := getattr(self, name)) is not None
+        }
         return dataclasses.replace(
             self,
             epochs=epochs,
             drops=tuple(scaled(drop) for drop in self.drops),
             constructor=constructor,
-            average_from=average_from,
+            **starts,
         )
 
     def drops_text(self) -> str:
         """Returns the drops of the learning rate as text."""
         drops = ", ".join(str(drop) for drop in self.drops)
+        if self.cosine_after is not None:
+            return f"cosine after {self.cosine_after}"
         return "cosine" if self.cosine else drops
 
     def average_text(self) -> str:
@@ -254,6 +287,11 @@ class Recipe:
         schedule = f"a tenth after epochs {self.drops_text()} of {self.epochs}"
         if self.cosine:
             schedule = f"half a cosine over {self.epochs} epochs"
+        if self.cosine_after is not None:
+            schedule = (
+                f"half a cosine after epoch {self.cosine_after} of "
+                f"{self.epochs}, times exp(-0.01 p^2)"
+            )
         options = [_call(self.constructor)]
         if self.igdm is not None:
             options.append(f"regularizers=[IGDM({_call(self.igdm)})]")

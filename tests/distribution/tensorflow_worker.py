@@ -46,7 +46,7 @@ def step(make, scope=None, images=32, **compiled):
         trainer.compile(
             keras.optimizers.SGD(0.1), metrics=["accuracy"], **compiled
         )
-    before = trainer.student.get_weights()
+    before = weights_of(trainer)
     weights = np.linspace(0.5, 1.5, images, dtype="float32")
     history = trainer.fit(
         *(x, y),
@@ -55,7 +55,7 @@ def step(make, scope=None, images=32, **compiled):
         batch_size=32,
         verbose=0,
     ).history
-    after = trainer.student.get_weights()
+    after = weights_of(trainer)
     updates = [a - b for a, b in zip(after, before, strict=True)]
     states = {
         f"state {v.name}": keras.ops.convert_to_numpy(v)
@@ -66,6 +66,11 @@ def step(make, scope=None, images=32, **compiled):
         **{f"log {name}": value for name, (value,) in history.items()},
         **states,
     }
+
+
+def weights_of(trainer):
+    trained = trainer.trained_networks()
+    return [w for network in trained for w in network.get_weights()]
 
 
 def evaluate(trainer):

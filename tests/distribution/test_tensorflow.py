@@ -110,7 +110,31 @@ def peer():
     )
 
 
-@pytest.mark.parametrize("make", [mtard_with_igdm, weight_perturbation, peer])
+def two_optimizers():
+    trainer = keras_adaad.CIARD(
+        *(networks.dense_net(), networks.dense_net(), worker.EXACT),
+        clean_teacher=networks.dense_net(),
+        evaluation_attack=worker.EXACT,
+        # Its factor depends on the images of a device.
+        push=0.0,
+        teacher_start=0.0,
+    )
+    trainer.published_teacher_optimizer = lambda: keras.optimizers.SGD(0.1)
+    return trainer
+
+
+def test_an_optimizer_within_another_is_checked_too(two_devices, batch):
+    with two_devices.scope():
+        trainer = two_optimizers()
+        optimizer = keras.optimizers.SGD(0.1, clipnorm=2.0)
+        trainer.compile("sgd", teacher_optimizer=optimizer)
+    with pytest.raises(ValueError, match="`clipnorm` can't .* 2 replicas"):
+        trainer.train_on_batch(*batch)
+
+
+@pytest.mark.parametrize(
+    "make", [mtard_with_igdm, weight_perturbation, peer, two_optimizers]
+)
 def test_states_and_terms(two_devices, make):
     _, one = worker.step(make)
     _, two = worker.step(make, two_devices.scope())

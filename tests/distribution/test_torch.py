@@ -63,7 +63,7 @@ def assert_close(one, two, kinds, rtol):
 
 
 @on_torch
-@pytest.mark.parametrize("function", torch_worker.COMPARED[:3])
+@pytest.mark.parametrize("function", torch_worker.COMPARED[:4])
 def test_update_and_logs_are_those_of_one_process(job, function):
     first, second = load(job[0], function.__name__)
     one = function(processes=1)

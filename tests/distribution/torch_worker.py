@@ -100,6 +100,24 @@ def scaled(processes, seed=0):
     return fit(trainer, optimizer, processes, images=128)
 
 
+def two_optimizers(processes, seed=0):
+    """A network that learns from the second epoch on."""
+    trainer = keras_adaad.CIARD(
+        seeded(networks.dense_net(), seed + 1),
+        seeded(networks.dense_net(), seed),
+        attack(),
+        clean_teacher=seeded(networks.dense_net(), seed + 2),
+        evaluation_attack=None,
+        # What follows depends on the images of a process.
+        push=0.0,
+        temperature_rate=0.0,
+        teacher_start=0.5,
+    )
+    trainer.published_teacher_optimizer = lambda: keras.optimizers.SGD(0.1)
+    optimizer = keras.optimizers.SGD(0.1)
+    return fit(trainer, optimizer, processes, images=32, epochs=2)
+
+
 def digits(processes, seed=0):
     """BatchNorm, random starts, and a number of images that is odd."""
     search = PGD(epsilon=0.05, steps=3, start="uniform", seed=seed)
@@ -126,7 +144,7 @@ def states(processes, seed=0):
     return fit(distiller, keras.optimizers.SGD(0.01), processes)
 
 
-COMPARED = (plain, perturbed, scaled, digits, states)
+COMPARED = (plain, perturbed, scaled, two_optimizers, digits, states)
 
 
 class Kill(keras.callbacks.Callback):

@@ -1,8 +1,10 @@
-"""MTARD, B-MTARD, DGAD, SAAD and IGDM in plain PyTorch, from their formulas.
+"""MTARD, B-MTARD, DGAD, CIARD and others in plain PyTorch, from formulas.
 
 Attacks and losses have the form that `parity.compare_step` takes. The state of
 a method is kept in attributes of its transcription, as Python numbers.
 """
+
+import math
 
 import torch
 import torch.nn.functional as F
@@ -348,3 +350,53 @@ def peeraid_loss(temperature, lambdas, gammas):
         )
 
     return loss
+
+
+class Ciard:
+    """Its means are over the classes too. `errors` is that of the last step."""
+
+    def __init__(
+        self, rate=0.001, ceiling=10.0, push=1.0, push_temperature=5.0
+    ):
+        self.rate, self.ceiling, self.push = rate, ceiling, push
+        self.push_temperature = push_temperature
+        self.temperatures, self.errors = [1.0, 1.0], 0
+
+    def attack(self, modules, x, y, noise):
+        def cross_entropy(x_adv):
+            return F.cross_entropy(modules["student"](x_adv), y)
+
+        return ascend(modules, cross_entropy, x, noise)
+
+    def losses(self, modules, x, x_adv, y):
+        """Returns the scalars that train the student, and the teacher."""
+        student, teacher = modules["student"], modules["teacher"].train()
+        on_clean = student(x)
+        target(modules, x)
+        on_adversarial, robust = student(x_adv), teacher(x_adv)
+        natural = target(modules, x, "clean_teacher")
+        misled = target(modules, x_adv, "clean_teacher")
+
+        t_a, t_c = self.temperatures
+        l_a = divergence(robust.detach() / t_a, on_adversarial).mean() / 10
+        l_c = divergence(natural / t_c, on_clean).mean() / 10
+        total = l_a + l_c
+        errs = [i for i in range(len(y)) if misled[i].argmax() != y[i]]
+        self.errors = len(errs)
+        if errs:
+            softer = on_adversarial[errs] / self.push_temperature
+            l_p = divergence(misled[errs], softer).mean() / 10
+            orders = [
+                math.floor(math.log10(abs(value.item()) or 1e-7))
+                for value in (l_a, l_c, l_p)
+            ]
+            m = 10.0 ** (min(orders[:2]) - orders[2])
+            total = total - self.push * m * l_p
+
+        ratio = entropy(robust.detach() / t_a).mean() / (
+            entropy(natural / t_c).mean()
+        )
+        step = self.rate * torch.sign(ratio - 1.0).item()
+        moved = (t_a - step, t_c + step)
+        self.temperatures = [max(min(self.ceiling, t), 1.0) for t in moved]
+        return total, F.cross_entropy(robust, y)

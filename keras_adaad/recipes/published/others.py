@@ -112,6 +112,41 @@ ALL = [
             ),
         )
     ),
+    Recipe(
+        name="CIARD",
+        dataset="cifar10",
+        method="CIARD",
+        constructor={
+            "push": 1.0,
+            "push_temperature": 5.0,
+            "temperature_rate": 0.001,
+            "max_temperature": 10.0,
+            "temperature_end": 214 / 300,
+            "teacher_start": 50 / 300,
+            "reduction": "mean",
+        },
+        epochs=300,
+        drops=(),
+        cosine_after=150,
+        teacher_sgd={
+            "learning_rate": 1e-4,
+            "momentum": 0.1,
+            "weight_decay": 2e-4,
+        },
+        weight_decay=2e-4,
+        student="MobileNetV2",
+        selection="best mean of clean and PGD-20 accuracy on the test set",
+        source="https://github.com/eminentgu/CIARD",
+        notes=(
+            "A robust teacher, which learns with the student, and a ResNet-56 "
+            "as `clean_teacher`.",
+            "Pass `teacher_optimizer(steps_per_epoch)` to `compile` too.",
+            "The learning rates of both networks are 0 in the last epoch.",
+            "The script's file of the robust teacher has the name of the "
+            "WideResNet-34-10 from TRADES; the README names teachers of "
+            "DeepMind.",
+        ),
+    ),
     *(
         Recipe(
             name="IGDM",
