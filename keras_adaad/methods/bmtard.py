@@ -3,14 +3,13 @@
 from typing import Any
 
 import keras
-from keras import ops
 
 from keras_adaad import checks
 from keras_adaad._typing import Tensor
 from keras_adaad._typing import Tensors
 from keras_adaad.attacks import ObjectiveAttack
-from keras_adaad.losses import entropy_from_logits
 from keras_adaad.methods.mtard import MTARD
+from keras_adaad.methods.temperatures import softened
 
 
 @keras.saving.register_keras_serializable(package="keras_adaad")
@@ -86,21 +85,8 @@ class BMTARD(MTARD):
         self.max_temperature = max_temperature
 
     def targets(self, views: Tensors) -> tuple[Tensor, Tensor]:
-        robust, clean = super().targets(views)
-        robust = robust / self.adversarial_temperature
-        clean = clean / self.clean_temperature
-        if self.learning:
-            excess = ops.sign(
-                ops.mean(entropy_from_logits(robust))
-                - ops.mean(entropy_from_logits(clean))
-            )
-            self._move(self.adversarial_temperature, -excess)
-            self._move(self.clean_temperature, excess)
-        return robust, clean
-
-    def _move(self, temperature, direction):
-        moved = temperature + self.dropped(self.temperature_rate) * direction
-        temperature.assign(ops.clip(moved, 1.0, self.max_temperature))
+        rate = self.dropped(self.temperature_rate)
+        return softened(self, *super().targets(views), rate)
 
     def get_config(self) -> dict[str, Any]:
         return {

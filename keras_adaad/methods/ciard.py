@@ -13,12 +13,12 @@ from keras_adaad._typing import Tensors
 from keras_adaad.attacks import ObjectiveAttack
 from keras_adaad.frozen.logits import logits_function
 from keras_adaad.losses import cross_entropy_from_logits
-from keras_adaad.losses import entropy_from_logits
 from keras_adaad.losses import kl_divergence_from_logits
 from keras_adaad.losses import label_indices
 from keras_adaad.losses.reduction import check_reduction
 from keras_adaad.losses.reduction import over_classes
 from keras_adaad.methods import objectives
+from keras_adaad.methods.temperatures import softened
 from keras_adaad.training.learning_teacher import LearningTeacher
 
 
@@ -167,7 +167,12 @@ class CIARD(LearningTeacher):
         on_clean = ops.stop_gradient(clean_teacher(views["clean"]))
         on_x_adv = ops.stop_gradient(clean_teacher(views["adversarial"]))
 
-        robust, clean = self._softened(ops.stop_gradient(teacher), on_clean)
+        robust, clean = softened(
+            self,
+            ops.stop_gradient(teacher),
+            on_clean,
+            self._temperature_rate(),
+        )
         l_a = kl_divergence_from_logits(robust, student)
         l_c = kl_divergence_from_logits(clean, logits["clean"])
         l_p = kl_divergence_from_logits(
@@ -191,25 +196,10 @@ class CIARD(LearningTeacher):
         mean = ops.abs(ops.stop_gradient(ops.mean(losses))) / self.num_classes
         return ops.floor(ops.log10(ops.where(mean == 0.0, 1e-7, mean)))
 
-    def _softened(self, robust, clean):
-        """Returns the teachers' logits, divided by their temperatures."""
-        robust = robust / self.adversarial_temperature
-        clean = clean / self.clean_temperature
-        if self.learning:
-            excess = ops.sign(
-                ops.mean(entropy_from_logits(robust))
-                - ops.mean(entropy_from_logits(clean))
-            )
-            self._move(self.adversarial_temperature, -excess)
-            self._move(self.clean_temperature, excess)
-        return robust, clean
-
-    def _move(self, temperature, direction):
+    def _temperature_rate(self):
         # Less a part of an epoch, because the fraction is rounded.
         end = self.temperature_end * self.epochs - 1e-3
-        rate = ops.where(self.epoch < end, self.temperature_rate, 0.0)
-        moved = temperature + rate * direction
-        temperature.assign(ops.clip(moved, 1.0, self.max_temperature))
+        return ops.where(self.epoch < end, self.temperature_rate, 0.0)
 
     def get_config(self) -> dict[str, Any]:
         return {

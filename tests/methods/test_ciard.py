@@ -256,11 +256,9 @@ def test_the_published_optimizer_of_the_teacher_is_the_default():
 def test_temperatures_stop_after_214_of_300_epochs():
     models, _ = parity.twins(*NAMES)
     trainer = small(models)
-    temperature = trainer.clean_temperature
-    for epoch, moved in ((213, 1.001), (214, 1.001), (299, 1.001)):
+    for epoch, rate in ((0, 0.001), (213, 0.001), (214, 0.0), (299, 0.0)):
         trainer.start_epoch(epoch, 300)
-        trainer._move(temperature, 1.0)
-        assert float(temperature) == pytest.approx(moved)
+        assert float(trainer._temperature_rate()) == pytest.approx(rate)
 
 
 @pytest.mark.once
