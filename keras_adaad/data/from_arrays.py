@@ -72,9 +72,9 @@ def load_arrays(
             it off. The published adversarial training with generated data draws
             one box for all images of a batch; here each image has its own.
             Labels are mixed by the share of pixels and need `num_classes`.
-            Methods that look up a class (`ABSLD`, `DGAD`, `DKL`, `SAAD`), and
-            the metrics, take the one with the larger share. Defaults to
-            `False`.
+            Methods that look up a class (`ABSLD`, `CIARD`, `DGAD`, `DKL`,
+            `SAAD`), and the metrics, take the one with the larger share.
+            Defaults to `False`.
         num_classes: Number of classes, for labels that are a float32
             probability of each class, of shape `(batch_size, num_classes)`. The
             validation data needs it too. Defaults to `None`: class indices.
