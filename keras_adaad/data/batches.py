@@ -57,7 +57,9 @@ class Batches:
         """Returns batch `index` of an epoch, `(images, labels)` or images."""
         if self.augmentation is None:
             start = index * self.batch_size
-            rows = slice(start, start + self.batch_size)
+            stop = min(start + self.batch_size, len(self.images))
+            # No slice: a batch must not be a view of the user's array.
+            rows = np.arange(start, stop)
             images, labels = self.images[rows], self._labels(rows)
         else:
             plan = plan_epoch(

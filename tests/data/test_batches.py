@@ -71,6 +71,18 @@ def test_evaluation_is_the_images(images, pipeline):
     np.testing.assert_allclose(x_all, x / 255, rtol=1e-6)
 
 
+@pytest.mark.once
+def test_a_batch_is_not_the_users_array(images):
+    x = images[0].astype("float32") / 255
+    y = images[1].astype("int32")
+    dataset = data.load_arrays(x, y, 32, pipeline="py_dataset")
+    for batch in dataset:
+        for array in batch:
+            array[...] = 7
+    assert x.max() <= 1.0
+    np.testing.assert_array_equal(y, images[1])
+
+
 def test_training_images_are_crops():
     generator = np.random.default_rng(0)
     x = generator.integers(1, 256, (40, 6, 5, 3)).astype("uint8")
