@@ -32,6 +32,7 @@ import keras_adaad
 from keras_adaad import methods
 from keras_adaad import recipes
 from keras_adaad.attacks import PGD
+from keras_adaad.models.copying import copy_model
 from keras_adaad.training.learning_teacher import LearningTeacher
 
 EPSILON = 0.2
@@ -59,21 +60,14 @@ def _constructor(cls):
         if "peer" in teachers:  # It learns, and starts untrained.
             teacher = keras.models.clone_model(teacher)
         if issubclass(cls, LearningTeacher):  # It would change for the others.
-            teacher = trainable_copy(teacher)
+            teacher = copy_model(teacher)
+            teacher.trainable = True  # It may have been another's teacher.
         networks = (teacher, student) if teachers else (student,)
         if len(teachers) == 2:
             kwargs["clean_teacher"] = clean_teacher
         return cls(*networks, attack=scaled_attack(cls, EPSILON), **kwargs)
 
     return make
-
-
-def trainable_copy(network):
-    """Returns a copy that can be trained, of a network that may be frozen."""
-    copy = keras.models.clone_model(network)
-    copy.set_weights(network.get_weights())
-    copy.trainable = True
-    return copy
 
 
 def scaled_attack(cls, epsilon):

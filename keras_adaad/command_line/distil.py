@@ -75,14 +75,10 @@ def distil(recipe, data, **flags):
 
 
 def _load(arguments, split, **options):
-    given = {
-        "--data": arguments.data,
-        "--hold-out": arguments.hold_out,
-        "--limit": arguments.limit,
-    }
-    with naming(
-        " ".join(f"{k} {v}" for k, v in given.items() if v is not None)
-    ):
+    given = f"--data {arguments.data} --hold-out {arguments.hold_out}"
+    if arguments.limit is not None:
+        given += f" --limit {arguments.limit}"
+    with naming(given):
         return load(
             arguments.data,
             split,

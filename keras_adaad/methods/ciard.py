@@ -19,6 +19,7 @@ from keras_adaad.losses.reduction import check_reduction
 from keras_adaad.losses.reduction import over_classes
 from keras_adaad.methods import objectives
 from keras_adaad.methods.temperatures import softened
+from keras_adaad.optimizers import CoupledSGD
 from keras_adaad.training.learning_teacher import LearningTeacher
 
 
@@ -154,6 +155,10 @@ class CIARD(LearningTeacher):
         self.max_temperature = max_temperature
         self.temperature_end = temperature_end
         self.reduction = reduction
+
+    @classmethod
+    def published_teacher_optimizer(cls) -> keras.optimizers.Optimizer:
+        return CoupledSGD(1e-4, momentum=0.1, weight_decay=2e-4)
 
     def inner_objective(self, x: Tensor, y: Labels) -> Objective:
         return objectives.cross_entropy(logits_function(self.student), y)

@@ -10,7 +10,6 @@ from keras_adaad._typing import Tensors
 from keras_adaad.attacks import ObjectiveAttack
 from keras_adaad.frozen.float16 import uses_float16
 from keras_adaad.frozen.logits import logits_function
-from keras_adaad.optimizers import CoupledSGD
 from keras_adaad.optimizers import PerNetwork
 from keras_adaad.training.adversarial_training import AdversarialTraining
 
@@ -69,7 +68,9 @@ class LearningTeacher(AdversarialTraining):
     @classmethod
     def published_teacher_optimizer(cls) -> keras.optimizers.Optimizer:
         """Returns the optimizer of the teacher in the method's code."""
-        return CoupledSGD(1e-4, momentum=0.1, weight_decay=2e-4)
+        raise NotImplementedError(
+            f"{cls.__name__} must implement `published_teacher_optimizer`."
+        )
 
     def compile(
         self,
