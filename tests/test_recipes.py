@@ -178,10 +178,9 @@ def test_optimizer(name, dataset):
     assert (config["momentum"], config["weight_decay"]) == (0.9, weight_decay)
     assert not config["nesterov"]
     schedule = keras.optimizers.schedules.deserialize(config["learning_rate"])
-    around = {0, 1, epochs - 1, *recipe.drops, *(d - 1 for d in recipe.drops)}
-    if recipe.cosine_after is not None:
-        around |= {recipe.cosine_after + i for i in (-1, 0, 1, 50)}
-    for epoch in around:
+    changes = np.atleast_1d(getattr(recipe.schedule, "after", []))
+    around = {int(change) + i for change in changes for i in (-1, 0, 1, 50)}
+    for epoch in around & set(range(epochs)) | {0, 1, epochs - 1}:
         for step in (7 * epoch, 7 * epoch + 6):
             assert float(schedule(step)) == pytest.approx(rate(epoch))
 
@@ -207,18 +206,16 @@ def test_optimizer_of_a_teacher():
     one = recipe.teacher_optimizer(10, epochs=1)
     assert float(one.learning_rate) == pytest.approx(1e-4)
     assert recipes.get("MTARD", "cifar10").teacher_optimizer(10) is None
-    assert recipe.with_epochs(20).cosine_after == 10
+    assert recipe.with_epochs(20).schedule == recipes.LateCosine(10)
 
 
 def test_other_lengths():
     recipe = recipes.get("AdaIAD", "cifar10").with_epochs(5)
-    assert recipe.drops == (3, 4)
+    assert recipe.schedule == recipes.Drops((3, 4))
     assert recipe.constructor["begin_epoch"] == 2
     assert recipes.get("SAAD", "cifar10").with_epochs(20).average_from == 10
-    assert recipes.get("RSLAD", "cifar10").with_epochs(300).drops == (
-        *(215, 260),
-        285,
-    )
+    same = recipes.get("RSLAD", "cifar10").with_epochs(300).schedule
+    assert same == recipes.Drops((215, 260, 285))
     optimizer = recipes.get("AdaAD", "cifar10").optimizer(10, epochs=5)
     rates = optimizer.get_config()["learning_rate"]["config"]
     assert rates["boundaries"] == [29, 39]
@@ -229,12 +226,10 @@ def test_other_lengths():
     np.testing.assert_allclose(
         rates["values"], [0.17071068, 0.1, 0.02928932], rtol=1e-6
     )
-    (rate,) = recipes.get("DKL", "cifar10").with_epochs(1)._learning_rates()[1]
-    one = recipes.get("DKL", "cifar10").optimizer(10, epochs=1)
-    assert float(one.learning_rate) == pytest.approx(0.1) == rate
-    # One epoch has no drop within it.
-    schedule = recipes.get("AdaAD", "cifar10").optimizer(5, 1).get_config()
-    assert schedule["learning_rate"]["config"]["boundaries"][0] == 4
+    # One epoch has one learning rate.
+    for name in ("DKL", "AdaAD"):
+        one = recipes.get(name, "cifar10").optimizer(10, epochs=1)
+        assert one.get_config()["learning_rate"] == pytest.approx(0.1)
 
 
 def test_other_epsilon():
@@ -249,7 +244,7 @@ def test_prints():
     text = str(recipes.get("AdaAD", "cifar10"))
     assert "AdaAD(alpha=1.0, reduction='mean')" in text
     assert "epsilon 8/255, step 2/255, normal start" in text
-    assert "a tenth after epochs 100, 150 of 200" in text
+    assert "epochs      200\n  schedule    a tenth after 100, 150\n" in text
     assert "teacher     not known" in str(recipes.get("ARD", "cifar10"))
     assert "average     from epoch 94" in str(recipes.get("SAAD", "cifar100"))
     assert "student     WideResNet-34-10" in str(
@@ -263,11 +258,10 @@ def test_prints():
     assert "generated   70% of each batch, CutMix" in text
     assert "average     exponential, decay 0.995 per step" in text
     text = str(recipes.get("DKL", "cifar100"))
-    assert "schedule    half a cosine over 200 epochs" in text
+    assert "schedule    half a cosine\n" in text
     text = str(recipes.get("CIARD", "cifar10"))
-    assert "half a cosine after epoch 150 of 300, times exp(-0.01 p^2)" in text
-    assert "| CIARD | cifar10 | 300 | cosine after 150 |" in recipes.table()
-    assert "| DKL | cifar10 | 200 | cosine |" in recipes.table()
+    assert "half a cosine after 150, times exp(-0.01 p^2)\n" in text
+    assert "| DKL | cifar10 | 200 | half a cosine |" in recipes.table()
     assert len(recipes.table().splitlines()) == 2 + len(PAIRS)
     assert len(recipes.table("tiny_imagenet").splitlines()) == 4
 
@@ -318,6 +312,8 @@ def test_bad_input():
     recipe = recipes.get("ARD", "cifar10")
     with pytest.raises(TypeError, match="`notes` must be a tuple"):
         dataclasses.replace(recipe, notes="A sentence.")
+    with pytest.raises(TypeError, match="`after` must be a tuple"):
+        recipes.Drops(100)
     with pytest.raises(ValueError, match="must be a pair of"):
         recipes.get("TRADES", "cifar100")
     with pytest.raises(ValueError, match="`epochs` must be at least 1"):

@@ -8,6 +8,7 @@ from keras_adaad.checks.arguments import check_file_path as check_file_path
 from keras_adaad.checks.arguments import check_input_range as check_input_range
 from keras_adaad.checks.arguments import check_integer as check_integer
 from keras_adaad.checks.arguments import check_number as check_number
+from keras_adaad.checks.arguments import check_tuple as check_tuple
 from keras_adaad.checks.data import are_valid as are_valid
 from keras_adaad.checks.data import check_images as check_images
 from keras_adaad.checks.data import check_labels as check_labels

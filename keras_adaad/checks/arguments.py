@@ -42,6 +42,15 @@ def check_integer(name, value, minimum=1):
     return int(value)
 
 
+def check_tuple(name, value):
+    """Raises unless the argument is a tuple."""
+    if not isinstance(value, tuple):
+        raise TypeError(
+            f"Argument `{name}` must be a tuple, such as `(value,)`. "
+            f"Received: {name}={value!r}"
+        )
+
+
 def check_choice(name, value, choices):
     """Returns `value` if it is one of `choices`, or raises."""
     if not (value is None or isinstance(value, str)) or value not in choices:

@@ -57,7 +57,9 @@ def table(dataset: str | None = None) -> str:
     Returns:
         A string.
     """
-    head = "recipe|data|epochs|drops|weight decay|batch|epsilon|start|average"
+    head = (
+        "recipe|data|epochs|schedule|weight decay|batch|epsilon|start|average"
+    )
     rows = [head.split("|"), ["---"] * 9]
     for recipe in ALL:
         if dataset in (None, recipe.dataset):
@@ -66,7 +68,7 @@ def table(dataset: str | None = None) -> str:
                     recipe.name,
                     recipe.dataset,
                     str(recipe.epochs),
-                    recipe.drops_text(),
+                    str(recipe.schedule),
                     f"{recipe.weight_decay:g}",
                     str(recipe.batch_size),
                     pixels(recipe.epsilon),

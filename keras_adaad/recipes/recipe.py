@@ -10,8 +10,10 @@ from keras_adaad.attacks import PGD
 from keras_adaad.methods.igdm import IGDM
 from keras_adaad.optimizers import CoupledSGD
 from keras_adaad.recipes.results import published_results
-from keras_adaad.recipes.schedules import by_epoch
-from keras_adaad.recipes.schedules import late_cosine
+from keras_adaad.recipes.schedules import LateCosine
+from keras_adaad.recipes.schedules import Schedule
+from keras_adaad.recipes.schedules import of_steps
+from keras_adaad.recipes.schedules import scaled
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,13 +32,8 @@ class Recipe:
         igdm: Dict of the arguments of `keras_adaad.IGDM`, a term of the loss.
             Defaults to none.
         epochs: Number of epochs.
-        drops: The numbers of epochs after which the learning rate falls to a
-            tenth.
-        cosine: Whether the learning rate falls along half a cosine instead,
-            epoch by epoch. Defaults to `False`.
-        cosine_after: The number of epochs after which the learning rate falls
-            along half a cosine to 0, which CIARD's code multiplies by
-            exp(-0.01 p^2), where p grows from 0 to 1. Defaults to `None`.
+        schedule: How the learning rate changes between epochs:
+            `keras_adaad.recipes.Drops`, `Cosine` or `LateCosine`.
         teacher_sgd: Dict of the arguments of a `CoupledSGD` that trains the
             teacher, see `teacher_optimizer`. Defaults to none.
         epsilon: Radius of the attack.
@@ -84,12 +81,10 @@ class Recipe:
     method: str
     constructor: dict[str, Any]
     epochs: int
-    drops: tuple[int, ...]
+    schedule: Schedule
     weight_decay: float
     source: str
     igdm: dict[str, Any] | None = None
-    cosine: bool = False
-    cosine_after: int | None = None
     teacher_sgd: dict[str, float] | None = None
     epsilon: float = 8 / 255
     step_size: float = 2 / 255
@@ -110,13 +105,7 @@ class Recipe:
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        for name in ("drops", "notes"):
-            value = getattr(self, name)
-            if not isinstance(value, tuple):
-                raise TypeError(
-                    f"Argument `{name}` must be a tuple, such as `(value,)`. "
-                    f"Received: {name}={value!r}"
-                )
+        checks.check_tuple("notes", self.notes)
 
     def attack(
         self, epsilon: float | None = None, seed: int | None = None
@@ -167,19 +156,18 @@ class Recipe:
                 of the data set, divided by the number of processes under
                 `torchrun`. In the papers' code it includes a last batch that
                 isn't full.
-            epochs: Another number of epochs; the drops scale with it.
+            epochs: Another number of epochs; the schedule scales with it.
 
         Returns:
             A `keras_adaad.optimizers.CoupledSGD`.
         """
         recipe = self if epochs is None else self.with_epochs(epochs)
-        ends, rates = recipe._learning_rates()
-        schedule = by_epoch(ends, rates, steps_per_epoch)
+        rates = recipe.schedule.rates(self.learning_rate, recipe.epochs)
         average: dict[str, Any] = {}
         if self.average_decay is not None:
             average = {"use_ema": True, "ema_momentum": self.average_decay}
         return CoupledSGD(
-            schedule,
+            of_steps(rates, steps_per_epoch),
             momentum=self.momentum,
             weight_decay=self.weight_decay,
             **average,
@@ -190,8 +178,8 @@ class Recipe:
     ) -> CoupledSGD | None:
         """Returns the optimizer of a teacher that learns, with its schedule.
 
-        The schedule begins with the teacher's first step. Its learning rate
-        falls along the curve of `cosine_after`.
+        The schedule begins with the teacher's first step. It is a `LateCosine`
+        that falls from the start.
 
         Args:
             steps_per_epoch, epochs: See `optimizer`.
@@ -206,31 +194,16 @@ class Recipe:
         # Rounded as in the method.
         share = self.constructor["teacher_start"]
         idle = math.ceil(share * recipe.epochs - 1e-3)
-        initial, *rates = late_cosine(
-            self.teacher_sgd["learning_rate"], recipe.epochs - idle
-        )
-        rates = rates or [initial]
-        schedule = by_epoch(range(1, len(rates)), rates, steps_per_epoch)
+        initial = self.teacher_sgd["learning_rate"]
+        rates = LateCosine(0).rates(initial, recipe.epochs - idle) or [initial]
+        schedule = of_steps(rates, steps_per_epoch)
         return CoupledSGD(**{**self.teacher_sgd, "learning_rate": schedule})
-
-    def _learning_rates(self):
-        """Returns the epochs after which the rate changes, and all rates."""
-        if self.cosine_after is not None:
-            ends = range(self.cosine_after, self.epochs)
-            return ends, late_cosine(self.learning_rate, len(ends))
-        if self.cosine:
-            ends = range(1, self.epochs + 1)
-            angles = [math.pi * end / (self.epochs + 1) for end in ends]
-            waves = [0.5 + 0.5 * math.cos(angle) for angle in angles]
-            return ends[:-1], [self.learning_rate * wave for wave in waves]
-        phases = range(len(self.drops) + 1)
-        return self.drops, [self.learning_rate / 10**i for i in phases]
 
     def with_epochs(self, epochs: int) -> Self:
         """Returns the recipe with another number of epochs.
 
-        Everything counted in epochs is scaled and rounded up: the drops, the
-        start of a cosine or of an average, and the method's `begin_epoch`.
+        Everything counted in epochs is scaled and rounded up: the schedule, the
+        start of an average, and the method's `begin_epoch`.
 
         Args:
             epochs: Number of epochs.
@@ -240,32 +213,21 @@ class Recipe:
         """
         epochs = checks.check_integer("epochs", epochs)
 
-        def scaled(epoch):
-            return -(-epoch * epochs // self.epochs)
-
+        lengths = self.epochs, epochs
         constructor = self.constructor
         if "begin_epoch" in constructor:
-            begin = scaled(constructor["begin_epoch"])
+            begin = scaled(constructor["begin_epoch"], *lengths)
             constructor = {**constructor, "begin_epoch": begin}
-        starts = {
-            name: scaled(value)
-            for name in ("cosine_after", "average_from")
-            if (value := getattr(self, name)) is not None
-        }
+        average_from = self.average_from
+        if average_from is not None:
+            average_from = scaled(average_from, *lengths)
         return dataclasses.replace(
             self,
             epochs=epochs,
-            drops=tuple(scaled(drop) for drop in self.drops),
+            schedule=self.schedule.scaled(*lengths),
             constructor=constructor,
-            **starts,
+            average_from=average_from,
         )
-
-    def drops_text(self) -> str:
-        """Returns the drops of the learning rate as text."""
-        drops = ", ".join(str(drop) for drop in self.drops)
-        if self.cosine_after is not None:
-            return f"cosine after {self.cosine_after}"
-        return "cosine" if self.cosine else drops
 
     def average_text(self) -> str:
         """Returns how the weights are averaged as text."""
@@ -284,14 +246,6 @@ class Recipe:
             f"SGD, learning rate {self.learning_rate:g}, momentum "
             f"{self.momentum:g}, weight decay {self.weight_decay:g} (coupled)"
         )
-        schedule = f"a tenth after epochs {self.drops_text()} of {self.epochs}"
-        if self.cosine:
-            schedule = f"half a cosine over {self.epochs} epochs"
-        if self.cosine_after is not None:
-            schedule = (
-                f"half a cosine after epoch {self.cosine_after} of "
-                f"{self.epochs}, times exp(-0.01 p^2)"
-            )
         options = [_call(self.constructor)]
         if self.igdm is not None:
             options.append(f"regularizers=[IGDM({_call(self.igdm)})]")
@@ -305,7 +259,8 @@ class Recipe:
             "method": f"{self.method}({call})",
             "attack": attack,
             "optimizer": optimizer,
-            "schedule": schedule,
+            "epochs": self.epochs,
+            "schedule": self.schedule,
             "batch size": self.batch_size,
             "padding": self.padding,
             **generated,

@@ -485,9 +485,9 @@ def test_rates_fall_after_the_published_epochs():
 def test_rates_fall_with_the_learning_rate():
     """However many epochs there are."""
     recipe = recipes.get("MTARD", "cifar10")
-    fraction = recipe.drops[0] / recipe.epochs
+    fraction = recipe.schedule.after[0] / recipe.epochs
     for epochs in range(1, 301, 7):
-        drop = recipe.with_epochs(epochs).drops[0]
+        drop = recipe.with_epochs(epochs).schedule.after[0]
         rates = [
             float(dropped(1.0, [fraction], float(epoch), float(epochs)))
             for epoch in (drop - 1, drop)

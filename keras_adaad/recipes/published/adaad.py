@@ -3,11 +3,13 @@
 from typing import Any
 
 from keras_adaad.recipes.recipe import Recipe
+from keras_adaad.recipes.schedules import Cosine
+from keras_adaad.recipes.schedules import Drops
 
 # Settings that AdaAD's code uses for all its methods.
 ADAAD: dict[str, Any] = {
     "epochs": 200,
-    "drops": (100, 150),
+    "schedule": Drops((100, 150)),
     "weight_decay": 5e-4,
     "student": "ResNet18",
     "selection": "best PGD-10 accuracy on the test set",
@@ -47,8 +49,7 @@ ALL = [
             constructor={"alpha": 1.0, "reduction": reduction},
             teacher=LTD[dataset],
             epochs=400,
-            drops=(),
-            cosine=True,
+            schedule=Cosine(),
             learning_rate=0.2,
             weight_decay=5e-4,
             batch_size=512,
@@ -108,7 +109,7 @@ ALL = [
             method="PGDAT",
             constructor={},
             clip_start=True,
-            **{**ADAAD, "epochs": 110, "drops": (100, 105)},
+            **{**ADAAD, "epochs": 110, "schedule": Drops((100, 105))},
             notes=(
                 "The baseline of AdaAD's code: a normal start, not the usual "
                 "uniform one.",

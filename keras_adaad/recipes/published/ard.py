@@ -1,6 +1,7 @@
 """Recipes of ARD's code, and of IAD's, which begins with it."""
 
 from keras_adaad.recipes.recipe import Recipe
+from keras_adaad.recipes.schedules import Drops
 
 # For ARD, and for IAD, which uses ARD's learning rate function.
 NO_SECOND_DROP = (
@@ -21,7 +22,7 @@ ALL = [
                 "reference_passes": True,
             },
             epochs=200,
-            drops=(100,),
+            schedule=Drops((100,)),
             weight_decay=2e-4,
             start="uniform",
             batch_size=batch_size,
@@ -39,7 +40,7 @@ ALL = [
             method=method,
             constructor=constructor,
             epochs=200,
-            drops=(100,),
+            schedule=Drops((100,)),
             weight_decay=2e-4,
             start="uniform",
             student="ResNet18",

@@ -1,6 +1,9 @@
 """Recipes of codes with settings of their own."""
 
 from keras_adaad.recipes.recipe import Recipe
+from keras_adaad.recipes.schedules import Cosine
+from keras_adaad.recipes.schedules import Drops
+from keras_adaad.recipes.schedules import LateCosine
 
 ALL = [
     Recipe(
@@ -9,7 +12,7 @@ ALL = [
         method="TRADES",
         constructor={"beta": 6.0},
         epochs=76,
-        drops=(74,),
+        schedule=Drops((74,)),
         weight_decay=2e-4,
         epsilon=0.031,
         step_size=0.007,
@@ -37,8 +40,7 @@ ALL = [
                 "weight_perturbation": 0.005,
             },
             epochs=200,
-            drops=(),
-            cosine=True,
+            schedule=Cosine(),
             learning_rate=0.2,
             weight_decay=5e-4,
             step_size=4 / 255,
@@ -85,7 +87,7 @@ ALL = [
                 "gamma2": gamma2,
             },
             epochs=epochs,
-            drops=drops,
+            schedule=Drops(drops),
             weight_decay=2e-4,
             student=student,
             selection="best PGD accuracy on the test set, averaged weights",
@@ -126,8 +128,7 @@ ALL = [
             "reduction": "mean",
         },
         epochs=300,
-        drops=(),
-        cosine_after=150,
+        schedule=LateCosine(150),
         teacher_sgd={
             "learning_rate": 1e-4,
             "momentum": 0.1,
@@ -158,7 +159,7 @@ ALL = [
                 "order": ("adversarial", "clean", "opposite", "adversarial"),
             },
             epochs=200,
-            drops=(100, 150),
+            schedule=Drops((100, 150)),
             weight_decay=2e-4,
             student="ResNet18",
             teacher=teacher,
@@ -202,7 +203,7 @@ ALL = [
                 "correction": 1.0,
             },
             epochs=200,
-            drops=(100, 150),
+            schedule=Drops((100, 150)),
             weight_decay=2e-4,
             padding=padding,
             student=student,

@@ -3,10 +3,11 @@
 from typing import Any
 
 from keras_adaad.recipes.recipe import Recipe
+from keras_adaad.recipes.schedules import Drops
 
 RSLAD: dict[str, Any] = {
     "epochs": 300,
-    "drops": (215, 260, 285),
+    "schedule": Drops((215, 260, 285)),
     "weight_decay": 2e-4,
     "student": "ResNet18",
 }
