@@ -46,9 +46,7 @@ def check_optimizer(optimizer):
             "gradients on the first replica alone. Use mixed_bfloat16, or one "
             f"device. Received: {replicas} replicas"
         )
-    # An optimizer made of others has none of these arguments of its own.
-    parts = getattr(optimizer, "optimizers", {"": optimizer}).values()
-    for part, name in itertools.product(parts, ON_ONE_REPLICA):
+    for part, name in itertools.product(_parts(optimizer), ON_ONE_REPLICA):
         value = getattr(part, name, None)
         if name == "ema_overwrite_frequency" and not part.use_ema:
             value = None
@@ -60,6 +58,16 @@ def check_optimizer(optimizer):
                 "device, with JAX or with PyTorch. "
                 f"Received: {name}={value}, and {replicas} replicas"
             )
+
+
+def _parts(optimizer):
+    """Returns the optimizers that an optimizer is made of, or itself alone.
+
+    One that is made of others has none of these arguments of its own.
+    """
+    if hasattr(optimizer, "parts"):  # Ours.
+        return optimizer.parts.values()
+    return getattr(optimizer, "optimizers", [optimizer])  # Keras's.
 
 
 def weighted_by_images(loss, per_image):

@@ -43,7 +43,8 @@ class PeerAiD(AdversarialTraining):
     student's.
 
     One optimizer trains both networks. The reference code has one optimizer for
-    each, with the same settings and schedule. For SGD the two are equivalent.
+    each, with the same settings and schedule. For SGD the two are equivalent;
+    `keras_adaad.optimizers.PerNetwork` gives each network its own.
     The peer is not a teacher: it is trained, and stored with the student in
     `save`.
 

@@ -26,15 +26,18 @@ class PerNetwork(keras.optimizers.Optimizer):
     name is in `idle` is left out: its weights, its momentum and its number of
     iterations stay as they are.
 
-    `learning_rate` and `iterations` are those of the first optimizer. Clipping,
-    weight decay and gradient accumulation are arguments of each optimizer.
+    `parts` is the dict of the optimizers. `learning_rate` and `iterations` are
+    those of the first one, and callbacks that change the learning rate change
+    that of the first alone. Clipping, weight decay and gradient accumulation
+    are arguments of each optimizer.
 
     Args:
         optimizers: Dict from the names of the networks to their optimizers,
             instances or names of Keras's.
         networks: Function that returns a dict from the same names to the
-            networks. It is not part of the config. A `keras_adaad` model sets
-            it in `compile`. Defaults to `None`: set it before training.
+            networks. It is not part of the config. A `keras_adaad` model that
+            trains two networks sets it in `compile`, and needs the student's
+            optimizer first. Defaults to `None`: set it before training.
         name: Name of the optimizer.
 
     Raises:
@@ -66,11 +69,13 @@ class PerNetwork(keras.optimizers.Optimizer):
         checked: dict[str, Any] = _checked(optimizers)
         # Keras wants a number. Nothing reads it.
         super().__init__(learning_rate=0.0, name=name)
-        self.optimizers = checked
+        # Keras's callbacks would take an optimizer with `optimizers` for its
+        # own `MultiOptimizer`, whose learning rates they change together.
+        self.parts = checked
         self.networks = networks
         self.idle: tuple[str, ...] = ()
         # The name of each variable's network, in the order of `build`.
-        self._owners: tuple[str, ...] = ()
+        self._owners: dict[int, str] = {}
 
     def build(self, variables: Sequence[keras.Variable]) -> None:
         if self.built:
@@ -79,10 +84,11 @@ class PerNetwork(keras.optimizers.Optimizer):
             raise ValueError(
                 "This optimizer does not know its networks. Pass it to "
                 "`compile` of a model of `keras_adaad` that trains two, or "
-                "pass `networks`. Received: networks=None"
+                "pass `networks`; load another model with `compile=False`, and "
+                "compile it anew. Received: networks=None"
             )
         networks = self.networks()
-        _check_names(self.optimizers, networks)
+        _check_names(self.parts, networks)
         names = {
             id(variable): name
             for name, network in networks.items()
@@ -94,14 +100,14 @@ class PerNetwork(keras.optimizers.Optimizer):
                 f"No network among {', '.join(networks)} has these variables, "
                 f"so that no optimizer could train them: {unknown}"
             )
-        self._owners = tuple(names[id(variable)] for variable in variables)
-        for name, optimizer in self.optimizers.items():
-            optimizer.build(self._part(name, variables))
+        self._owners = {id(v): names[id(v)] for v in variables}
+        for name, optimizer in self.parts.items():
+            optimizer.build(_of(name, variables, self._owners.values()))
         super().build(list(variables))
 
     @property
     def variables(self) -> list[keras.Variable]:
-        parts = self.optimizers.values()
+        parts = self.parts.values()
         return super().variables + [v for part in parts for v in part.variables]
 
     def apply(
@@ -111,28 +117,36 @@ class PerNetwork(keras.optimizers.Optimizer):
     ) -> None:
         if not self.built and trainable_variables is not None:
             self.build(list(trainable_variables))
+        owners = list(self._owners.values())
+        if trainable_variables is not None:
+            owners = [self._owner(v) for v in trainable_variables]
         grads = list(grads)
-        if len(grads) != len(self._owners):
+        if len(grads) != len(owners):
             raise ValueError(
-                "`PerNetwork` needs one gradient, or `None`, for each of the "
-                f"{len(self._owners)} variables that it was built for, in "
-                f"their order. Received: {len(grads)}"
+                "`PerNetwork` needs one gradient, or `None`, for each of "
+                f"{len(owners)} variables, in their order. "
+                f"Received: {len(grads)}"
             )
-        for name, optimizer in self.optimizers.items():
+        for name, optimizer in self.parts.items():
             if name not in self.idle:
                 variables = None
                 if trainable_variables is not None:
-                    variables = self._part(name, trainable_variables)
-                optimizer.apply(self._part(name, grads), variables)
+                    variables = _of(name, trainable_variables, owners)
+                optimizer.apply(_of(name, grads, owners), variables)
 
-    def _part(self, name, values):
-        """Returns the values that belong to the variables of a network."""
-        pairs = zip(values, self._owners, strict=True)
-        return [value for value, owner in pairs if owner == name]
+    def _owner(self, variable):
+        """Returns the name of the network that a variable belongs to."""
+        if id(variable) not in self._owners:
+            raise ValueError(
+                "`PerNetwork` was built before this variable could be trained: "
+                f"{variable.path!r}. Compile with new optimizers after setting "
+                "`trainable = True`."
+            )
+        return self._owners[id(variable)]
 
     def _first(self):
         # No property, because Keras saves what the attributes hold.
-        return next(iter(self.optimizers.values()))
+        return next(iter(self.parts.values()))
 
     @property
     def iterations(self) -> keras.Variable:
@@ -146,6 +160,12 @@ class PerNetwork(keras.optimizers.Optimizer):
     def learning_rate(self, learning_rate: Any) -> None:
         self._first().learning_rate = learning_rate
 
+    def exclude_from_weight_decay(self, *args: Any, **kwargs: Any) -> None:
+        raise ValueError(
+            "`PerNetwork` has no weight decay of its own. Call this on one of "
+            f"its `parts`: {', '.join(self.parts)}."
+        )
+
     def save_own_variables(self, store: Any) -> None:
         """Saves nothing, because each optimizer saves its own variables."""
 
@@ -154,7 +174,7 @@ class PerNetwork(keras.optimizers.Optimizer):
 
     def get_config(self) -> dict[str, Any]:
         serialize = keras.saving.serialize_keras_object
-        optimizers = self.optimizers.items()
+        optimizers = self.parts.items()
         return {
             "name": self.name,
             "optimizers": {name: serialize(part) for name, part in optimizers},
@@ -173,6 +193,13 @@ class PerNetwork(keras.optimizers.Optimizer):
             for name, part in config["optimizers"].items()
         }
         return cls(optimizers, name=config["name"])
+
+
+def per_network_within(optimizer):
+    """Returns the `PerNetwork` that an optimizer is or wraps, or `None`."""
+    # Keras wraps an optimizer for float16.
+    optimizer = getattr(optimizer, "inner_optimizer", optimizer)
+    return optimizer if isinstance(optimizer, PerNetwork) else None
 
 
 def _checked(optimizers):
@@ -223,6 +250,12 @@ def _check_optimizer(name, optimizer):
                 f"Received: {argument}={getattr(optimizer, argument)!r}"
             )
     return optimizer
+
+
+def _of(name, values, owners):
+    """Returns the values whose owner has this name."""
+    pairs = zip(values, owners, strict=True)
+    return [value for value, owner in pairs if owner == name]
 
 
 def _check_names(optimizers, networks):

@@ -13,6 +13,7 @@ from keras_adaad import checks
 from keras_adaad._typing import ArrayLike
 from keras_adaad.backend import keras_private
 from keras_adaad.frozen.network import check_network
+from keras_adaad.optimizers.per_network import per_network_within
 from keras_adaad.training import batch_division
 from keras_adaad.training.fit_arguments import EvaluateArguments
 from keras_adaad.training.fit_arguments import FitArguments
@@ -49,7 +50,27 @@ class CheckedCalls(Settings):
         """Returns the networks whose weights and statistics the steps move."""
         return [self.student]
 
+    def _networks_to_train(self):
+        """Returns the trained networks by the names of their arguments."""
+        ids = {id(network) for network in self.trained_networks()}
+        networks = self._networks().items()
+        return {name: net for name, net in networks if id(net) in ids}
+
     # Public calls.
+
+    @_wraps(keras.Model.compile)
+    def compile(self, optimizer="rmsprop", *args, **kwargs):
+        per_network = per_network_within(optimizer)
+        if per_network is not None:
+            per_network.networks = self._networks_to_train
+            _check_first(per_network)
+        super().compile(optimizer, *args, **kwargs)
+
+    def compile_from_config(self, config: dict[str, Any]) -> None:
+        # Keras's does nothing if `compile` is not its own.
+        self.compile(**keras.saving.deserialize_keras_object(config))
+        if self.built:
+            self.optimizer.build(self.trainable_variables)
 
     @_wraps(keras.Model.fit)
     def fit(self, *args, **kwargs):
@@ -258,6 +279,17 @@ class CheckedCalls(Settings):
         self.num_classes = student[-1]
         if self.evaluation_attack is not None:
             self.evaluation_attack._check_classes(self.num_classes)
+
+
+def _check_first(per_network):
+    """Raises if callbacks would change another network's learning rate."""
+    first, *_ = per_network.parts
+    if first != "student":
+        raise ValueError(
+            "The student's optimizer must be the first one of `PerNetwork`, "
+            "whose learning rate callbacks read and change. Received: "
+            f"optimizers of {', '.join(per_network.parts)}"
+        )
 
 
 def _has_labels(batch):

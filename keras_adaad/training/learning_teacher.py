@@ -11,6 +11,7 @@ from keras_adaad.attacks import ObjectiveAttack
 from keras_adaad.frozen.float16 import uses_float16
 from keras_adaad.frozen.logits import logits_function
 from keras_adaad.optimizers import PerNetwork
+from keras_adaad.optimizers.per_network import per_network_within
 from keras_adaad.training.adversarial_training import AdversarialTraining
 
 
@@ -90,7 +91,7 @@ class LearningTeacher(AdversarialTraining):
             **kwargs: Further arguments of `keras.Model.compile`, except
                 `loss`.
         """
-        if not isinstance(optimizer, PerNetwork):
+        if per_network_within(optimizer) is None:
             if teacher_optimizer is None:
                 teacher_optimizer = self.published_teacher_optimizer()
             optimizer = PerNetwork(
@@ -101,22 +102,14 @@ class LearningTeacher(AdversarialTraining):
                 "Argument `optimizer` has an optimizer of the teacher already. "
                 f"Received: teacher_optimizer={teacher_optimizer!r}"
             )
-        optimizer.networks = self._networks_to_train
         super().compile(optimizer, **kwargs)
-
-    def compile_from_config(self, config: dict[str, Any]) -> None:
-        # Keras's does nothing if `compile` is not its own.
-        self.compile(**keras.saving.deserialize_keras_object(config))
-        if self.built:
-            self.optimizer.build(self.trainable_variables)
 
     def start_epoch(self, epoch: int, epochs: int) -> None:
         super().start_epoch(epoch, epochs)
         self.teacher_learns = self._has_started(epoch, epochs)
 
     def train_step(self, *state_and_data: Any) -> Any:
-        whole: Any = self.optimizer  # Keras wraps ours for float16.
-        optimizer = getattr(whole, "inner_optimizer", whole)
+        optimizer: Any = per_network_within(self.optimizer)
         optimizer.idle = () if self.teacher_learns else ("teacher",)
         return super().train_step(*state_and_data)
 
@@ -146,9 +139,6 @@ class LearningTeacher(AdversarialTraining):
     def _has_started(self, epoch, epochs):
         # Less a part of an epoch, because the fraction is rounded.
         return epoch >= self.teacher_start * epochs - 1e-3
-
-    def _networks_to_train(self):
-        return {"student": self.student, "teacher": self.teacher}
 
     def _settings(self):
         return *super()._settings(), self.teacher_learns

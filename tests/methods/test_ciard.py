@@ -154,7 +154,7 @@ def test_is_saved_and_resumed_with_both_optimizers(tmp_path, batch):
     )
     trainer.fit(x, y, batch_size=16, epochs=2, verbose=0)
     assert trainer.teacher_learns
-    parts = trainer.optimizer.optimizers
+    parts = trainer.optimizer.parts
     steps = {name: int(part.iterations) for name, part in parts.items()}
     assert steps == {"student": 2, "teacher": 1}
 
@@ -162,7 +162,7 @@ def test_is_saved_and_resumed_with_both_optimizers(tmp_path, batch):
     resumed = keras.models.load_model(tmp_path / "trainer.keras")
     assert resumed.teacher_learns
     assert resumed.teacher.trainable and not resumed.clean_teacher.trainable
-    for name, part in resumed.optimizer.optimizers.items():
+    for name, part in resumed.optimizer.parts.items():
         assert part.get_config() == parts[name].get_config()
         networks.assert_same(
             networks.snapshot(part), networks.snapshot(parts[name])
@@ -206,8 +206,29 @@ def test_a_later_fit_takes_over_the_optimizers(batch):
         for a, b in zip(before, weights_of(second), strict=True)
     ]
     assert all(moved)
-    parts = second.optimizer.optimizers.values()
+    parts = second.optimizer.parts.values()
     assert [int(part.iterations) for part in parts] == [2, 2]
+
+
+def test_callbacks_change_the_students_learning_rate(batch, tmp_path):
+    x, y = (array[:16] for array in batch)
+    models, _ = parity.twins(*NAMES)
+    trainer = small(models)
+    trainer.compile("sgd", teacher_optimizer=keras.optimizers.SGD(0.05))
+    plateau = keras.callbacks.ReduceLROnPlateau(
+        "loss", factor=0.5, patience=1, min_delta=100.0
+    )
+    scheduler = keras.callbacks.LearningRateScheduler(
+        lambda epoch, rate: 0.4 if epoch == 0 else rate
+    )
+    board = keras.callbacks.TensorBoard(tmp_path)
+    history = trainer.fit(
+        x, y, epochs=3, callbacks=[scheduler, plateau, board], verbose=0
+    )
+    rates = history.history["learning_rate"]
+    np.testing.assert_allclose(rates, [0.4, 0.4, 0.2], rtol=1e-6)
+    parts = trainer.optimizer.parts
+    assert float(parts["teacher"].learning_rate) == pytest.approx(0.05)
 
 
 @pytest.mark.parametrize("policy", ["float32", "mixed_float16"])
@@ -223,6 +244,9 @@ def test_weight_perturbation_and_float16(batch, policy):
     trainer.compile(keras.optimizers.SGD(0.1))
     scaled = isinstance(trainer.optimizer, keras.optimizers.LossScaleOptimizer)
     assert scaled == (policy == "mixed_float16")
+    again = small(models, teacher_start=0.0)
+    again.compile(trainer.optimizer)
+    assert again.optimizer is trainer.optimizer
     before = weights_of(trainer)
     # The scale falls until no gradient overflows.
     losses = [trainer.train_on_batch(x, y) for _ in range(1 + 3 * scaled)]
@@ -243,7 +267,7 @@ def test_the_published_optimizer_of_the_teacher_is_the_default():
     models, _ = parity.twins(*NAMES)
     trainer = small(models)
     trainer.compile("sgd")
-    config = trainer.optimizer.optimizers["teacher"].get_config()
+    config = trainer.optimizer.parts["teacher"].get_config()
     assert config["learning_rate"] == pytest.approx(1e-4)
     assert (config["momentum"], config["weight_decay"]) == (0.1, 2e-4)
     # The first step is in epoch 51 of 300, counted from 1.
@@ -272,6 +296,8 @@ def test_bad_optimizers_are_named():
     optimizer = PerNetwork({"student": "sgd", "teacher": "sgd"})
     with pytest.raises(ValueError, match="teacher_optimizer="):
         trainer.compile(optimizer, teacher_optimizer="sgd")
+    with pytest.raises(ValueError, match="student's optimizer must be the fi"):
+        trainer.compile(PerNetwork({"teacher": "sgd", "student": "sgd"}))
     trainer.compile(PerNetwork({"student": "sgd", "peer": "sgd"}))
     with pytest.raises(ValueError, match="must have the same names"):
         trainer.optimizer.build(trainer.trainable_variables)

@@ -18,6 +18,7 @@ from keras_adaad.methods.mtard import MTARD
 from keras_adaad.methods.peeraid import PeerAiD
 from keras_adaad.methods.rslad import RSLAD
 from keras_adaad.methods.saad import SAAD
+from keras_adaad.optimizers import PerNetwork
 from keras_adaad.training.distiller import Distiller
 from keras_adaad.training.sample_weighting import SampleWeighting
 from tests import networks
@@ -338,6 +339,24 @@ def test_peeraid_evaluates_the_student_alone(batch):
         for a, b in zip(peer, trainer.peer.get_weights(), strict=True)
     ]
     assert all(moved)
+
+
+def test_peeraid_with_two_optimizers(batch, tmp_path):
+    x, y = (array[:16] for array in batch)
+    student, peer = networks.dense_net("student"), networks.dense_net("peer")
+    trainer = PeerAiD(peer, student, PGD(epsilon=0.1, steps=1, seed=0))
+    parts = {"student": "sgd", "peer": keras.optimizers.SGD(0.0)}
+    trainer.compile(PerNetwork(parts))
+    before = peer.get_weights(), student.get_weights()
+    trainer.train_on_batch(x, y)
+    networks.assert_same(before[0], peer.get_weights())
+    assert not np.array_equal(before[1][0], student.get_weights()[0])
+    trainer.save(tmp_path / "trainer.keras")
+    resumed = keras.models.load_model(tmp_path / "trainer.keras")
+    assert resumed.train_on_batch(x, y) == pytest.approx(
+        trainer.train_on_batch(x, y)
+    )
+    assert int(resumed.optimizer.parts["peer"].iterations) == 2
 
 
 def test_a_missing_peer_is_named():

@@ -87,15 +87,32 @@ def test_each_network_takes_the_steps_of_its_optimizer(pair):
             pair[name].get_weights(), copy.get_weights(), strict=True
         ):
             np.testing.assert_allclose(ours, theirs, rtol=1e-6)
-    steps = [int(part.iterations) for part in optimizer.optimizers.values()]
+    steps = [int(part.iterations) for part in optimizer.parts.values()]
     assert steps == [5, 2] and int(optimizer.iterations) == 5
+
+
+@pytest.mark.skipif(
+    keras.config.backend() == "jax", reason="Keras itself refuses it."
+)
+def test_layers_may_be_frozen_later(pair):
+    variables = [v for m in pair.values() for v in m.trainable_variables]
+    optimizer = PerNetwork(optimizers(), lambda: pair)
+    optimizer.build(variables)
+    before = [keras.ops.convert_to_numpy(v) for v in variables]
+    (gradients,) = gradients_of(variables, 1)
+    apply(optimizer, gradients[1:], variables[1:])
+    moved = [
+        not np.array_equal(old, keras.ops.convert_to_numpy(v))
+        for old, v in zip(before, variables, strict=True)
+    ]
+    assert moved == [False] + [True] * (len(variables) - 1)
 
 
 def test_its_learning_rate_is_that_of_the_first():
     optimizer = PerNetwork(optimizers())
     assert float(optimizer.learning_rate) == pytest.approx(0.1)
     optimizer.learning_rate = 0.7
-    rates = [float(p.learning_rate) for p in optimizer.optimizers.values()]
+    rates = [float(p.learning_rate) for p in optimizer.parts.values()]
     np.testing.assert_allclose(rates, [0.7, 0.05])
 
 
@@ -105,7 +122,7 @@ def test_config_restores_it():
     restored = keras.optimizers.deserialize(config)
     assert isinstance(restored, PerNetwork)
     assert restored.get_config() == optimizer.get_config()
-    assert list(restored.optimizers) == ["first", "second", "third"]
+    assert list(restored.parts) == ["first", "second", "third"]
 
 
 def test_bad_optimizers_are_named(pair):
@@ -143,3 +160,7 @@ def test_bad_optimizers_are_named(pair):
     optimizer.build(variables)
     with pytest.raises(ValueError, match="one gradient.*Received: 1"):
         optimizer.apply([None])
+    with pytest.raises(ValueError, match="before this variable"):
+        optimizer.apply([None], other[:1])
+    with pytest.raises(ValueError, match="its `parts`: first, second"):
+        optimizer.exclude_from_weight_decay(var_names=["bias"])
