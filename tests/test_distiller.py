@@ -33,6 +33,49 @@ def test_teacher_is_frozen_for_good(batch):
     assert len(distiller.optimizer.variables) == 2 + len(student)
 
 
+DISTILLERS = [
+    value
+    for value in vars(keras_adaad).values()
+    if inspect.isclass(value)
+    and issubclass(value, keras_adaad.Distiller)
+    and value is not keras_adaad.Distiller
+]
+# One weighs the teacher's outputs by them, one corrects them.
+TRUSTS_LESS = {"IAD", "DGAD"}
+
+
+@pytest.mark.once
+@pytest.mark.parametrize("method", DISTILLERS)
+def test_fit_checks_the_teacher_at_x_adv_if_the_loss_has_it(batch, method):
+    more = {}
+    if issubclass(method, (keras_adaad.MTARD, keras_adaad.IADII)):
+        more = {"clean_teacher": networks.dense_net()}
+    trainer = method(
+        *(networks.dense_net(), networks.dense_net()),
+        attack=PGD(epsilon=0.1, steps=1, seed=0),
+        **more,
+    )
+    seen = []
+    outer_loss, teacher_logits = trainer.outer_loss, trainer.teacher_logits
+
+    def recorded_loss(views, logits, y):
+        seen[:] = [views["adversarial"]]  # Not what the attack asked for.
+        return outer_loss(views, logits, y)
+
+    def recorded_logits(x, teacher=None):
+        seen.append(x)
+        return teacher_logits(x, teacher)
+
+    trainer.outer_loss = recorded_loss
+    trainer.teacher_logits = recorded_logits
+    trainer.compile("sgd")
+    trainer.train_on_batch(*batch)
+    x_adv, *targets = seen
+    has_it = any(x is x_adv for x in targets)
+    expected = has_it and method.__name__ not in TRUSTS_LESS
+    assert trainer.teacher_sees_adversarial == expected
+
+
 def test_student_layers_that_the_user_froze_stay(batch):
     distiller = adaad()
     frozen = distiller.student.get_layer("conv0")

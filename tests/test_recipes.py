@@ -261,6 +261,7 @@ def test_prints():
     assert "schedule    half a cosine\n" in text
     text = str(recipes.get("CIARD", "cifar10"))
     assert "half a cosine after 150, times exp(-0.01 p^2)\n" in text
+    assert "  teacher SGD learning_rate=0.0001, momentum=0.1" in text
     assert "| DKL | cifar10 | 200 | half a cosine |" in recipes.table()
     assert len(recipes.table().splitlines()) == 2 + len(PAIRS)
     assert len(recipes.table("tiny_imagenet").splitlines()) == 4

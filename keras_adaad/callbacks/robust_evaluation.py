@@ -36,8 +36,9 @@ class RobustEvaluation(keras.callbacks.Callback):
         y: Labels: class indices or one-hot.
         attacks: Names (see `keras_adaad.attacks.get`) or
             `keras_adaad.attacks.Attack`s. Defaults to `["pgd"]`.
-        every: Number of epochs from one evaluation to the next. The last
-            epoch of `fit` is always evaluated. Defaults to `1`.
+        every: Number of epochs from one evaluation to the next. The last of
+            the `epochs` of `fit` is always evaluated, but not an epoch after
+            which another callback stops the training. Defaults to `1`.
         log_dir: Folder of TensorBoard's logs that gets two pictures of every
             evaluation, on any backend: `robustness`, the accuracies and the
             accuracy over epsilon, and `adversarial_images`, the first fooled

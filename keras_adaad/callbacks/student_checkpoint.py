@@ -14,8 +14,9 @@ from keras_adaad.writing import write_atomically
 class StudentCheckpoint(keras.callbacks.ModelCheckpoint):
     """A `keras.callbacks.ModelCheckpoint` that writes the student only.
 
-    The teacher never changes and is often many times larger, so it is not
-    saved. The file holds a plain `keras.Model`. It replaces the previous file
+    A frozen teacher does not change and is often many times larger, so it is
+    not saved. Nor is a teacher that learns: for that of `CIARD`, save the whole
+    trainer. The file holds a plain `keras.Model`. It replaces the previous file
     once it is complete, so a run that is killed meanwhile keeps that one.
 
     Args:

@@ -150,7 +150,7 @@ class ABSLD(by_class.SumsOfEpochs, RSLAD):
             moved = ops.clip(
                 temperatures - step, self.min_temperature, self.max_temperature
             )
-            return ops.where(self.begins_epoch(), moved, temperatures.value)
+            return ops.where(self.follows_epoch(), moved, temperatures.value)
 
         return (
             moved(self.adversarial_temperatures, self.adversarial_sums),

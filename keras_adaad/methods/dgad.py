@@ -64,6 +64,7 @@ class DGAD(Distiller):
         - [Reference code](https://github.com/kunsaram01/DGAD), `main.py`.
     """
 
+    # Not `teacher_sees_adversarial`: where the teacher errs, it is corrected.
     needs_labels = True
 
     def __init__(

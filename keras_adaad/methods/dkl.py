@@ -175,7 +175,7 @@ class DKL(by_class.SumsOfEpochs, AdversarialTraining):
     def _means(self):
         """Returns the class means, from the last epoch that is complete."""
         totals = ops.sum(self.class_sums, axis=1, keepdims=True)
-        complete = ops.logical_and(self.begins_epoch(), totals > 0.0)
+        complete = ops.logical_and(self.follows_epoch(), totals > 0.0)
         means = ops.divide_no_nan(self.class_sums.value, totals)
         return ops.where(complete, means, self.class_means.value)
 

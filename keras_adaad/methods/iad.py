@@ -211,6 +211,7 @@ class IADII(IAD):
         - [Reference code](https://github.com/ZFancy/IAD), `IAD-II.py`.
     """
 
+    teacher_sees_adversarial = True
     reference_order: tuple[str, ...] = ("adversarial", "clean")
 
     def __init__(

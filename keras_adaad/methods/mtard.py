@@ -85,6 +85,7 @@ class MTARD(Distiller):
           `mtard_resnet18_cifar10.py` and `mtard_loss.py`.
     """
 
+    teacher_sees_adversarial = True
     forward_order: tuple[str, ...] = ("adversarial", "clean")
     needs_labels = True
     states = {

@@ -109,6 +109,30 @@ class SAAD(Distiller):
         self.weighting = EntropyWeighting(entropy_scale, clean_weight)
         self.correction = correction
 
+    @property
+    def entropy_scale(self) -> float:
+        return self.weighting.scale
+
+    @entropy_scale.setter
+    def entropy_scale(self, value: float) -> None:
+        self.weighting.scale = value
+
+    @property
+    def igdm_weight(self) -> float:
+        return self.igdm.weight
+
+    @igdm_weight.setter
+    def igdm_weight(self, value: float) -> None:
+        self.igdm.weight = value
+
+    @property
+    def clean_weight(self) -> float:
+        return self.weighting.clean_weight
+
+    @clean_weight.setter
+    def clean_weight(self, value: float) -> None:
+        self.weighting.clean_weight = value
+
     def _settings(self):
         parts = plain_values(self.igdm), plain_values(self.weighting)
         return *super()._settings(), *parts
@@ -139,8 +163,8 @@ class SAAD(Distiller):
     def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
-            "entropy_scale": self.weighting.scale,
-            "igdm_weight": self.igdm.weight,
-            "clean_weight": self.weighting.clean_weight,
+            "entropy_scale": self.entropy_scale,
+            "igdm_weight": self.igdm_weight,
+            "clean_weight": self.clean_weight,
             "correction": self.correction,
         }

@@ -250,7 +250,9 @@ class Recipe:
         if self.igdm is not None:
             options.append(f"regularizers=[IGDM({_call(self.igdm)})]")
         call = ", ".join(option for option in options if option)
-        generated = {}
+        learning, generated = {}, {}
+        if self.teacher_sgd is not None:
+            learning = {"teacher SGD": _call(self.teacher_sgd)}
         if self.extra_fraction is not None:
             cutmix = ", CutMix" if self.cutmix else ""
             share = f"{self.extra_fraction:.0%} of each batch"
@@ -261,6 +263,7 @@ class Recipe:
             "optimizer": optimizer,
             "epochs": self.epochs,
             "schedule": self.schedule,
+            **learning,
             "batch size": self.batch_size,
             "padding": self.padding,
             **generated,

@@ -44,9 +44,9 @@ class AdversarialTraining(CheckedCalls):
     to them only if `self.learning` is true. `fit` sets `self.epoch`, counted
     from 0, and `self.epochs`; `self.progress()` is `(epoch + 1) / epochs`.
 
-    The penalties of the student's layers are added to the mean of the outer
-    loss: `add_loss` and `activity_regularizer` count for every run, and weight
-    regularizers count once.
+    The penalties of the trained networks' layers are added to the mean of the
+    outer loss: `add_loss` and `activity_regularizer` count for every run, and
+    weight regularizers count once.
 
     The attack runs before Keras's own `train_step`, which receives the views as
     its input. Optimizers, mixed precision and callbacks are therefore Keras's

@@ -218,8 +218,10 @@ class EpochFollower(keras.callbacks.Callback):
         self.model._take_settings()
 
     def on_epoch_end(self, epoch, logs=None):
-        # This runs before any callback that saves. No error is raised if
-        # another callback has already stopped the training because of NaN.
+        # This runs before any callback that saves.
+        self.model.end_epoch()
+        # No error is raised if another callback has already stopped the
+        # training because of NaN.
         for name in ("loss", "val_loss"):
             if name in (logs or {}) and not self.model.stop_training:
                 self.model.check_loss(name, logs[name])

@@ -5,6 +5,9 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+from keras import ops
+
 from keras_adaad.attacks import ObjectiveAttack
 from keras_adaad.training import attack_arguments
 from keras_adaad.training.state import TrainingState
@@ -101,12 +104,20 @@ def plain_values(instance, names=None):
 
     If `names` are given, only those.
     """
-    return tuple(
-        (name, value)
+    values = (
+        (name, _plain(value))
         for name, value in sorted(vars(instance).items())
-        if isinstance(value, (bool, int, float, str, tuple))
-        and (names is None or name in names)
+        if names is None or name in names
     )
+    return tuple((name, value) for name, value in values if value is not None)
+
+
+def _plain(value):
+    """Returns a value to compare, or `None` for objects of other types."""
+    if isinstance(value, (np.generic, np.ndarray)) or ops.is_tensor(value):
+        return ops.convert_to_numpy(value).tolist()
+    plain = isinstance(value, (bool, int, float, str, tuple))
+    return value if plain else None
 
 
 @functools.cache

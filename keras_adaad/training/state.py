@@ -41,6 +41,12 @@ class TrainingState(PhaseMetrics):
         self.epoch.assign(epoch)
         self.epochs.assign(epochs)
 
+    def end_epoch(self) -> None:
+        """Notes that all batches of an epoch have been seen.
+
+        `fit` calls it. A subclass may extend it.
+        """
+
     def _add_state(self, seed):
         """Creates the variables, which become attributes."""
         self.seed_generator = SeedGenerator(seed)

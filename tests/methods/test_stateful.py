@@ -258,6 +258,24 @@ def test_epochs_of_a_loop_are_epochs(batch, cls, state):
         assert (np.ptp(found) > 0.0) == moved
 
 
+@pytest.mark.parametrize(
+    "cls, state", [(DKL, "class_means"), (ABSLD, "clean_temperatures")]
+)
+def test_an_epoch_that_begins_again_counts_once(batch, cls, state):
+    """After Ctrl-C, or a backup in the middle of an epoch."""
+    models, _ = parity.twins(*(ONE_TEACHER if cls is ABSLD else ("student",)))
+    trainer = cls(**models, attack=PGD(epsilon=0.1, steps=1, seed=0))
+    trainer.compile("sgd")
+    found = []
+    # The first and the second epoch, which is cut short twice.
+    for epoch in (0, 1, 1, 1):
+        trainer.start_epoch(epoch, 3)
+        trainer.train_on_batch(*batch)
+        found.append(keras.ops.convert_to_numpy(getattr(trainer, state)))
+    assert np.ptp(found[0]) == 0.0 < np.ptp(found[1])
+    networks.assert_same(found[1:3], found[2:4])
+
+
 CHANGES = {
     "drops": (ABSLD, lambda trainer: setattr(trainer, "drops", (0.5,))),
     "order": (
@@ -281,6 +299,32 @@ def test_what_is_set_between_two_fits_counts(name):
     before = trainer._settings()
     assert trainer._settings() == before
     change(trainer)
+    assert trainer._settings() != before
+
+
+@pytest.mark.once
+def test_arguments_of_saad_may_be_set():
+    models, _ = parity.twins(*ONE_TEACHER)
+    trainer = SAAD(**models)
+    for name in ("entropy_scale", "igdm_weight", "clean_weight"):
+        before = trainer._settings()
+        setattr(trainer, name, 7.0)
+        assert trainer._settings() != before
+    weighting = trainer.weighting
+    assert weighting.scale == weighting.clean_weight == 7.0
+    assert trainer.igdm.weight == trainer.get_config()["igdm_weight"] == 7.0
+
+
+@pytest.mark.parametrize(
+    "number", [np.float32, np.asarray, keras.ops.convert_to_tensor]
+)
+def test_numbers_of_other_types_count(number):
+    models, _ = parity.twins(*ONE_TEACHER)
+    trainer = RSLAD(**models)
+    trainer.alpha = number(0.25)
+    before = trainer._settings()
+    assert trainer._settings() == before
+    trainer.alpha = number(0.5)
     assert trainer._settings() != before
 
 
