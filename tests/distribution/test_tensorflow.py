@@ -128,8 +128,15 @@ def test_an_optimizer_within_another_is_checked_too(two_devices, batch):
         trainer = two_optimizers()
         optimizer = keras.optimizers.SGD(0.1, clipnorm=2.0)
         trainer.compile("sgd", teacher_optimizer=optimizer)
-    with pytest.raises(ValueError, match="`clipnorm` can't .* 2 replicas"):
-        trainer.train_on_batch(*batch)
+        several = worker.plain()
+        several.compile(
+            keras.optimizers.MultiOptimizer(
+                keras.optimizers.OptimizerMap(optimizer)
+            )
+        )
+    for refused in (trainer, several):
+        with pytest.raises(ValueError, match="`clipnorm` can't .* 2 replicas"):
+            refused.train_on_batch(*batch)
 
 
 @pytest.mark.parametrize(
