@@ -1,10 +1,5 @@
 """The front doors: TFDS in both file formats, and folders."""
 
-import os
-import pathlib
-import subprocess
-import sys
-
 import keras
 import numpy as np
 import pytest
@@ -14,7 +9,9 @@ from keras_adaad import data
 from tests.data.on_disk import pictures
 from tests.data.on_disk import write
 
-BACKEND = keras.config.backend()
+# They read files into NumPy arrays, whatever the backend.
+pytestmark = pytest.mark.once
+
 FORMATS = ("tfrecord", "array_record")
 
 
@@ -118,45 +115,6 @@ def test_tfds_of_another_kind(tmp_path, message, shape, label):
     write(Pictures(data_dir=tmp_path, file_format="array_record"))
     with pytest.raises(ValueError, match=message):
         data.load_tfds("pictures", "train", data_dir=tmp_path)
-
-
-WITHOUT_TENSORFLOW = """
-import sys
-import tests.data.without_tensorflow
-import numpy as np
-from keras_adaad import data
-
-array_record, tfrecord = sys.argv[1:]
-train = data.load_tfds("cifar10", "train", 50, True, data_dir=array_record)
-print(type(train).__name__, *(images.sum() for images, _ in train))
-for name, options in (("cifar10", {}), ("cifar100", {"download": True})):
-    try:
-        data.load_tfds(name, "train", data_dir=tfrecord, **options)
-    except ValueError as error:
-        print(error)
-assert "tensorflow" not in sys.modules
-"""
-
-
-@pytest.mark.skipif(BACKEND == "tensorflow", reason="TensorFlow is the backend")
-def test_without_tensorflow(cifar10):
-    folders = [str(cifar10[name]) for name in ("array_record", "tfrecord")]
-    result = subprocess.run(
-        [sys.executable, "-c", WITHOUT_TENSORFLOW, *folders],
-        cwd=pathlib.Path(__file__).parents[2],
-        env={**os.environ, "KERAS_BACKEND": BACKEND},
-        capture_output=True,
-        text=True,
-    )
-    assert result.returncode == 0, result.stderr
-    batches, stored, missing = result.stdout.splitlines()
-    name, *sums = batches.split()
-    assert name == "BatchesPyDataset"
-    train = data.load_tfds("cifar10", "train", 50, True, data_dir=folders[1])
-    expected = [np.sum(images) for images, _ in train]
-    np.testing.assert_allclose(np.array(sums, float), expected, rtol=1e-5)
-    assert "is stored as tfrecord, for which TFDS needs" in stored
-    assert "is not prepared, for which TFDS needs" in missing
 
 
 @pytest.fixture(scope="module")
