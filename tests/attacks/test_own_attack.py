@@ -76,8 +76,10 @@ class Doubled(PGD):
         self.factor = 2.0 * factor
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def model():
+    """One network for all tests: no program of one may serve another."""
+    keras.utils.set_random_seed(0)
     return networks.dense_net()
 
 

@@ -38,10 +38,16 @@ def brightest(labels, logits):
     return ops.max(logits, axis=-1)
 
 
+@pytest.fixture(scope="module")
+def model():
+    """One network: tests share the programs that are compiled for it."""
+    keras.utils.set_random_seed(0)
+    return networks.student_net()
+
+
 @pytest.mark.parametrize("attack", ATTACKS, ids=repr)
-def test_invariants(batch, attack):
+def test_invariants(model, batch, attack):
     x, y = batch
-    model = networks.student_net()
     before = networks.snapshot(model)
     x_adv = attack(model, x, y)
     networks.assert_same(before, networks.snapshot(model))
@@ -56,9 +62,8 @@ def test_invariants(batch, attack):
 
 
 @pytest.mark.parametrize("attack", ATTACKS, ids=repr)
-def test_batch_size_does_not_change_the_result(batch, attack):
+def test_batch_size_does_not_change_the_result(model, batch, attack):
     x, y = batch
-    model = networks.student_net()
     whole = attack(model, x, y)
     parts = attack(model, x, y, batch_size=12)
     first = attack(model, x[:5], y[:5])
@@ -146,9 +151,8 @@ def test_fgsm_is_the_formula(batch):
     assert (np.abs(x_adv - expected) < 1e-5).mean() > 0.999
 
 
-def test_seed_decides(batch):
+def test_seed_decides(model, batch):
     x, y = batch
-    model = networks.student_net()
     runs = [PGD(epsilon=0.1, steps=2, seed=s)(model, x, y) for s in (3, 3, 4)]
     np.testing.assert_array_equal(runs[0], runs[1])
     assert np.abs(runs[0] - runs[2]).max() > 1e-3
@@ -159,9 +163,8 @@ def test_seed_decides(batch):
     np.testing.assert_array_equal(*unseeded)
 
 
-def test_restarts_keep_the_best(batch):
+def test_restarts_keep_the_best(model, batch):
     x, y = batch
-    model = networks.student_net()
     y = model.predict(x, verbose=0).argmax(-1)
     attack = PGD(epsilon=0.2, step_size=0.01, steps=2, restarts=4, seed=0)
     x_adv = attack(model, x, y)
@@ -184,9 +187,8 @@ def test_restarts_keep_the_best(batch):
     assert np.abs(x_adv - best).max() > 0
 
 
-def test_own_loss_is_raised(batch):
+def test_own_loss_is_raised(model, batch):
     x, y = batch
-    model = networks.student_net()
     x_adv = PGD(epsilon=0.2, loss=brightest, seed=0)(model, x, y)
     before = ops.convert_to_numpy(model(ops.convert_to_tensor(x))).max(-1)
     after = ops.convert_to_numpy(model(ops.convert_to_tensor(x_adv))).max(-1)

@@ -1,6 +1,7 @@
 """Each way of hiding a gradient raises its flag; an honest net raises none."""
 
 import dataclasses
+import functools
 import logging
 
 import keras
@@ -61,6 +62,12 @@ def wrapped(before=lambda x: x, after=lambda z: z, name=None):
     return keras.Model(inputs, after(model(before(inputs))), name=name)
 
 
+@functools.cache
+def with_large_logits():
+    """Returns one network: tests share the programs compiled for it."""
+    return wrapped(after=lambda z: 1000.0 * z)
+
+
 def test_an_honest_network_raises_none(data):
     report = flags(
         oracles.trained_pair()[0],
@@ -75,17 +82,17 @@ def test_large_logits(data, caplog):
     """Scaled by 1000, cross-entropy has no gradient; the DLR loss does."""
     honest = flags(oracles.trained_pair()[0], data)
     with caplog.at_level(logging.WARNING, "keras_adaad"):
-        report = flags(wrapped(after=lambda z: 1000.0 * z), data)
+        report = flags(with_large_logits(), data)
     assert "gradients" in report.flags
     assert "cross-entropy" in report.flags["gradients"]
     assert "DLR" not in report.flags["gradients"]
     assert "large_epsilon" in report.flags
     assert report.robust_accuracy > honest.robust_accuracy + 0.1
     assert "gradients" in caplog.text
-    short = flags(wrapped(after=lambda z: 1000.0 * z), data, curve=False)
+    short = flags(with_large_logits(), data, curve=False)
     assert "large_epsilon" in short.flags and short.curve is None
     dlr = flags(
-        wrapped(after=lambda z: 1000.0 * z),
+        with_large_logits(),
         data,
         [PGD(epsilon=EPSILON, steps=20, loss="dlr")],
         curve=False,
@@ -184,8 +191,8 @@ def test_gradients_are_checked_batch_by_batch(data, monkeypatch):
         return lambda x, y: sizes.append(len(x)) or compiled(x, y)
 
     monkeypatch.setattr(Classifier, "program", watched)
-    model = wrapped(after=lambda z: 1000.0 * z)
-    report = flags(model, data, ["fgsm"], curve=False, batch_size=16)
+    options = {"curve": False, "batch_size": 16}
+    report = flags(with_large_logits(), data, ["fgsm"], **options)
     assert max(sizes) == 16 and len(sizes) > 2
     # As in `test_large_logits`, where one batch holds all images.
     assert "DLR" not in report.flags["gradients"]
