@@ -56,6 +56,15 @@ def randomized(model, seed):
     return model
 
 
+def logits(model, x):
+    """Returns what the model's own call returns, with nothing compiled.
+
+    Where it has run like this before, that takes less time than `predict`.
+    """
+    outputs = model(keras.ops.convert_to_tensor(x), training=False)
+    return keras.ops.convert_to_numpy(outputs)
+
+
 def snapshot(model):
     """Returns all variables of a model as NumPy, random state included."""
     return [keras.ops.convert_to_numpy(v) for v in model.variables]
