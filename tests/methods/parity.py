@@ -85,7 +85,8 @@ def compare_step(
     those of the other networks in `trained`.
 
     Args:
-        trainer: The method, over the Keras networks of `twins`; compiled here.
+        trainer: The method, over the Keras networks of `twins`; compiled here,
+            by the first call. Each call begins without momentum.
         modules: The PyTorch networks of the same call of `twins`.
         attack: Function `(modules, x, y, noise) -> x_adv`, in PyTorch.
         loss: Function `(modules, x, x_adv, y) -> scalar`, in PyTorch.
@@ -97,7 +98,12 @@ def compare_step(
         loss_rel: Relative tolerance of the loss. Defaults to `1e-5`.
         trained: Names of the networks that the step trains.
     """
-    trainer.compile(keras.optimizers.SGD(0.1, momentum=0.9))
+    if trainer.compiled:
+        # To compile it again would have the step traced again.
+        for momentum in trainer.optimizer.momentums:
+            momentum.assign(np.zeros(momentum.shape))
+    else:
+        trainer.compile(keras.optimizers.SGD(0.1, momentum=0.9))
     if "start_noise" not in vars(trainer.attack):
         trainer.attack.start_noise = lambda *args: noise
     weights = [w for name in trained for w in modules[name].parameters()]
