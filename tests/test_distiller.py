@@ -237,6 +237,8 @@ def test_student_checkpoint_is_whole_or_as_before(batch, tmp_path, monkeypatch):
     assert keras.models.load_model(tmp_path / "last.keras")
 
 
+# What is saved is tested above, and the monitor has one name on all backends.
+@pytest.mark.once
 def test_best_model_checkpoint_watches_robust_accuracy(batch, tmp_path):
     x, y = batch
     distiller = adaad()
