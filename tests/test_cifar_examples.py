@@ -135,6 +135,7 @@ def test_killed_run_resumes_and_reports(folder, tmp_path):
         assert list((broken / "tensorboard").rglob("events*"))
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("name", "classes", "reduction", "padding"),
     [

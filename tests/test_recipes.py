@@ -47,6 +47,7 @@ def test_every_method_has_a_recipe():
     assert ("SAAD", "tiny_imagenet") in recipes.list_recipes("tiny_imagenet")
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(("name", "dataset"), PAIRS)
 def test_method_takes_the_recipe(name, dataset):
     recipe = recipes.get(name, dataset)
@@ -167,6 +168,7 @@ PUBLISHED = {
 }
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(("name", "dataset"), PAIRS)
 def test_optimizer(name, dataset):
     expected = PUBLISHED.get((name, dataset)) or PUBLISHED[name, None]
@@ -185,6 +187,7 @@ def test_optimizer(name, dataset):
             assert float(schedule(step)) == pytest.approx(rate(epoch))
 
 
+@pytest.mark.once
 def test_optimizer_of_a_teacher():
     recipe = recipes.get("CIARD", "cifar10")
     optimizer = recipe.teacher_optimizer(steps_per_epoch=7)
@@ -209,6 +212,7 @@ def test_optimizer_of_a_teacher():
     assert recipe.with_epochs(20).schedule == recipes.LateCosine(10)
 
 
+@pytest.mark.once
 def test_other_lengths():
     recipe = recipes.get("AdaIAD", "cifar10").with_epochs(5)
     assert recipe.schedule == recipes.Drops((3, 4))
@@ -232,6 +236,7 @@ def test_other_lengths():
         assert one.get_config()["learning_rate"] == pytest.approx(0.1)
 
 
+@pytest.mark.once
 def test_other_epsilon():
     attack = recipes.get("TRADES", "cifar10").attack(epsilon=0.062, seed=1)
     assert attack.epsilon == pytest.approx(0.062)
@@ -309,6 +314,7 @@ def test_published_results_print():
     assert recipes.published_results("MTARD") == []
 
 
+@pytest.mark.once
 def test_bad_input():
     recipe = recipes.get("ARD", "cifar10")
     with pytest.raises(TypeError, match="`notes` must be a tuple"):

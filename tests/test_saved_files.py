@@ -81,6 +81,7 @@ def test_a_trainer_goes_on(name):
     )
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("name", ATTACKS)
 def test_an_attack_is_the_same(name):
     saved = ATTACKS[name]
@@ -129,6 +130,7 @@ def test_an_evaluation_goes_on(saved_report, tmp_path):
         assert before["seconds"] == after.seconds
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("backend", ["tensorflow", "jax", "torch"])
 def test_a_report_is_the_same(backend):
     name = f"report-{backend}.json"

@@ -140,6 +140,7 @@ def test_a_failed_step_leaves_the_weights(batch):
             np.testing.assert_array_equal(before[i], after[i])
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("size", [-0.1, "0.1", None])
 def test_bad_size(size):
     with pytest.raises((TypeError, ValueError), match="weight_perturbation"):

@@ -149,6 +149,7 @@ def test_training_is_the_same_with_and_without(batch):
         np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-7)
 
 
+@pytest.mark.once
 def test_bad_arguments(batch):
     with pytest.raises(ValueError, match="every"):
         RobustEvaluation(*batch, every=0)

@@ -272,6 +272,7 @@ def test_what_is_validated_is_saved(batch, tmp_path):
     distiller.fit(*batch, callbacks=[swap(), other], verbose=0)
 
 
+@pytest.mark.once
 def test_bad_input(batch, tmp_path):
     x, _ = batch
     with pytest.raises(ValueError, match=r"must end in `\.keras`"):

@@ -26,6 +26,7 @@ def test_arrays():
     assert [len(p) for p in parts(list(x[:6]), training=True)] == [2, 2, 2]
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("pipeline", ["tf.data", "py_dataset"])
 def test_data_sets(pipeline):
     x = np.arange(8 * 16, dtype="float32").reshape(8, 4, 4, 1) / 128
@@ -40,6 +41,7 @@ def test_data_sets(pipeline):
     assert trained == [[0, 3], [1, 4], [2, 5]]
 
 
+@pytest.mark.once
 def test_training_order_is_one_for_all():
     """Epoch after epoch, each image is seen by one process."""
     x = np.arange(8, dtype="float32").reshape(8, 1, 1, 1) / 8
@@ -63,6 +65,7 @@ def test_training_order_is_one_for_all():
     assert (np.concatenate(orders[0]) != np.concatenate(orders[1])).any()
 
 
+@pytest.mark.once
 def test_what_cannot_be_divided_is_refused():
     import torch
     from torch.utils.data import DataLoader

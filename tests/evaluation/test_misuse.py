@@ -154,6 +154,7 @@ def test_attacks_of_one_name(model, data):
     assert report.accuracy("clean (2)") < report.clean_accuracy
 
 
+@pytest.mark.once
 def test_a_protocol_twice_is_two_protocols():
     attacks = ["autoattack", "pgd", "autoattack"]
     stages, _ = plan(attacks, ThreatModel(0.1), 10)
@@ -216,6 +217,7 @@ def test_noise_of_nan_is_refused(model, data, kind):
 # Epsilon.
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     "epsilon, norm, input_range, word",
     [
@@ -254,6 +256,7 @@ def test_the_usual_epsilon_is_of_the_range():
     assert ThreatModel.of(0.5, "l2") == ThreatModel(0.5, "l2")
 
 
+@pytest.mark.once
 def test_an_l2_ball_needs_its_epsilon(model, data):
     with pytest.raises(ValueError, match="`epsilon` must be given.*l2"):
         keras_adaad.evaluate_robustness(model, *data, ["pgd"], norm="l2")

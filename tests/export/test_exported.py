@@ -104,6 +104,7 @@ def multiples(path, dtype, inputs=1, outputs=1, batch="n"):
     return path
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("dtype", ["float32", "float64", "float16", "uint8"])
 def test_the_dtype_of_a_file(dtype, tmp_path):
     deployed = load_exported(multiples(tmp_path / "a.onnx", dtype))
@@ -115,6 +116,7 @@ def test_the_dtype_of_a_file(dtype, tmp_path):
     np.testing.assert_allclose(logits, x * [[2.0, 3.0]], rtol=1e-3)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("batch", [1, 3])
 def test_a_file_with_a_fixed_batch_takes_any_number(batch, tmp_path):
     deployed = load_exported(
@@ -124,6 +126,7 @@ def test_a_file_with_a_fixed_batch_takes_any_number(batch, tmp_path):
     np.testing.assert_allclose(deployed(x), x * [[2.0, 3.0]])
 
 
+@pytest.mark.once
 def test_files_that_are_no_classifier(tmp_path):
     path = multiples(tmp_path / "a.onnx", "float32", inputs=2)
     with pytest.raises(ValueError, match="one input.*2 inputs"):
@@ -142,6 +145,7 @@ def test_a_saved_model_of_others(tmp_path):
         load_exported(tmp_path / "module")
 
 
+@pytest.mark.once
 def test_what_cannot_be_loaded(tmp_path):
     with pytest.raises(ValueError, match="does not exist"):
         load_exported(tmp_path / "student.tflite")

@@ -272,6 +272,7 @@ def test_no_file_that_is_another_network(make, name, message, tmp_path):
         assert path.read_text() == "the file before"
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     "found, tolerance, message",
     [

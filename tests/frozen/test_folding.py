@@ -123,6 +123,8 @@ def test_same_logits(make):
     np.testing.assert_allclose(logits, expected, rtol=1e-4, atol=1e-5)
 
 
+# Which layers a graph has is decided before any backend computes.
+@pytest.mark.once
 @pytest.mark.parametrize(
     "make, folds",
     [
@@ -135,6 +137,7 @@ def test_what_folds(make, folds):
     assert sum(norm is not None for _, norm in pairs) == folds
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     "make, kept", [(padded, 1), (mobilenet, 0), (resnet, 0)]
 )
@@ -151,6 +154,7 @@ def test_padding_folds(make, kept):
     assert len(paddings) == kept
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("make", MODELS)
 def test_model_is_left_alone(make):
     model = build(make)
@@ -195,6 +199,7 @@ def test_lower_precision(make, policy, digits):
     assert 0.0 < error < 4 * 2.0**-digits
 
 
+@pytest.mark.once
 def test_what_computes_in_other_precision_does_not_fold():
     inputs = keras.Input((9, 9, 1))
     x = layers.Conv2D(4, 3, dtype="mixed_bfloat16")(inputs)

@@ -131,6 +131,7 @@ def test_is_saved(batch, tmp_path):
     )
 
 
+@pytest.mark.once
 def test_unknown_teacher():
     with pytest.raises(ValueError, match="teacher_in_attack='fast'"):
         keras_adaad.AdaAD(

@@ -127,6 +127,7 @@ def test_reference_passes_are_those_of_the_code(
     parity.compare_step(trainer, modules, attack, loss, *batch, noise)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("method", PUBLISHED_ATTACKS)
 def test_published_attack(method):
     epsilon, step_size, steps, start = PUBLISHED_ATTACKS[method]
@@ -160,6 +161,7 @@ def test_next_step_after_a_load_is_the_same(batch, tmp_path, name):
     )
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     "method, options, message",
     [
@@ -190,6 +192,7 @@ def test_bad_arguments(method, options, message):
         build(method, **options)
 
 
+@pytest.mark.once
 def test_iad2_needs_its_second_teacher():
     models, _ = parity.twins("teacher", "student")
     with pytest.raises(TypeError, match="clean_teacher"):
@@ -198,6 +201,7 @@ def test_iad2_needs_its_second_teacher():
         IADII(**models, clean_teacher=models["student"])
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("method", [TRADES, AKD, ARD, IAD, IADII, AdaIAD])
 def test_labels_are_needed(batch, method):
     trainer, _ = build(method)

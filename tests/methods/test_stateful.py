@@ -403,6 +403,7 @@ def test_peeraid_with_two_optimizers(batch, tmp_path):
     assert int(resumed.optimizer.parts["peer"].iterations) == 2
 
 
+@pytest.mark.once
 def test_a_missing_peer_is_named():
     student = networks.student_net()
     with pytest.raises(TypeError, match="`peer` must be"):
@@ -573,6 +574,7 @@ def test_two_equal_networks_keep_the_weight_finite(batch):
     assert np.isfinite(states(trainer)).all()
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("method", [MTARD, BMTARD])
 def test_a_missing_clean_teacher_is_named(method):
     teacher, student = networks.teacher_net(), networks.student_net()
@@ -584,6 +586,7 @@ def test_a_missing_clean_teacher_is_named(method):
         method(teacher, student, clean_teacher=student)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     "method, argument, value",
     [
@@ -626,6 +629,7 @@ def test_bad_arguments_are_named(method, argument, value):
         method(**models, **{argument: value})
 
 
+@pytest.mark.once
 def test_bad_terms_are_named():
     networks_ = networks.teacher_net(), networks.student_net()
     with pytest.raises(TypeError, match="`regularizers`"):
@@ -648,6 +652,7 @@ def test_bad_terms_are_named():
         IGDM(order=("adversarial", "opposite"))
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     "name", ["absld", "mtard", "bmtard", "dgad", "dkl", "saad"]
 )
