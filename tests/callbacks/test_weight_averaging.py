@@ -25,6 +25,23 @@ def make_distiller(optimizer=None):
     return distiller
 
 
+@pytest.fixture(scope="module")
+def as_made():
+    """A function that returns one distiller, always as it was made.
+
+    What is compiled for it stays.
+    """
+    distiller = make_distiller()
+    start = networks.snapshot(distiller)
+
+    def as_made():
+        for variable, value in zip(distiller.variables, start, strict=True):
+            variable.assign(value)
+        return distiller
+
+    return as_made
+
+
 class Record(keras.callbacks.Callback):
     """Keeps the student's weights at the end of each epoch."""
 
@@ -85,10 +102,10 @@ def fit(distiller, batch, *callbacks, **arguments):
     )
 
 
-def test_average_and_statistics(batch, tmp_path):
+def test_average_and_statistics(batch, as_made, tmp_path):
     path = tmp_path / "averaged.keras"
     averaging = StochasticWeightAveraging(Batches(*batch), 1, path)
-    distiller, record = make_distiller(), Record()
+    distiller, record = as_made(), Record()
     fit(distiller, batch, averaging, record, epochs=4)
 
     student = averaging.student
@@ -118,7 +135,7 @@ def test_average_and_statistics(batch, tmp_path):
     assert len(list(tmp_path.iterdir())) == 3
 
     # Training is the same without it.
-    alone, plain = make_distiller(), Record()
+    alone, plain = as_made(), Record()
     fit(alone, batch, plain, epochs=4)
     networks.assert_same(plain.weights[-1], record.weights[-1])
 
@@ -172,36 +189,31 @@ class Stop(keras.callbacks.Callback):
             raise KeyboardInterrupt
 
 
-def test_resumes(batch, tmp_path):
+def test_resumes(batch, as_made, tmp_path):
     """Stopped when the average of an epoch is on disk, its backup not yet."""
 
-    def run(folder, *stop):
+    def run(distiller, folder, *stop):
         folder.mkdir(exist_ok=True)
         averaging = StochasticWeightAveraging(
             batch[0], 1, folder / "averaged.keras"
         )
         backup = keras.callbacks.BackupAndRestore(folder / "backup")
-        fit(
-            make_distiller(),
-            batch,
-            *(averaging, *stop, backup),
-            epochs=4,
-        )
+        fit(distiller, batch, *(averaging, *stop, backup), epochs=4)
         return averaging.student.get_weights()
 
-    whole = run(tmp_path / "whole")
+    whole = run(as_made(), tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):
-        run(tmp_path / "broken", Stop())
-    resumed = run(tmp_path / "broken")
+        run(make_distiller(), tmp_path / "broken", Stop())
+    resumed = run(make_distiller(), tmp_path / "broken")
     for a, b in zip(whole, resumed, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
 
 
-def test_exponential_average_of_keras(batch, tmp_path):
+def test_exponential_average_of_keras(batch, as_made, tmp_path):
     """The one that the docstring points to, with one step in each epoch."""
     x, y = batch
     options = {"batch_size": len(x), "epochs": 2, "shuffle": False}
-    plain, record = make_distiller(), Record()
+    plain, record = as_made(), Record()
     plain.fit(x, y, callbacks=[record], verbose=0, **options)
 
     optimizer = keras.optimizers.SGD(0.1, use_ema=True, ema_momentum=0.25)
