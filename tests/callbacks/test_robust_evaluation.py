@@ -93,6 +93,7 @@ def test_student_of_a_distiller_and_tensorboard(batch, tmp_path):
     np.testing.assert_allclose(list(written.values()), expected, rtol=1e-6)
 
 
+@pytest.mark.once
 def test_pictures_for_tensorboard(tmp_path):
     """A picture of each kind per evaluation, where images were fooled."""
     from tensorboard.backend.event_processing import event_accumulator
@@ -122,6 +123,7 @@ def test_pictures_for_tensorboard(tmp_path):
     assert robust.reports[2].curve is not None
 
 
+@pytest.mark.once
 def test_no_picture_of_images_where_none_was_fooled(batch, tmp_path):
     from tensorboard.backend.event_processing import event_accumulator
 

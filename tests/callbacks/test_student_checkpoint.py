@@ -16,6 +16,7 @@ def pgdat(student):
     return trainer
 
 
+@pytest.mark.once
 def test_a_model_without_a_student(batch, tmp_path):
     model = networks.dense_net()
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
@@ -57,7 +58,11 @@ def test_the_student_of_a_batch(batch, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "monitor, best", [("val_loss", 1), ("val_pgd_accuracy", 2)]
+    "monitor, best",
+    [
+        ("val_loss", 1),
+        pytest.param("val_pgd_accuracy", 2, marks=pytest.mark.once),
+    ],
 )
 def test_the_best_of_a_loss_is_the_smallest(monitor, best, batch, tmp_path):
     weights = []
@@ -76,6 +81,8 @@ def test_the_best_of_a_loss_is_the_smallest(monitor, best, batch, tmp_path):
     networks.assert_same(saved, weights[best])
 
 
+# On each backend: test_student_checkpoint_is_whole_or_as_before.
+@pytest.mark.once
 def test_nothing_is_left_of_a_file_that_fails(batch, tmp_path, monkeypatch):
     student = networks.dense_net()
     checkpoint = StudentCheckpoint(tmp_path / "student.keras", monitor="loss")

@@ -178,6 +178,7 @@ def test_published_accuracies_are_those_of_the_same_data_and_epsilon():
         assert published(recipe, changed) == []
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("name", RECIPES)
 def test_recipes_need_one_teacher(name):
     recipe = RECIPES[name]

@@ -97,6 +97,7 @@ def test_an_accuracy_of_the_threshold_passes(robust):
     assert command._exit_code(report, fail_under=robust + 1, strict=False) == 1
 
 
+@pytest.mark.once
 def test_a_flag_is_a_failure_if_strict(folder):
     options = ("--epsilon", 0.6, "--images", 4)
     assert evaluate(folder, *options).exit_code == 0
