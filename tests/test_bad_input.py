@@ -380,12 +380,27 @@ class Batches(keras.utils.PyDataset):
         return self.batches[index]
 
 
-@pytest.mark.parametrize("case", LATER)
-def test_later_batches(case, tmp_path):
-    bad = Batches((X, Y.astype("float32")), LATER[case])
-    good = Batches((X, Y), (X, Y))
+@pytest.fixture(scope="module")
+def as_made():
+    """A function that returns one compiled trainer, always as it was made."""
+    keras.utils.set_random_seed(0)
     trainer = short_pgdat()
     trainer.compile("sgd")
+    start = networks.snapshot(trainer)
+
+    def as_made():
+        for variable, value in zip(trainer.variables, start, strict=True):
+            variable.assign(value)
+        return trainer
+
+    return as_made
+
+
+@pytest.mark.parametrize("case", LATER)
+def test_later_batches(case, as_made, tmp_path):
+    bad = Batches((X, Y.astype("float32")), LATER[case])
+    good = Batches((X, Y), (X, Y))
+    trainer = as_made()
     words = ["NaN", "input_range", "[0, 9]", "every batch"]
     path = tmp_path / "student.keras"
     save = keras_adaad.callbacks.StudentCheckpoint(path)
@@ -398,24 +413,25 @@ def test_later_batches(case, tmp_path):
     if case != "NaN":  # A sample that is refused trains nothing.
         for value in trainer.student.get_weights():
             assert np.isfinite(value).all()
-    trainer = short_pgdat()
-    trainer.compile("sgd")
+    trainer = as_made()
     raises(lambda: trainer.evaluate(bad, verbose=0), ValueError, words)
     raises(
         lambda: trainer.fit(good, validation_data=bad, verbose=0),
         ValueError,
         [*words, "val_loss=nan"],
     )
+    # It is this batch that was bad, and no batch of the case before.
+    as_made().fit(good, validation_data=good, verbose=0)
 
 
-def test_who_stops_on_nan_sees_no_error():
-    trainer = short_pgdat()
-    trainer.compile("sgd")
+def test_who_stops_on_nan_sees_no_error(as_made):
     stop = keras.callbacks.TerminateOnNaN()
     bad = Batches((X, Y), (with_nan(), Y))
-    history = trainer.fit(
-        bad, epochs=2, shuffle=False, callbacks=[stop], verbose=0
-    ).history
+    history = (
+        as_made()
+        .fit(bad, epochs=2, shuffle=False, callbacks=[stop], verbose=0)
+        .history
+    )
     assert np.isnan(history["loss"]).tolist() == [True]
 
 
@@ -435,12 +451,11 @@ def test_empty_data(method):
     )
 
 
-def test_list_of_labels():
+def test_list_of_labels(as_made):
     losses = []
     for y in (Y, Y.tolist()):
         keras.utils.set_random_seed(0)
-        trainer = short_pgdat()
-        trainer.compile("sgd")
+        trainer = as_made()
         history = trainer.fit(X, y, validation_data=(X, y), verbose=0).history
         losses.append([history["loss"], history["val_loss"]])
         trainer.evaluate(X, y, verbose=0)
