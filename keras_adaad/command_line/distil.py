@@ -24,15 +24,14 @@ from keras_adaad import recipes
 from keras_adaad import zoo
 from keras_adaad.command_line.data import load
 from keras_adaad.command_line.devices import device_scope
+from keras_adaad.command_line.duplicates import flags_of_extra
 from keras_adaad.command_line.errors import bad_input
 from keras_adaad.command_line.errors import naming
 from keras_adaad.command_line.evaluate import verbosity
-from keras_adaad.command_line.experiment import DUPLICATES
 from keras_adaad.command_line.experiment import Experiment
 from keras_adaad.command_line.experiment import check_labels
 from keras_adaad.command_line.experiment import load_data
 from keras_adaad.command_line.experiment import load_test
-from keras_adaad.command_line.experiment import look_for_test_images
 from keras_adaad.command_line.run_folder import check_same_run
 from keras_adaad.command_line.run_folder import resume_log
 from keras_adaad.command_line.run_folder import write_flags
@@ -93,8 +92,8 @@ def run(experiment, **flags):
     arguments = complete(experiment.recipe, flags)
     check_same_run(arguments)
     keras.utils.set_random_seed(arguments.seed)
-    train(experiment, arguments)
-    evaluate(experiment, arguments)
+    flags = train(experiment, arguments)
+    evaluate(experiment, arguments, flags)
 
 
 def complete(recipe, flags):
@@ -138,7 +137,11 @@ def complete(recipe, flags):
 
 
 def train(experiment, arguments):
-    """Trains to the last epoch, from where an earlier call was killed."""
+    """Trains to the last epoch, from where an earlier call was killed.
+
+    Returns:
+        The flags that the training gives the report.
+    """
     train_set, validation = load_data(experiment, arguments)
     with device_scope(arguments.devices):
         distiller = make_distiller(experiment, arguments, len(train_set))
@@ -147,8 +150,7 @@ def train(experiment, arguments):
     output = arguments.output
     # Not before: a call that failed so far has begun no run.
     output.mkdir(parents=True, exist_ok=True)
-    if arguments.extra and not (output / DUPLICATES).exists():
-        look_for_test_images(arguments, x_test)
+    flags = flags_of_extra(arguments, x_test)
     best_so_far = resume_log(output)
     write_flags(arguments)
     used = [
@@ -182,9 +184,10 @@ def train(experiment, arguments):
         name = getattr(arguments, "data", experiment.recipe.dataset)
         raise bad_input(f"--data {name}", error) from error
     write_atomically(output / "last.keras", distiller.student.save)
+    return flags
 
 
-def evaluate(experiment, arguments):
+def evaluate(experiment, arguments, flags):
     """Attacks the best student on test images, on one device."""
     if keras.config.backend() == "jax":
         keras.distribution.set_distribution(None)
@@ -211,12 +214,7 @@ def evaluate(experiment, arguments):
             "the epoch was chosen by its accuracy on these test images, so the "
             "accuracy is too high (--select-on-test)"
         )
-    duplicates = output / DUPLICATES
-    if duplicates.exists() and (count := int(duplicates.read_text())):
-        report.flags["near_duplicates"] = (
-            f"{count:,} images of --extra nearly duplicate test images, so the "
-            "accuracy may be too high"
-        )
+    report.flags.update(flags)
     report.save(output / "report.json")
     print(report)
     for line in published(experiment.recipe, arguments):

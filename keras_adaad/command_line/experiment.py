@@ -10,14 +10,10 @@ from keras_adaad import recipes
 from keras_adaad._typing import DataSet
 from keras_adaad.attacks.attack import check_attackable
 from keras_adaad.command_line.data import check_classes
-from keras_adaad.command_line.data import warn_of_test_images
 from keras_adaad.command_line.errors import naming
-from keras_adaad.writing import write_atomically
 
 # Divides the 1,000 and the 10,000 images that students are evaluated on.
 VALIDATION_BATCH_SIZE = 200
-# The file with the number of extra images that nearly duplicate test images.
-DUPLICATES = "near_duplicates.txt"
 
 
 @dataclasses.dataclass
@@ -96,13 +92,3 @@ def check_labels(experiment, arguments, student):
                     f"teacher has {outputs} classes, from 0."
                 )
     return x_test
-
-
-def look_for_test_images(arguments, x_test):
-    """Warns if extra images nearly duplicate test images; keeps the number."""
-    with np.load(arguments.extra) as file:
-        images = file["image"]
-    count = warn_of_test_images(images, x_test)
-    write_atomically(
-        arguments.output / DUPLICATES, lambda path: path.write_text(str(count))
-    )

@@ -15,6 +15,7 @@ from keras_adaad.attacks import presets
 from keras_adaad.command_line.distil import RECIPES
 from keras_adaad.command_line.distil import STUDENTS
 from keras_adaad.command_line.distil import published
+from keras_adaad.command_line.duplicates import flags_of_extra
 from tests import networks
 
 
@@ -164,6 +165,28 @@ def test_a_run_on_an_npz_file(given, digits, tmp_path):
     result = run(*given, "--teacher", "teacher.keras", "--seed", 1)
     assert result.exit_code == 2
     assert "other values of ['seed']" in result.stderr
+
+
+@pytest.mark.once
+def test_extra_images_are_compared_again_if_they_have_changed(
+    digits, tmp_path, capsys
+):
+    x_test = digits[0][:16]
+    noise = np.random.default_rng(0).random((9, 8, 8, 1), "float32")
+    arguments = types.SimpleNamespace(output=tmp_path, extra=tmp_path / "x.npz")
+    kept = tmp_path / "near_duplicates.txt"
+    kept.write_text("0")  # Of an earlier version.
+    for image, found in ((noise, 0), (x_test[:5], 5), (x_test[:5], 5)):
+        np.savez(arguments.extra, image=image)
+        flags = flags_of_extra(arguments, x_test)
+        assert found == int(flags.get("near_duplicates", "0")[0])
+    # The third time nothing had changed.
+    assert capsys.readouterr().err.count("Warning: 5 of 5 images") == 1
+    np.savez(arguments.extra, image=noise)
+    assert flags_of_extra(arguments, x_test) == {}
+    assert flags_of_extra(arguments, noise) != {}
+    arguments.extra = None
+    assert flags_of_extra(arguments, noise) == {} and not kept.exists()
 
 
 @pytest.mark.once
