@@ -33,6 +33,7 @@ from keras_adaad.command_line.experiment import check_labels
 from keras_adaad.command_line.experiment import load_data
 from keras_adaad.command_line.experiment import load_test
 from keras_adaad.command_line.run_folder import check_same_run
+from keras_adaad.command_line.run_folder import digests_of
 from keras_adaad.command_line.run_folder import resume_log
 from keras_adaad.command_line.run_folder import write_flags
 from keras_adaad.evaluation import evaluate_robustness
@@ -130,6 +131,7 @@ def complete(recipe, flags):
     if arguments.output is None:
         name = f"{recipe.dataset}_{recipe.name.lower()}"
         arguments.output = pathlib.Path("results", name)
+    arguments.sha256 = digests_of(arguments)
     return arguments
 
 

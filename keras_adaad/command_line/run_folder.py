@@ -1,21 +1,33 @@
 """The folder of a run of `keras-adaad distil`: its flags and its log."""
 
 import csv
+import hashlib
 import json
+import pathlib
 
 import click
 
+from keras_adaad.data.image_files import find_images
 from keras_adaad.training.callback_checks import restore_complete_backup
 from keras_adaad.writing import write_atomically
 
+# The flags that may name a file or a folder.
+GIVEN = ("data", "extra", "student", "teacher", "teacher_checkpoint")
+# The files of students that a run writes.
+STUDENTS = ("best.keras", "last.keras", "student.keras")
+
 
 def check_same_run(arguments):
-    """Refuses to resume a run that was started with other flags."""
+    """Refuses to resume a run that was started with other flags or files."""
     flags, path = of_run(arguments)
     # Without a backup nothing is resumed: the first epoch did not end.
     if not path.exists() or not (arguments.output / "backup").exists():
+        _check_not_written(arguments)
         return
     before = json.loads(path.read_text())
+    # Earlier versions kept no digests.
+    known = before.get("sha256", {})
+    digests = flags.pop("sha256")
     other = [name for name in flags if before.get(name) != flags[name]]
     if other:
         raise click.UsageError(
@@ -23,6 +35,66 @@ def check_same_run(arguments):
             f"{other}. Give another folder, or the flags of that run: see "
             "arguments.json."
         )
+    for name, digest in digests.items():
+        if known.get(name, digest) != digest:
+            raise click.UsageError(
+                f"{_option(name)} {flags[name]}: its contents have changed "
+                f"since the run in --output {arguments.output} began. Give "
+                "another --output, or what that run began with."
+            )
+
+
+def _check_not_written(arguments):
+    """Raises if the run would write over a file that it is given."""
+    for name, path in _given(arguments):
+        there = path.resolve().parent == arguments.output.resolve()
+        if there and path.name in STUDENTS:
+            raise click.UsageError(
+                f"{_option(name)} {path}: the run writes a student of this "
+                f"name into --output {arguments.output}. Give another folder."
+            )
+
+
+def _option(name):
+    return "--" + name.replace("_", "-")
+
+
+def digests_of(arguments):
+    """Returns the SHA-256 of each file or folder that is given, by flag."""
+    digests = {}
+    for name, path in _given(arguments):
+        if path.is_file():
+            digests[name] = _digest_of_file(path)
+        elif path.is_dir():
+            digests[name] = _digest_of_folder(path)
+    return digests
+
+
+def _given(arguments):
+    """Yields the flags that may name a file or a folder, and the paths."""
+    for name in GIVEN:
+        if value := getattr(arguments, name, None):
+            yield name, pathlib.Path(value)
+
+
+def _digest_of_file(path):
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _digest_of_folder(folder):
+    """Images count by name and size: reading thousands takes minutes."""
+    found = []
+    for split in ("train", "test"):
+        for path in find_images(folder / split):
+            name = path.relative_to(folder).as_posix()
+            found.append((name, path.stat().st_size))
+        others = [
+            *folder.glob(f"[xy]_{split}.npy"),
+            *folder.glob(f"{split}/{split}_annotations.txt"),
+        ]
+        found += [(path.name, _digest_of_file(path)) for path in sorted(others)]
+    return hashlib.sha256(json.dumps(found).encode()).hexdigest()
 
 
 def of_run(arguments):

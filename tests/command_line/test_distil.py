@@ -1,5 +1,6 @@
 """`keras-adaad distil`; tests/test_cifar_examples.py kills and resumes it."""
 
+import json
 import types
 
 import keras
@@ -16,6 +17,7 @@ from keras_adaad.command_line.distil import RECIPES
 from keras_adaad.command_line.distil import STUDENTS
 from keras_adaad.command_line.distil import published
 from keras_adaad.command_line.duplicates import flags_of_extra
+from keras_adaad.command_line.run_folder import digests_of
 from tests import networks
 
 
@@ -46,11 +48,13 @@ def given(digits, tmp_path, monkeypatch):
 
 @pytest.mark.once
 def test_a_choice_by_the_test_images_is_flagged(given, tmp_path):
-    given += ["--teacher", "teacher.keras", "--output", tmp_path]
-    result = run(*given, "--select-on-test")
+    given += ["--teacher", "teacher.keras", "--select-on-test"]
+    result = run(*given, "--output", tmp_path)
+    assert result.exit_code == 2 and "--student student.keras" in result.stderr
+    result = run(*given, "--output", tmp_path / "run")
     assert result.exit_code == 0, result.output
     assert "FLAG selected_on_test" in result.stdout
-    report = RobustnessReport.load(tmp_path / "report.json")
+    report = RobustnessReport.load(tmp_path / "run" / "report.json")
     assert not report.reliable and "selected_on_test" in report.flags
 
 
@@ -162,9 +166,27 @@ def test_a_run_on_an_npz_file(given, digits, tmp_path):
     assert "adversarial_accuracy" not in result.stdout
     assert "duplicate" not in result.stderr
     assert (folder / "log.csv").read_bytes() == log
-    result = run(*given, "--teacher", "teacher.keras", "--seed", 1)
+    given += ["--teacher", "teacher.keras"]
+    result = run(*given, "--seed", 1)
     assert result.exit_code == 2
     assert "other values of ['seed']" in result.stderr
+    # Another file behind the same name is another run.
+    for name in ("teacher.keras", "student.keras", "extra.npz", "digits.npz"):
+        file = tmp_path / name
+        content = file.read_bytes()
+        file.write_bytes(b"other")
+        result = run(*given)
+        assert result.exit_code == 2
+        assert f" {name}: its contents have changed" in result.stderr
+        file.write_bytes(content)
+    # Earlier versions kept no digests.
+    kept = folder / "arguments.json"
+    flags = json.loads(kept.read_text())
+    digests = flags.pop("sha256")
+    kept.write_text(json.dumps(flags))
+    result = run(*given)
+    assert result.exit_code == 0, result.output
+    assert json.loads(kept.read_text()) == {**flags, "sha256": digests}
 
 
 @pytest.mark.once
@@ -178,15 +200,37 @@ def test_extra_images_are_compared_again_if_they_have_changed(
     kept.write_text("0")  # Of an earlier version.
     for image, found in ((noise, 0), (x_test[:5], 5), (x_test[:5], 5)):
         np.savez(arguments.extra, image=image)
+        arguments.sha256 = digests_of(arguments)
         flags = flags_of_extra(arguments, x_test)
         assert found == int(flags.get("near_duplicates", "0")[0])
     # The third time nothing had changed.
     assert capsys.readouterr().err.count("Warning: 5 of 5 images") == 1
     np.savez(arguments.extra, image=noise)
+    arguments.sha256 = digests_of(arguments)
     assert flags_of_extra(arguments, x_test) == {}
     assert flags_of_extra(arguments, noise) != {}
     arguments.extra = None
     assert flags_of_extra(arguments, noise) == {} and not kept.exists()
+
+
+@pytest.mark.once
+def test_a_folder_of_images_is_known_by_names_and_sizes(tmp_path):
+    arguments = types.SimpleNamespace(data=str(tmp_path))
+    image = tmp_path / "train" / "cat" / "1.png"
+    image.parent.mkdir(parents=True)
+    image.write_bytes(b"123")
+    np.save(tmp_path / "x_test.npy", np.zeros(3))
+    digests = [digests_of(arguments)]
+    image.write_bytes(b"1234")
+    digests.append(digests_of(arguments))
+    image.rename(image.with_name("2.png"))
+    digests.append(digests_of(arguments))
+    np.save(tmp_path / "x_test.npy", np.ones(3))
+    digests.append(digests_of(arguments))
+    assert len({digest["data"] for digest in digests}) == 4
+    # The folder of the run may be there too.
+    (tmp_path / "robustness.png").touch()
+    assert digests_of(arguments) == digests[-1]
 
 
 @pytest.mark.once
