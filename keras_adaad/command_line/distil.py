@@ -201,16 +201,19 @@ def evaluate(experiment, arguments, flags):
         # Those of `keras-adaad evaluate`: at random, where the images may be
         # sorted by class.
         x_test, y_test = load_test(experiment, arguments, images)
-    report = evaluate_robustness(
-        student,
-        x_test,
-        y_test,
-        ["pgd", "autoattack"],
-        arguments.epsilon,
-        seed=arguments.seed,
-        state_path=output / f"attacks_{len(x_test)}.npz",
-        verbose=verbosity(),
-    )
+    try:
+        report = evaluate_robustness(
+            student,
+            x_test,
+            y_test,
+            ["pgd", "autoattack"],
+            arguments.epsilon,
+            seed=arguments.seed,
+            state_path=output / f"attacks_{len(x_test)}.npz",
+            verbose=verbosity(),
+        )
+    except ValueError as error:
+        raise bad_input(f"--output {output}", error) from error
     if arguments.select_on_test:
         report.flags["selected_on_test"] = (
             "the epoch was chosen by its accuracy on these test images, so the "

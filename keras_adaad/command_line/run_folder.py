@@ -13,6 +13,8 @@ from keras_adaad.writing import write_atomically
 
 # The flags that may name a file or a folder.
 GIVEN = ("data", "extra", "student", "teacher", "teacher_checkpoint")
+# The file of a complete backup.
+METADATA = "training_metadata.json"
 # The files of students that a run writes.
 STUDENTS = ("best.keras", "last.keras", "student.keras")
 
@@ -20,8 +22,11 @@ STUDENTS = ("best.keras", "last.keras", "student.keras")
 def check_same_run(arguments):
     """Refuses to resume a run that was started with other flags or files."""
     flags, path = of_run(arguments)
+    backup = arguments.output / "backup"
+    if not (backup / METADATA).exists():
+        _check_nothing_left(arguments.output)
     # Without a backup nothing is resumed: the first epoch did not end.
-    if not path.exists() or not (arguments.output / "backup").exists():
+    if not path.exists() or not backup.exists():
         _check_not_written(arguments)
         return
     before = json.loads(path.read_text())
@@ -53,6 +58,30 @@ def _check_not_written(arguments):
                 f"{_option(name)} {path}: the run writes a student of this "
                 f"name into --output {arguments.output}. Give another folder."
             )
+
+
+def _check_nothing_left(output):
+    """Raises if a run that starts afresh would meet the files of another."""
+    left = [*output.glob("attacks_*.npz"), *output.glob("report.json")]
+    names = sorted(path.name for path in left)
+    if (rows := len(_rows(output / "log.csv"))) > 1:
+        names.append(f"a log.csv of {rows} epochs")
+    if names:
+        raise click.UsageError(
+            f"--output {output}: it has {', '.join(names)}, and no backup/ to "
+            "resume from. Give another folder, or move the files."
+        )
+
+
+def _rows(log):
+    """Returns the epochs of a log."""
+    return list(csv.DictReader(_lines(log)))
+
+
+def _lines(log):
+    # As bytes, because reading as text changes the line ends of a CSV file.
+    text = log.read_bytes().decode() if log.exists() else ""
+    return text.splitlines(keepends=True)
 
 
 def _option(name):
@@ -119,22 +148,14 @@ def resume_log(output):
         `save_best_only` does not remember it.
     """
     log, epoch = output / "log.csv", 0
-    backup = output / "backup" / "training_metadata.json"
+    backup = output / "backup" / METADATA
     restore_complete_backup(backup.parent)
     if backup.exists():
         epoch = json.loads(backup.read_text())["epoch"]
     if not log.exists():
         return None
-    # As bytes, because reading as text changes the line ends of a CSV file.
-    lines = log.read_bytes().decode().splitlines(keepends=True)
-    rows = list(csv.DictReader(lines))
-    if not backup.exists() and len(rows) > 1:
-        raise click.UsageError(
-            f"--output {output}: it has a log.csv of {len(rows)} epochs, and "
-            "no backup/ to resume from. Give another folder, or move the files."
-        )
-    rows = [row for row in rows if int(row["epoch"]) < epoch]
-    kept = "".join(lines[: 1 + len(rows)])
+    rows = [row for row in _rows(log) if int(row["epoch"]) < epoch]
+    kept = "".join(_lines(log)[: 1 + len(rows)])
     write_atomically(log, lambda path: path.write_bytes(kept.encode()))
     # Without labels to validate on, there are no accuracies.
     accuracies = [row.get("val_robust_accuracy") for row in rows]

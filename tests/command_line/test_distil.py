@@ -1,6 +1,7 @@
 """`keras-adaad distil`; tests/test_cifar_examples.py kills and resumes it."""
 
 import json
+import pathlib
 import types
 
 import keras
@@ -59,16 +60,24 @@ def test_a_choice_by_the_test_images_is_flagged(given, tmp_path):
 
 
 @pytest.mark.once
-def test_a_log_without_a_backup_is_kept(given, tmp_path):
-    given += ["--teacher", "teacher.keras", "--output", tmp_path / "run"]
-    (tmp_path / "run").mkdir()
-    log = tmp_path / "run" / "log.csv"
-    log.write_text("epoch,val_robust_accuracy\n0,0.1\n1,0.2\n")
-    before = log.read_bytes()
-    result = run(*given)
-    assert result.exit_code == 2 and "no backup/" in result.stderr
-    assert log.read_bytes() == before
-    assert [path.name for path in log.parent.iterdir()] == ["log.csv"]
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("log.csv", "epoch,val_robust_accuracy\n0,0.1\n1,0.2\n"),
+        ("attacks_32.npz", "of another seed"),
+        ("report.json", "{}"),
+    ],
+)
+def test_what_a_run_without_a_backup_left_is_kept(given, name, content):
+    folder = pathlib.Path("run")
+    (folder / "backup").mkdir(parents=True)
+    (folder / name).write_text(content)
+    # Not even the networks are read.
+    result = run(*given, "--teacher", "no.keras", "--output", folder)
+    assert result.exit_code == 2 and result.stderr.count("\n") == 1
+    assert "--output run: it has" in result.stderr and name in result.stderr
+    assert (folder / name).read_text() == content
+    assert {path.name for path in folder.iterdir()} == {name, "backup"}
 
 
 @pytest.mark.once
@@ -187,6 +196,10 @@ def test_a_run_on_an_npz_file(given, digits, tmp_path):
     result = run(*given)
     assert result.exit_code == 0, result.output
     assert json.loads(kept.read_text()) == {**flags, "sha256": digests}
+    (folder / "attacks_32.npz").write_text("damaged")
+    result = run(*given)
+    assert result.exit_code == 2
+    assert "cifar10_ard: Argument `state_path`" in result.stderr
 
 
 @pytest.mark.once
