@@ -24,6 +24,7 @@ from keras_adaad import recipes
 from keras_adaad import zoo
 from keras_adaad.command_line.data import load
 from keras_adaad.command_line.devices import device_scope
+from keras_adaad.command_line.duplicates import flags_of_copies
 from keras_adaad.command_line.duplicates import flags_of_extra
 from keras_adaad.command_line.errors import bad_input
 from keras_adaad.command_line.errors import naming
@@ -152,7 +153,12 @@ def train(experiment, arguments):
     output = arguments.output
     # Not before: a call that failed so far has begun no run.
     output.mkdir(parents=True, exist_ok=True)
-    flags = flags_of_extra(arguments, x_test)
+    # Of --select-on-test, the images held out are the test images.
+    own = [] if arguments.select_on_test else [validation]
+    flags = {
+        **flags_of_copies([train_set, *own], x_test),
+        **flags_of_extra(arguments, x_test),
+    }
     best_so_far = resume_log(output)
     write_flags(arguments)
     used = [

@@ -2,14 +2,56 @@
 
 import hashlib
 
+import click
 import numpy as np
 
 from keras_adaad.command_line.data import warn_of_test_images
+from keras_adaad.data.batches import to_unit_range
 from keras_adaad.writing import write_atomically
 
 # The number of extra images that nearly duplicate test images, and a digest of
 # what was compared. The comparison may take minutes.
 NEAR_DUPLICATES = "near_duplicates.txt"
+# The share of the test images above which their copies are a flag: published
+# data sets have a few.
+FEW = 0.01
+
+
+def flags_of_copies(data_sets, x_test):
+    """Warns if test images are among the images of other data sets.
+
+    Returns:
+        The flags of the report.
+    """
+    held: set[bytes] = set()
+    for data_set in data_sets:
+        held.update(_hashes(_own_images(data_set.batches)))
+    count = sum(image in held for image in _hashes(x_test))
+    if not count:
+        return {}
+    found = f"{count:,} of {len(x_test):,} test images are also training images"
+    click.echo(
+        f"Warning: {found}, so a test accuracy is too good. Remove them from "
+        "x_train.",
+        err=True,
+    )
+    if count <= FEW * len(x_test):
+        return {}
+    return {"trained_on_test": f"{found}, so the accuracy is too high"}
+
+
+def _own_images(batches):
+    """Returns the images of a data set, without those of --extra."""
+    augmentation = batches.augmentation
+    extra = augmentation.num_extra if augmentation else 0
+    return batches.images[: len(batches.images) - extra]
+
+
+def _hashes(images):
+    """Yields what identifies an image."""
+    for image in images:
+        image = to_unit_range(image).tobytes()
+        yield hashlib.blake2b(image, digest_size=16).digest()
 
 
 def flags_of_extra(arguments, x_test):

@@ -9,7 +9,7 @@ from keras_adaad import checks
 
 
 def make_dataset(batches, pipeline=None):
-    """Returns `Batches` as a data set with a method `set_epoch(epoch)`."""
+    """Returns `Batches` as a data set with `set_epoch(epoch)` and `batches`."""
     checks.check_choice("pipeline", pipeline, ("tf.data", "py_dataset", None))
     if pipeline is None:
         pipeline = "tf.data" if has_tensorflow() else "py_dataset"
@@ -20,6 +20,7 @@ def make_dataset(batches, pipeline=None):
     counter = EpochCounter()
     dataset = make_tf_dataset(batches, counter.next_pass)
     dataset.set_epoch = counter.set_epoch
+    dataset.batches = batches
     return dataset
 
 

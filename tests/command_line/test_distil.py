@@ -17,8 +17,10 @@ from keras_adaad.attacks import presets
 from keras_adaad.command_line.distil import RECIPES
 from keras_adaad.command_line.distil import STUDENTS
 from keras_adaad.command_line.distil import published
+from keras_adaad.command_line.duplicates import flags_of_copies
 from keras_adaad.command_line.duplicates import flags_of_extra
 from keras_adaad.command_line.run_folder import digests_of
+from keras_adaad.data import load_arrays
 from tests import networks
 
 
@@ -48,15 +50,18 @@ def given(digits, tmp_path, monkeypatch):
 
 
 @pytest.mark.once
-def test_a_choice_by_the_test_images_is_flagged(given, tmp_path):
+def test_a_use_of_the_test_images_is_flagged(given, digits, tmp_path):
     given += ["--teacher", "teacher.keras", "--select-on-test"]
     result = run(*given, "--output", tmp_path)
     assert result.exit_code == 2 and "--student student.keras" in result.stderr
+    change(x_train=digits[0][64:160])
     result = run(*given, "--output", tmp_path / "run")
     assert result.exit_code == 0, result.output
     assert "FLAG selected_on_test" in result.stdout
+    assert "Warning: 32 of 32 test images are also training" in result.stderr
     report = RobustnessReport.load(tmp_path / "run" / "report.json")
-    assert not report.reliable and "selected_on_test" in report.flags
+    assert not report.reliable
+    assert {"selected_on_test", "trained_on_test"} <= set(report.flags)
 
 
 @pytest.mark.once
@@ -200,6 +205,23 @@ def test_a_run_on_an_npz_file(given, digits, tmp_path):
     result = run(*given)
     assert result.exit_code == 2
     assert "cifar10_ard: Argument `state_path`" in result.stderr
+
+
+@pytest.mark.parametrize("pipeline", ["py_dataset", None])
+def test_copies_of_test_images_are_counted(pipeline, capsys):
+    x = np.random.default_rng(0).integers(256, size=(300, 8, 8, 3)).astype("u1")
+    train, held_out = (
+        load_arrays(images, training=training, pipeline=pipeline)
+        for images, training in ((x[:200], True), (x[200:] / 255, False))
+    )
+    new = np.random.default_rng(1).random((100, 8, 8, 3), "float32")
+    for copies, found in ((0, ""), (1, "1 of 100"), (3, "3 of 100")):
+        x_test = np.concatenate([x[:copies] / np.float32(255), new[copies:]])
+        flags = flags_of_copies([train, held_out], x_test)
+        assert found in capsys.readouterr().err
+        assert ("trained_on_test" in flags) == (copies > 1)
+    flags = flags_of_copies([held_out], x[200:] / np.float32(255))
+    assert "100 of 100 test images" in flags["trained_on_test"]
 
 
 @pytest.mark.once
