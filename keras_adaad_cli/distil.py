@@ -36,6 +36,18 @@ TRAINING = options(
         help="Of all devices together. Default: the recipe's.",
     ),
     click.option(
+        "--padding",
+        type=click.IntRange(min=0),
+        help="Number of zero pixels on each side before the random crop of a "
+        "training image; 0 for no crop. Default: the recipe's.",
+    ),
+    click.option(
+        "--flip/--no-flip",
+        default=True,
+        show_default=True,
+        help="Mirror half of the training images. Wrong for digits and text.",
+    ),
+    click.option(
         "--epsilon",
         type=Number(),
         help="Radius of the attack; the step size scales with it. Default: the "

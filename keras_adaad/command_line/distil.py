@@ -46,6 +46,10 @@ STUDENTS: dict[str, Callable[..., keras.Model]] = {
     "mobilenetv2": models.MobileNetV2,
     "preactresnet18": models.PreActResNet18,
 }
+# Options whose default is the value of the recipe.
+OF_RECIPE = (
+    *("teacher", "student", "epochs", "batch_size", "padding", "epsilon"),
+)
 
 
 def _has_one_teacher(recipe):
@@ -92,7 +96,7 @@ def _load(arguments, split, **options):
 def run(experiment, **flags):
     """Distils, selects a student, attacks it, and reports."""
     arguments = complete(experiment.recipe, flags)
-    check_same_run(arguments)
+    check_same_run(arguments, experiment.recipe)
     keras.utils.set_random_seed(arguments.seed)
     flags = train(experiment, arguments)
     evaluate(experiment, arguments, flags)
@@ -101,7 +105,7 @@ def run(experiment, **flags):
 def complete(recipe, flags):
     """Returns the flags, with the recipe's values where they have none."""
     arguments = types.SimpleNamespace(**flags)
-    for name in ("teacher", "student", "epochs", "batch_size", "epsilon"):
+    for name in OF_RECIPE:
         if flags[name] is None:
             setattr(arguments, name, getattr(recipe, name))
     if arguments.teacher is None:

@@ -48,7 +48,8 @@ def load_data(experiment, arguments):
         f"train[{start}:{stop}]",
         batch_size=arguments.batch_size,
         training=True,
-        padding=experiment.recipe.padding,
+        padding=arguments.padding,
+        flip=arguments.flip,
         seed=arguments.seed,
         # A batch is split among the devices.
         drop_remainder=arguments.devices > 1,

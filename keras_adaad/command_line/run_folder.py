@@ -19,7 +19,7 @@ METADATA = "training_metadata.json"
 STUDENTS = ("best.keras", "last.keras", "student.keras")
 
 
-def check_same_run(arguments):
+def check_same_run(arguments, recipe):
     """Refuses to resume a run that was started with other flags or files."""
     flags, path = of_run(arguments)
     backup = arguments.output / "backup"
@@ -30,7 +30,8 @@ def check_same_run(arguments):
         _check_not_written(arguments)
         return
     before = json.loads(path.read_text())
-    # Earlier versions kept no digests.
+    # Earlier versions had no such options, and kept no digests.
+    before = {"padding": recipe.padding, "flip": True, **before}
     known = before.get("sha256", {})
     digests = flags.pop("sha256")
     other = [name for name in flags if before.get(name) != flags[name]]

@@ -80,10 +80,11 @@ def warn_of_chance(correct, images, num_classes):
     deviation = (images * share * (1.0 - share)) ** 0.5
     if correct <= images * share + deviation:
         warnings.warn(
-            f"The teacher classifies {correct} of {images} clean training "
-            f"images correctly, which is no better than a guess among "
-            f"{num_classes} classes. Check its preprocessing, and that its "
-            "classes have the order of the labels.",
+            f"The teacher classifies {correct} of {images} training images "
+            f"correctly, which is no better than a guess among {num_classes} "
+            "classes. The images are augmented as in the training. Check the "
+            "teacher's preprocessing, that its classes have the order of the "
+            "labels, and that crop and flip are not too much for the images.",
             stacklevel=2,
         )
 

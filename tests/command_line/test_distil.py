@@ -4,6 +4,7 @@ import json
 import pathlib
 import types
 
+import click
 import keras
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from keras_adaad.command_line.distil import STUDENTS
 from keras_adaad.command_line.distil import published
 from keras_adaad.command_line.duplicates import flags_of_copies
 from keras_adaad.command_line.duplicates import flags_of_extra
+from keras_adaad.command_line.experiment import load_data
 from keras_adaad.command_line.run_folder import digests_of
 from keras_adaad.data import load_arrays
 from tests import networks
@@ -193,14 +195,16 @@ def test_a_run_on_an_npz_file(given, digits, tmp_path):
         assert result.exit_code == 2
         assert f" {name}: its contents have changed" in result.stderr
         file.write_bytes(content)
-    # Earlier versions kept no digests.
+    # Earlier versions kept no digests, and always cropped and flipped.
     kept = folder / "arguments.json"
     flags = json.loads(kept.read_text())
-    digests = flags.pop("sha256")
-    kept.write_text(json.dumps(flags))
+    new = ("sha256", "padding", "flip")
+    kept.write_text(json.dumps({k: flags[k] for k in flags if k not in new}))
+    result = run(*given, "--padding", 0, "--no-flip")
+    assert result.exit_code == 2 and "['padding', 'flip']" in result.stderr
     result = run(*given)
     assert result.exit_code == 0, result.output
-    assert json.loads(kept.read_text()) == {**flags, "sha256": digests}
+    assert json.loads(kept.read_text()) == flags
     (folder / "attacks_32.npz").write_text("damaged")
     result = run(*given)
     assert result.exit_code == 2
@@ -246,6 +250,21 @@ def test_extra_images_are_compared_again_if_they_have_changed(
     assert flags_of_extra(arguments, noise) != {}
     arguments.extra = None
     assert flags_of_extra(arguments, noise) == {} and not kept.exists()
+
+
+@pytest.mark.once
+def test_images_are_cropped_and_flipped_by_the_options(given, monkeypatch):
+    found = []
+
+    def stop(experiment, arguments):
+        found.append(load_data(experiment, arguments)[0].batches.augmentation)
+        raise click.UsageError("enough")
+
+    monkeypatch.setattr("keras_adaad.command_line.distil.load_data", stop)
+    given += ["--teacher", "teacher.keras"]
+    run(*given)
+    run(*given, "--padding", 1, "--no-flip")
+    assert [(a.padding, a.flip) for a in found] == [(4, True), (1, False)]
 
 
 @pytest.mark.once

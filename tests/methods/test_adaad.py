@@ -225,7 +225,8 @@ def test_fit_warns_if_the_teacher_is_wrong_within_epsilon(
 
 @pytest.mark.once
 def test_fit_warns_if_the_teacher_guesses():
-    with pytest.warns(UserWarning, match="8 of 64 .* no better than a guess"):
+    text = "8 of 64 .* no better than a guess .* crop and flip"
+    with pytest.warns(UserWarning, match=text):
         teacher_check.warn_of_chance(8, 64, 10)
     teacher_check.warn_of_chance(12, 64, 10)  # Raises nothing.
     teacher_check.warn_of_chance(40, 64, 2)
