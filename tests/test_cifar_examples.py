@@ -16,7 +16,7 @@ import keras_adaad
 from keras_adaad import data
 from keras_adaad import zoo
 from keras_adaad.command_line.devices import device_scope
-from keras_adaad.command_line.distil import STUDENTS
+from keras_adaad.command_line.networks import STUDENTS
 from tests.data.on_disk import pictures
 from tests.data.on_disk import write_cifar10
 

@@ -16,8 +16,8 @@ def device_scope(number):
     backend = keras.config.backend()
     if backend == "torch":
         raise click.UsageError(
-            "--devices needs TensorFlow or JAX: with PyTorch, `fit` of Keras "
-            "3.15 runs on one device. Set KERAS_BACKEND."
+            f"--devices {number} needs TensorFlow or JAX: with PyTorch, `fit` "
+            "of Keras 3.15 runs on one device. Set KERAS_BACKEND."
         )
     if backend == "jax":
         devices = keras.distribution.list_devices()
@@ -29,7 +29,8 @@ def device_scope(number):
         devices = [device.name for device in devices]
     if len(devices) < number:
         raise click.UsageError(
-            f"--devices is {number}, and {backend} sees {len(devices)}."
+            f"--devices {number} is more than {backend} sees: {len(devices)}. "
+            "Give fewer."
         )
     if backend == "jax":
         distribution = keras.distribution.DataParallel(devices=devices[:number])

@@ -9,47 +9,37 @@ run after the last epoch or attack that was completed.
 """
 
 import importlib.util
-import pathlib
+import re
 import shutil
-import types
-from collections.abc import Callable
 
 import click
 import keras
 
 from keras_adaad import callbacks
 from keras_adaad import methods
-from keras_adaad import models
 from keras_adaad import recipes
-from keras_adaad import zoo
+from keras_adaad.attacks.attack import check_attackable
 from keras_adaad.command_line.data import load
+from keras_adaad.command_line.data_checks import check_labels
 from keras_adaad.command_line.devices import device_scope
+from keras_adaad.command_line.distil_options import complete
 from keras_adaad.command_line.duplicates import flags_of_copies
 from keras_adaad.command_line.duplicates import flags_of_extra
 from keras_adaad.command_line.errors import bad_input
 from keras_adaad.command_line.errors import naming
 from keras_adaad.command_line.evaluate import verbosity
 from keras_adaad.command_line.experiment import Experiment
-from keras_adaad.command_line.experiment import check_labels
 from keras_adaad.command_line.experiment import load_data
 from keras_adaad.command_line.experiment import load_test
+from keras_adaad.command_line.experiment import name_of_data
+from keras_adaad.command_line.networks import make_distiller
+from keras_adaad.command_line.run_folder import Backup
 from keras_adaad.command_line.run_folder import check_same_run
-from keras_adaad.command_line.run_folder import digests_of
 from keras_adaad.command_line.run_folder import resume_log
 from keras_adaad.command_line.run_folder import write_flags
 from keras_adaad.evaluation import evaluate_robustness
 from keras_adaad.training.settings import constructor_arguments
 from keras_adaad.writing import write_atomically
-
-STUDENTS: dict[str, Callable[..., keras.Model]] = {
-    "resnet18": models.ResNet18,
-    "mobilenetv2": models.MobileNetV2,
-    "preactresnet18": models.PreActResNet18,
-}
-# Options whose default is the value of the recipe.
-OF_RECIPE = (
-    *("teacher", "student", "epochs", "batch_size", "padding", "epsilon"),
-)
 
 
 def _has_one_teacher(recipe):
@@ -98,46 +88,8 @@ def run(experiment, **flags):
     arguments = complete(experiment.recipe, flags)
     check_same_run(arguments, experiment.recipe)
     keras.utils.set_random_seed(arguments.seed)
-    flags = train(experiment, arguments)
-    evaluate(experiment, arguments, flags)
-
-
-def complete(recipe, flags):
-    """Returns the flags, with the recipe's values where they have none."""
-    arguments = types.SimpleNamespace(**flags)
-    for name in OF_RECIPE:
-        if flags[name] is None:
-            setattr(arguments, name, getattr(recipe, name))
-    if arguments.teacher is None:
-        raise click.UsageError(
-            "--teacher is missing, and the recipe names none. Give the id of "
-            "a RobustBench model, or a .keras file."
-        )
-    if arguments.teacher_checkpoint and arguments.teacher.endswith(".keras"):
-        raise click.UsageError(
-            f"--teacher-checkpoint {arguments.teacher_checkpoint} is for a "
-            f"model of RobustBench, and --teacher {arguments.teacher} is a "
-            "file. Give one of them."
-        )
-    if arguments.extra_fraction is None:
-        arguments.extra_fraction = 0.7
-    elif arguments.extra is None:
-        raise click.UsageError(
-            f"--extra-fraction {arguments.extra_fraction} is the share of a "
-            "batch that is from --extra, and --extra is missing. Give both."
-        )
-    if arguments.hold_out % arguments.devices:
-        raise click.UsageError(
-            f"--hold-out {arguments.hold_out} must be a multiple of --devices "
-            f"{arguments.devices}, which share each batch."
-        )
-    if not arguments.student.endswith(".keras"):
-        arguments.student = arguments.student.lower()
-    if arguments.output is None:
-        name = f"{recipe.dataset}_{recipe.name.lower()}"
-        arguments.output = pathlib.Path("results", name)
-    arguments.sha256 = digests_of(arguments)
-    return arguments
+    doubts = train(experiment, arguments)
+    evaluate(experiment, arguments, doubts)
 
 
 # The run.
@@ -149,22 +101,51 @@ def train(experiment, arguments):
     Returns:
         The flags that the training gives the report.
     """
+    devices = device_scope(arguments.devices)
     train_set, validation = load_data(experiment, arguments)
-    with device_scope(arguments.devices):
+    with devices:
         distiller = make_distiller(experiment, arguments, len(train_set))
-    # They would fail after the training.
-    x_test = check_labels(experiment, arguments, distiller.student)
+    learnt = [train_set]
+    if not arguments.select_on_test:
+        learnt.append(validation)
+    x_test = check_data(experiment, arguments, distiller.student, learnt)
     output = arguments.output
     # Not before: a call that failed so far has begun no run.
     output.mkdir(parents=True, exist_ok=True)
-    # Of --select-on-test, the images held out are the test images.
-    own = [] if arguments.select_on_test else [validation]
-    flags = {
-        **flags_of_copies([train_set, *own], x_test),
+    doubts = {
+        **flags_of_copies(learnt, x_test),
         **flags_of_extra(arguments, x_test),
     }
-    best_so_far = resume_log(output)
+    used = callbacks_of(output, resume_log(output))
     write_flags(arguments)
+    try:
+        distiller.fit(
+            train_set,
+            validation_data=validation,
+            epochs=arguments.epochs,
+            callbacks=used,
+            verbose=verbosity(),
+        )
+    except ValueError as error:
+        raise bad_input(
+            _to_blame(error, experiment, arguments), error
+        ) from error
+    write_atomically(output / "last.keras", distiller.student.save)
+    return doubts
+
+
+def check_data(experiment, arguments, student, data_sets):
+    """Raises if images or labels would fail later; returns the test images."""
+    name = name_of_data(experiment.recipe, arguments)
+    check_labels(arguments, name, student.output_shape[-1], data_sets)
+    x_test, y_test = load_test(experiment, arguments)
+    with naming(f"--data {name}"):
+        check_attackable(student, x_test, y_test, (0.0, 1.0))
+    return x_test
+
+
+def callbacks_of(output, best_so_far):
+    """Returns the callbacks that write into the folder of the run."""
     used = [
         callbacks.StudentCheckpoint(
             output / "best.keras",
@@ -177,29 +158,19 @@ def train(experiment, arguments):
     ]
     if importlib.util.find_spec("tensorflow"):
         used.append(keras.callbacks.TensorBoard(output / "tensorboard"))
-    # Last, so that an epoch counts as done once all of it is on disk. Never
-    # deleted, so that a finished run does not train again.
-    used.append(
-        keras.callbacks.BackupAndRestore(
-            output / "backup", double_checkpoint=True, delete_checkpoint=False
-        )
-    )
-    try:
-        distiller.fit(
-            train_set,
-            validation_data=validation,
-            epochs=arguments.epochs,
-            callbacks=used,
-            verbose=verbosity(),
-        )
-    except ValueError as error:
-        name = getattr(arguments, "data", experiment.recipe.dataset)
-        raise bad_input(f"--data {name}", error) from error
-    write_atomically(output / "last.keras", distiller.student.save)
-    return flags
+    # Last, so that an epoch counts as done once all of it is on disk.
+    return [*used, Backup(output)]
 
 
-def evaluate(experiment, arguments, flags):
+def _to_blame(error, experiment, arguments):
+    """Returns the option that an error of `fit` is about."""
+    match = re.search("`(teacher|student)`", str(error))
+    if match:
+        return f"--{match[1]} {getattr(arguments, match[1])}"
+    return f"--data {name_of_data(experiment.recipe, arguments)}"
+
+
+def evaluate(experiment, arguments, doubts):
     """Attacks the best student on test images, on one device."""
     if keras.config.backend() == "jax":
         keras.distribution.set_distribution(None)
@@ -229,7 +200,7 @@ def evaluate(experiment, arguments, flags):
             "the epoch was chosen by its accuracy on these test images, so the "
             "accuracy is too high (--select-on-test)"
         )
-    report.flags.update(flags)
+    report.flags.update(doubts)
     report.save(output / "report.json")
     print(report)
     for line in published(experiment.recipe, arguments):
@@ -242,56 +213,8 @@ def evaluate(experiment, arguments, flags):
 
 def published(recipe, arguments):
     """Returns what papers report for this recipe, data set and epsilon."""
-    same_data = getattr(arguments, "data", recipe.dataset) == recipe.dataset
+    same_data = name_of_data(recipe, arguments) == recipe.dataset
     if not same_data or arguments.epsilon != recipe.epsilon:
         return []
     results = recipes.published_results(recipe.name, recipe.dataset)
     return [f"published: {result}" for result in results]
-
-
-# The parts of a run.
-
-
-def make_distiller(experiment, arguments, steps_per_epoch):
-    """Returns the compiled method of the recipe."""
-    recipe = experiment.recipe.with_epochs(arguments.epochs)
-    with naming(f"--teacher {arguments.teacher}"):
-        teacher = load_teacher(experiment, arguments)
-    with naming(f"--student {arguments.student}"):
-        student = make_student(arguments, teacher)
-        distiller = getattr(methods, recipe.method)(
-            teacher,
-            student,
-            **recipe.arguments(arguments.epsilon, arguments.seed),
-        )
-    distiller.compile(recipe.optimizer(steps_per_epoch), metrics=["accuracy"])
-    return distiller
-
-
-def load_teacher(experiment, arguments):
-    """Returns the model of a `.keras` file, or of RobustBench."""
-    if arguments.teacher.endswith(".keras"):
-        return keras.models.load_model(arguments.teacher)
-    return zoo.load_robustbench(
-        arguments.teacher,
-        checkpoint=arguments.teacher_checkpoint,
-        dataset=experiment.recipe.dataset,
-        threat_model="Linf",
-        download=arguments.download,
-    )
-
-
-def make_student(arguments, teacher):
-    """Returns a student for the images and the classes of the teacher."""
-    return new_student(
-        arguments.student, teacher.input_shape[1:], teacher.output_shape[-1]
-    )
-
-
-def new_student(name, shape, num_classes):
-    """Returns the model of a `.keras` file, or a new network by its name."""
-    if name.endswith(".keras"):
-        return keras.models.load_model(name)
-    if name not in STUDENTS:
-        raise ValueError(f"give {', '.join(STUDENTS)}, or a .keras file.")
-    return STUDENTS[name](shape, num_classes)

@@ -6,6 +6,7 @@ import click
 import numpy as np
 
 from keras_adaad.command_line.data import warn_of_test_images
+from keras_adaad.command_line.data_checks import num_own
 from keras_adaad.data.batches import to_unit_range
 from keras_adaad.writing import write_atomically
 
@@ -24,8 +25,8 @@ def flags_of_copies(data_sets, x_test):
         The flags of the report.
     """
     held: set[bytes] = set()
-    for data_set in data_sets:
-        held.update(_hashes(_own_images(data_set.batches)))
+    for batches in (data_set.batches for data_set in data_sets):
+        held.update(_hashes(batches.images[: num_own(batches)]))
     count = sum(image in held for image in _hashes(x_test))
     if not count:
         return {}
@@ -38,13 +39,6 @@ def flags_of_copies(data_sets, x_test):
     if count <= FEW * len(x_test):
         return {}
     return {"trained_on_test": f"{found}, so the accuracy is too high"}
-
-
-def _own_images(batches):
-    """Returns the images of a data set, without those of --extra."""
-    augmentation = batches.augmentation
-    extra = augmentation.num_extra if augmentation else 0
-    return batches.images[: len(batches.images) - extra]
 
 
 def _hashes(images):

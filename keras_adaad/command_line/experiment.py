@@ -3,13 +3,10 @@
 import dataclasses
 from collections.abc import Callable
 
-import numpy as np
-
 from keras_adaad import data
 from keras_adaad import recipes
 from keras_adaad._typing import DataSet
-from keras_adaad.attacks.attack import check_attackable
-from keras_adaad.command_line.data import check_classes
+from keras_adaad.command_line.data_checks import check_extra_images
 from keras_adaad.command_line.errors import naming
 
 # Divides the 1,000 and the 10,000 images that students are evaluated on.
@@ -32,6 +29,11 @@ class Experiment:
     test: str = "test"
 
 
+def name_of_data(recipe, arguments):
+    """Returns the value of --data, which the examples do not have."""
+    return getattr(arguments, "data", recipe.dataset)
+
+
 def load_data(experiment, arguments):
     """Returns the training and the validation set."""
     start = 0 if arguments.select_on_test else arguments.hold_out
@@ -39,8 +41,16 @@ def load_data(experiment, arguments):
     held_out = f"train[:{start}]"
     if arguments.select_on_test:
         held_out = experiment.test
+    devices = arguments.devices
+    validation = experiment.load(
+        arguments,
+        held_out,
+        batch_size=max(VALIDATION_BATCH_SIZE // devices, 1) * devices,
+    )
     extra = {}
     if arguments.extra:
+        with naming(f"--extra {arguments.extra}"):
+            check_extra_images(arguments.extra, validation.batches.images)
         extra["extra"] = arguments.extra
         extra["extra_fraction"] = arguments.extra_fraction
     train_set = experiment.load(
@@ -52,44 +62,18 @@ def load_data(experiment, arguments):
         flip=arguments.flip,
         seed=arguments.seed,
         # A batch is split among the devices.
-        drop_remainder=arguments.devices > 1,
+        drop_remainder=devices > 1,
         **extra,
-    )
-    devices = arguments.devices
-    validation = experiment.load(
-        arguments,
-        held_out,
-        batch_size=max(VALIDATION_BATCH_SIZE // devices, 1) * devices,
     )
     return train_set, validation
 
 
 def load_test(experiment, arguments, images=None):
     """Returns the test images and their labels, or so many of them."""
-    name = getattr(arguments, "data", experiment.recipe.dataset)
+    name = name_of_data(experiment.recipe, arguments)
     split = experiment.test + ("" if images is None else f"[:{images}]")
     with naming(f"--data {name}"):
         arrays = data.to_arrays(experiment.load(arguments, split))
         if not isinstance(arrays, tuple):
             raise ValueError("its test images have no labels. Add y_test.")
         return arrays
-
-
-def check_labels(experiment, arguments, student):
-    """Raises if labels are no classes of the student; returns test images."""
-    name = getattr(arguments, "data", experiment.recipe.dataset)
-    outputs = student.output_shape[-1]
-    check_classes(name, outputs, f"--teacher {arguments.teacher}")
-    with naming(f"--data {name}"):
-        x_test, y_test = load_test(experiment, arguments)
-        check_attackable(student, x_test, y_test, (0.0, 1.0))
-    if arguments.extra:
-        with naming(f"--extra {arguments.extra}"):
-            with np.load(arguments.extra) as file:
-                labels = file["label"] if "label" in file else np.zeros(1)
-            if labels.max() >= outputs or labels.min() < 0:
-                raise ValueError(
-                    f"its labels are {labels.min()} to {labels.max()}, and the "
-                    f"teacher has {outputs} classes, from 0."
-                )
-    return x_test

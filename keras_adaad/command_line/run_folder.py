@@ -6,7 +6,9 @@ import json
 import pathlib
 
 import click
+import keras
 
+from keras_adaad.command_line.errors import naming
 from keras_adaad.data.image_files import find_images
 from keras_adaad.training.callback_checks import restore_complete_backup
 from keras_adaad.writing import write_atomically
@@ -93,10 +95,11 @@ def digests_of(arguments):
     """Returns the SHA-256 of each file or folder that is given, by flag."""
     digests = {}
     for name, path in _given(arguments):
-        if path.is_file():
-            digests[name] = _digest_of_file(path)
-        elif path.is_dir():
-            digests[name] = _digest_of_folder(path)
+        with naming(f"{_option(name)} {path}"):
+            if path.is_file():
+                digests[name] = _digest_of_file(path)
+            elif path.is_dir():
+                digests[name] = _digest_of_folder(path)
     return digests
 
 
@@ -161,3 +164,22 @@ def resume_log(output):
     # Without labels to validate on, there are no accuracies.
     accuracies = [row.get("val_robust_accuracy") for row in rows]
     return max((float(a) for a in accuracies if a), default=None)
+
+
+class Backup(keras.callbacks.BackupAndRestore):
+    """Never deletes the backup, so that a finished run does not train again."""
+
+    def __init__(self, output):
+        super().__init__(
+            output / "backup", double_checkpoint=True, delete_checkpoint=False
+        )
+        self.output = output
+
+    def on_train_begin(self, logs=None):
+        try:
+            super().on_train_begin(logs)
+        except ValueError as error:
+            raise click.UsageError(
+                f"--output {self.output}: its backup does not fit the teacher "
+                "and the student. Give those of that run, or another --output."
+            ) from error

@@ -10,12 +10,12 @@ from keras_adaad.attacks import PGD
 from keras_adaad.command_line.data import check_classes
 from keras_adaad.command_line.data import class_names
 from keras_adaad.command_line.data import load_part
-from keras_adaad.command_line.distil import new_student
 from keras_adaad.command_line.errors import as_given
 from keras_adaad.command_line.errors import bad_input
 from keras_adaad.command_line.errors import check_folder
 from keras_adaad.command_line.errors import naming
 from keras_adaad.command_line.evaluate import verbosity
+from keras_adaad.command_line.networks import new_student
 from keras_adaad.evaluation.threat_model import ThreatModel
 from keras_adaad.methods import RSLAD
 from keras_adaad.teachers.candidates import published_entry
