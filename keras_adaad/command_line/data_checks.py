@@ -51,11 +51,17 @@ def check_extra_images(path, images):
         )
 
 
-def check_labels(arguments, name, outputs, data_sets):
-    """Raises if a label that the student learns from is no class."""
+def check_labels(arguments, name, distiller, data_sets):
+    """Raises if labels that the student learns from are missing or wrong."""
     teacher = f"--teacher {arguments.teacher}"
+    outputs = distiller.student.output_shape[-1]
     check_classes(name, outputs, teacher)
     for batches in (data_set.batches for data_set in data_sets):
+        if batches.labels is None and distiller.needs_labels:
+            raise click.UsageError(
+                f"--data {name}: it has no y_train, and "
+                f"{type(distiller).__name__} learns from labels. Add it."
+            )
         if batches.labels is None:
             continue
         own = num_own(batches)

@@ -108,7 +108,7 @@ def train(experiment, arguments):
     learnt = [train_set]
     if not arguments.select_on_test:
         learnt.append(validation)
-    x_test = check_data(experiment, arguments, distiller.student, learnt)
+    x_test = check_data(experiment, arguments, distiller, learnt)
     output = arguments.output
     # Not before: a call that failed so far has begun no run.
     output.mkdir(parents=True, exist_ok=True)
@@ -134,13 +134,13 @@ def train(experiment, arguments):
     return doubts
 
 
-def check_data(experiment, arguments, student, data_sets):
+def check_data(experiment, arguments, distiller, data_sets):
     """Raises if images or labels would fail later; returns the test images."""
     name = name_of_data(experiment.recipe, arguments)
-    check_labels(arguments, name, student.output_shape[-1], data_sets)
+    check_labels(arguments, name, distiller, data_sets)
     x_test, y_test = load_test(experiment, arguments)
     with naming(f"--data {name}"):
-        check_attackable(student, x_test, y_test, (0.0, 1.0))
+        check_attackable(distiller.student, x_test, y_test, (0.0, 1.0))
     return x_test
 
 

@@ -109,6 +109,11 @@ def test_data_are_looked_at_before_the_training(given, digits, tmp_path):
         assert result.exit_code == 2 and result.stderr.count("\n") == 1
         assert "distil: --extra extra.npz: " in result.stderr
         assert text in result.stderr
+    for name, part in {"x_train": x[:96], "x_test": x, "y_test": y}.items():
+        np.save(f"{name}.npy", part)
+    result = run(*given, "--data", ".")
+    assert result.exit_code == 2
+    assert "--data .: it has no y_train, and ARD" in result.stderr
     # A run that has not begun has left nothing.
     assert not (tmp_path / "run").exists()
 
