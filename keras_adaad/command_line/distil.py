@@ -36,7 +36,6 @@ from keras_adaad.command_line.networks import make_distiller
 from keras_adaad.command_line.run_folder import Backup
 from keras_adaad.command_line.run_folder import check_same_run
 from keras_adaad.command_line.run_folder import resume_log
-from keras_adaad.command_line.run_folder import write_flags
 from keras_adaad.evaluation import evaluate_robustness
 from keras_adaad.training.settings import constructor_arguments
 from keras_adaad.writing import write_atomically
@@ -116,8 +115,7 @@ def train(experiment, arguments):
         **flags_of_copies(learnt, x_test),
         **flags_of_extra(arguments, x_test),
     }
-    used = callbacks_of(output, resume_log(output))
-    write_flags(arguments)
+    used = callbacks_of(arguments, resume_log(output))
     try:
         distiller.fit(
             train_set,
@@ -144,8 +142,9 @@ def check_data(experiment, arguments, distiller, data_sets):
     return x_test
 
 
-def callbacks_of(output, best_so_far):
+def callbacks_of(arguments, best_so_far):
     """Returns the callbacks that write into the folder of the run."""
+    output = arguments.output
     used = [
         callbacks.StudentCheckpoint(
             output / "best.keras",
@@ -159,7 +158,7 @@ def callbacks_of(output, best_so_far):
     if importlib.util.find_spec("tensorflow"):
         used.append(keras.callbacks.TensorBoard(output / "tensorboard"))
     # Last, so that an epoch counts as done once all of it is on disk.
-    return [*used, Backup(output)]
+    return [*used, Backup(arguments)]
 
 
 def _to_blame(error, experiment, arguments):

@@ -33,7 +33,7 @@ def flags_of_copies(data_sets, x_test):
     found = f"{count:,} of {len(x_test):,} test images are also training images"
     click.echo(
         f"Warning: {found}, so a test accuracy is too good. Remove them from "
-        "x_train.",
+        "the training images.",
         err=True,
     )
     if count <= FEW * len(x_test):

@@ -169,17 +169,22 @@ def resume_log(output):
 class Backup(keras.callbacks.BackupAndRestore):
     """Never deletes the backup, so that a finished run does not train again."""
 
-    def __init__(self, output):
+    def __init__(self, arguments):
         super().__init__(
-            output / "backup", double_checkpoint=True, delete_checkpoint=False
+            arguments.output / "backup",
+            double_checkpoint=True,
+            delete_checkpoint=False,
         )
-        self.output = output
+        self.arguments = arguments
 
     def on_train_begin(self, logs=None):
         try:
             super().on_train_begin(logs)
         except ValueError as error:
             raise click.UsageError(
-                f"--output {self.output}: its backup does not fit the teacher "
-                "and the student. Give those of that run, or another --output."
+                f"--output {self.arguments.output}: its backup does not fit "
+                "the teacher and the student. Give those of that run, or "
+                "another --output."
             ) from error
+        # Not before: the digests of other networks are not those of the run.
+        write_flags(self.arguments)

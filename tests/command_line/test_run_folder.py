@@ -41,7 +41,9 @@ def test_a_backup_of_other_networks_is_named(tmp_path):
     one.save_weights(tmp_path / "backup" / "latest.weights.h5")
     (tmp_path / "backup" / "training_metadata.json").write_text('{"epoch": 1}')
     other.compile("sgd", "mse")
-    backup = Backup(tmp_path)
+    backup = Backup(types.SimpleNamespace(output=tmp_path))
     backup.set_model(other)
     with pytest.raises(click.UsageError, match="backup does not fit"):
         backup.on_train_begin()
+    # Those of the run still resume.
+    assert not (tmp_path / "arguments.json").exists()
