@@ -59,6 +59,7 @@ def test_every_flag_is_explained():
     page = (ROOT / "docs/guides/evaluating.md").read_text()
     # Those of other modules.
     flags = {"fewer_classes", "network", "selected_on_test"}
+    flags |= {"trained_on_test", "near_duplicates"}
     no_checks = ("before_attacks", "after_attacks")
     for name, function in inspect.getmembers(reliability, inspect.isfunction):
         own = function.__module__ == reliability.__name__
