@@ -84,7 +84,7 @@ def test_a_distiller_tells_the_epoch(images, pipeline):
     networks.assert_same(*found)
     # Another training counts its passes, and does not see epoch 4 again.
     first, second = (data.to_arrays(dataset) for _ in range(2))
-    if pipeline == "tf_data":
+    if pipeline == "tf.data":
         assert not np.array_equal(first[0], second[0])
     # An epoch could end within a pass.
     seen.clear()
