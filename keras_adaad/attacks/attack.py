@@ -280,6 +280,9 @@ def check_attackable(model, x, y, input_range, allow_probabilities=False):
 def check_images_of(model, x, input_range, allow_probabilities=False):
     """Returns images and the shape of a model's outputs on them, or raises."""
     is_function = not isinstance(model, keras.Model)
+    if is_function and hasattr(model, "check_input_range"):
+        # An exported file may take whole numbers alone.
+        model.check_input_range(input_range)
     if not is_function:
         checks.check_final_activation("model", model, allow_probabilities)
         if getattr(model, "inputs", None):

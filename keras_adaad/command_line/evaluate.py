@@ -51,6 +51,10 @@ def evaluate(
     for option, (path, _) in outputs.items():
         check_folder(option, path)
     network = load_model(model)
+    if isinstance(network, export.ExportedModel):
+        with naming(f"MODEL {model}"):
+            # That of the images of `--data`.
+            network.check_input_range((0.0, 1.0))
     x, y = load_part(data, "test", images, data_dir, download)
     _check_shape(network, x, model, data)
     if adversarial:

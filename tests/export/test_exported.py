@@ -3,7 +3,11 @@
 import keras
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
+import keras_adaad_cli
+from keras_adaad import evaluate_robustness
+from keras_adaad.attacks import Square
 from keras_adaad.export import load_exported
 from tests import networks
 
@@ -44,6 +48,10 @@ def test_a_file_that_takes_and_returns_integers(tmp_path, batch):
     x = (np.round(255 * x) / 255).astype("float32")
     moved = deployed((x + 0.001).clip(0, 1))
     np.testing.assert_array_equal(moved, deployed(x))
+    # Its scale is for [0, 1]. In a range of a few steps images are black.
+    deployed.check_input_range((0.0, 1.0))
+    with pytest.raises(ValueError, match="int8 with a scale of 0.00"):
+        deployed.check_input_range((0.0, 0.05))
     # LiteRT itself would take images of any size.
     with pytest.raises(ValueError, match=r"\(8, 8, 1\).*\(32, 7, 8, 1\)"):
         deployed(x[:, 1:])
@@ -72,7 +80,7 @@ def test_a_litert_file_with_a_fixed_batch_takes_any_number(tmp_path, batch):
     )
 
 
-def multiples(path, dtype, inputs=1, outputs=1, batch="n"):
+def multiples(path, dtype, inputs=1, outputs=1, batch="n", shape=(1,)):
     """Writes an ONNX file that returns twice and three times its number."""
     import onnx
     from onnx import helper
@@ -83,17 +91,18 @@ def multiples(path, dtype, inputs=1, outputs=1, batch="n"):
     )
     nodes = [
         helper.make_node("Cast", ["x0"], ["float"], to=onnx.TensorProto.FLOAT),
-        helper.make_node("MatMul", ["float", "weights"], ["y0"]),
+        helper.make_node("Flatten", ["float"], ["flat"]),
+        helper.make_node("MatMul", ["flat", "weights"], ["y0"]),
         helper.make_node("Identity", ["y0"], ["y1"]),
     ]
     values = [
         [
-            helper.make_tensor_value_info(f"{letter}{i}", kind, [batch, size])
+            helper.make_tensor_value_info(f"{letter}{i}", kind, [batch, *sizes])
             for i in range(count)
         ]
-        for letter, kind, size, count in (
-            ("x", dtype, 1, inputs),
-            ("y", onnx.TensorProto.FLOAT, 2, outputs),
+        for letter, kind, sizes, count in (
+            ("x", dtype, shape, inputs),
+            ("y", onnx.TensorProto.FLOAT, (2,), outputs),
         )
     ]
     graph = helper.make_graph(nodes, "multiples", *values, [weights])
@@ -114,6 +123,48 @@ def test_the_dtype_of_a_file(dtype, tmp_path):
     if dtype == "uint8":  # Rounded, and not cut off or wrapped around.
         x = np.array([[0.0], [7.0], [255.0], [255.0]])
     np.testing.assert_allclose(logits, x * [[2.0, 3.0]], rtol=1e-3)
+
+
+@pytest.mark.once
+@pytest.mark.parametrize("input_range", [(0.0, 1.0), (-128.0, 127.0)])
+def test_a_file_of_integers_refuses_other_images(input_range, tmp_path):
+    """It would round them to a few values, so that all are black."""
+    path = multiples(tmp_path / "a.onnx", "uint8")
+    deployed = load_exported(path)
+    low, high = input_range
+    x, y = np.linspace(low, high, 4, dtype="float32")[:, None], np.ones(4, int)
+    square = Square(epsilon=0.1, queries=10, input_range=input_range)
+    with pytest.raises(ValueError, match=r"a.onnx takes uint8 .* float input"):
+        square(deployed, x, y)
+    with pytest.raises(ValueError, match=r"Received: input_range=\("):
+        evaluate_robustness(
+            deployed, x, y, "square", 0.1, input_range=input_range
+        )
+
+
+@pytest.mark.once
+def test_a_file_of_integers_takes_whole_numbers(tmp_path):
+    """It is attacked in their units."""
+    path = multiples(tmp_path / "a.onnx", "uint8", shape=(1, 1, 1))
+    deployed = load_exported(path)
+    x = np.array([0, 7, 200, 255], "uint8").reshape(4, 1, 1, 1)
+    ball = {"epsilon": 8, "input_range": (0, 255)}
+    square = Square(queries=10, **ball)
+    report = evaluate_robustness(deployed, x, [1] * 4, square, **ball)
+    assert report.clean.tolist() == [False, True, True, True]
+    assert report.robust.tolist() == [False, False, True, True]
+    with pytest.warns(UserWarning, match=r"uint8, and these lie in \[-1, 1\]"):
+        deployed(x / 255)
+
+
+@pytest.mark.once
+def test_the_command_refuses_a_file_of_integers(tmp_path):
+    path = multiples(tmp_path / "a.onnx", "uint8")
+    # Before the data: there are none.
+    arguments = ["evaluate", str(path), "--data", "none.npz"]
+    result = CliRunner().invoke(keras_adaad_cli.main, arguments)
+    assert result.exit_code == 2 and result.stderr.count("\n") == 1
+    assert f"MODEL {path}: Argument `input_range`" in result.stderr
 
 
 @pytest.mark.once
