@@ -41,8 +41,10 @@ def load_folder(
     classes are the sub-folders of `directory/train`, sorted by name. Instead of
     sub-folders, a split may have a file `<split>_annotations.txt`, as the `val`
     of Tiny-ImageNet: a line for each file of `<split>/images`, with its name
-    and its class. Names that begin with a dot, such as `.ipynb_checkpoints` and
-    `._1.png`, are skipped. Reading files needs Pillow.
+    and its class. A split must have an image of each class. Names that begin
+    with a dot, such as `.ipynb_checkpoints` and `._1.png`, are skipped. Other
+    image files, such as TIFF, are skipped with a warning. Reading files needs
+    Pillow.
 
     `x_<split>.npy` holds images, `(num_images, height, width, channels)` of
     uint8, or of floats in [0, 1]; `y_<split>.npy` holds class indices, and
@@ -62,7 +64,8 @@ def load_folder(
 
     Raises:
         ValueError: If there is no such split, an image can't be read, has
-            another size or an unknown class, or an option is out of range.
+            another size or an unknown class, a class has no image, or an
+            option is out of range.
 
     Example:
 
@@ -112,6 +115,14 @@ def _read_files(directory, name, bounds):
         raise ValueError(
             "Each class of a split must be a sub-folder of "
             f"{str(folders)!r}. Received: {unknown[:5]}"
+        )
+    missing = sorted(set(classes) - {name for _, name in files})
+    if missing:
+        raise ValueError(
+            f"Each class, a sub-folder of {str(folders)!r}, must have an image "
+            f"in {str(directory / name)!r}: an accuracy would leave the class "
+            "out. Add images, or remove the class from both. "
+            f"Received: {', '.join(map(repr, missing[:5]))} without images"
         )
     return read_images(paths), np.array([indices[name] for name in names])
 

@@ -3,11 +3,17 @@
 import concurrent.futures
 import os
 import pathlib
+import warnings
 
 import keras
 import numpy as np
 
 SUFFIXES = (".jpeg", ".jpg", ".png", ".bmp", ".gif", ".webp")
+# Endings of other image files. They are not read, and that is said.
+OTHER_SUFFIXES = (
+    *(".avif", ".dng", ".heic", ".heif", ".j2k", ".jfif", ".jp2", ".jpe"),
+    *(".jxl", ".pbm", ".pgm", ".pnm", ".ppm", ".svg", ".tga", ".tif", ".tiff"),
+)
 # So many files are one task of a thread.
 FILES_PER_TASK = 64
 
@@ -16,7 +22,8 @@ def find_images(folder):
     """Returns the image files in a folder and its sub-folders, sorted.
 
     Links to folders are followed. Names that begin with a dot are skipped: the
-    system or a notebook created them.
+    system or a notebook created them. Image files of other endings are skipped
+    with a warning.
     """
     found = []
     for place, folders, names in os.walk(folder, followlinks=True):
@@ -28,9 +35,27 @@ def find_images(folder):
         found += [
             pathlib.Path(place, name)
             for name in names
-            if name.lower().endswith(SUFFIXES) and not name.startswith(".")
+            if not name.startswith(".")
         ]
-    return sorted(found)
+    _warn_of_others(folder, found)
+    return sorted(path for path in found if _ending(path) in SUFFIXES)
+
+
+def _ending(path):
+    return path.suffix.lower()
+
+
+def _warn_of_others(folder, paths):
+    """Warns of image files that are not read."""
+    others = [path for path in paths if _ending(path) in OTHER_SUFFIXES]
+    if others:
+        endings = ", ".join(sorted({_ending(path) for path in others}))
+        warnings.warn(
+            f"{len(others):,} image file(s) of {str(folder)!r} are left out, "
+            f"because files that end in {endings} are not read. Convert them "
+            "to PNG.",
+            stacklevel=5,
+        )
 
 
 def _leads_back(place, name):

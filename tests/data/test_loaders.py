@@ -130,9 +130,10 @@ def tiny_imagenet(tmp_path_factory):
     images = folder / "val" / "images"
     images.mkdir(parents=True)
     lines = []
-    for k in range(8):
-        keras.utils.save_img(images / f"val_{k}.JPEG", x[k], scale=False)
-        lines.append(f"val_{k}.JPEG\tn0{9 - y[k]}\t0\t0\t9\t9\n")
+    # All classes are among them.
+    for k in range(24):
+        keras.utils.save_img(images / f"val_{k:02}.JPEG", x[k], scale=False)
+        lines.append(f"val_{k:02}.JPEG\tn0{9 - y[k]}\t0\t0\t9\t9\n")
     (folder / "val" / "val_annotations.txt").write_text("".join(lines))
     return folder, x, y
 
@@ -144,9 +145,9 @@ def test_image_folder(tiny_imagenet):
     assert train[0].shape == (40, 32, 32, 3)
     assert as_set(*train) == as_set(x / 255, sorted_labels)
     x_val, y_val = data.to_arrays(data.load_folder(folder, "val"))
-    np.testing.assert_array_equal(y_val, sorted_labels[:8])
+    np.testing.assert_array_equal(y_val, sorted_labels[:24])
     # JPEG loses a little.
-    assert np.abs(x_val - x[:8] / 255).mean() < 0.1
+    assert np.abs(x_val - x[:24] / 255).mean() < 0.1
 
 
 def make_folder(folder, *names):
@@ -194,9 +195,35 @@ def test_classes_that_are_numbers_in_another_order(tmp_path):
 def test_a_class_without_images_is_named(tmp_path):
     folder = make_folder(tmp_path, "train/cat/0.png", "train/emu/0.png")
     (folder / "train" / "dog").mkdir()
-    (folder / "train" / "dog" / "0.tif").write_bytes(b"II")
+    (folder / "train" / "dog" / "notes.txt").write_text("later")
     with pytest.raises(ValueError, match="Received: 'dog' without images"):
         data.load_folder(folder)
+
+
+def test_a_class_that_a_split_lacks_is_named(tmp_path):
+    """An accuracy would leave it out."""
+    folder = make_folder(
+        tmp_path,
+        *("train/cat/0.png", "train/dog/0.png", "train/emu/0.png"),
+        *("test/cat/0.png", "test/emu/0.png", "val/images/0.png"),
+    )
+    with pytest.raises(ValueError, match="Received: 'dog' without images"):
+        data.load_folder(folder, "test")
+    (folder / "val" / "val_annotations.txt").write_text("0.png\tdog\n")
+    with pytest.raises(ValueError, match="'cat', 'emu' without images"):
+        data.load_folder(folder, "val")
+
+
+def test_image_files_that_are_not_read_are_counted(tmp_path):
+    folder = make_folder(tmp_path, "train/cat/0.png", "train/dog/0.PNG")
+    others = ("cat/0.TIF", "cat/1.tif", "dog/0.heic", "cat/.0.tif", "a.txt")
+    for name in others:
+        (folder / "train" / name).write_bytes(b"II")
+    with pytest.warns(
+        UserWarning, match=r"3 image file\(s\) .* in .heic, .tif are"
+    ):
+        dataset = data.load_folder(folder)
+    assert len(data.to_arrays(dataset)[0]) == 2
 
 
 def test_an_image_that_cannot_be_read_is_named(tmp_path):
@@ -221,7 +248,7 @@ def test_lines_of_annotations(tmp_path):
     annotations.write_text("a.png\tdog\nb.png\n")
     with pytest.raises(ValueError, match="line 2, 'b.png'"):
         data.load_folder(folder, "val")
-    annotations.write_text("c.png\tdog\n")
+    annotations.write_text("b.png\tcat\nc.png\tdog\n")
     with pytest.raises(ValueError, match="c.png' can't be read"):
         data.load_folder(folder, "val")
 
@@ -274,9 +301,10 @@ def test_array_folder(tmp_path):
 def test_folder_bad_input(tiny_imagenet, message, split):
     folder, x, _ = tiny_imagenet
     (folder / "empty").mkdir(exist_ok=True)
+    classes = [path.name for path in (folder / "train").iterdir()]
     for name, image in {
         "classes/n77/0.png": x[0],
-        "sizes/n01/0.png": x[0],
+        **{f"sizes/{name}/0.png": x[0] for name in classes},
         "sizes/n01/1.png": x[0, 1:],
     }.items():
         path = folder / name
