@@ -125,19 +125,19 @@ def _is_part(path, name):
     return folder.is_dir() and any(p.is_dir() for p in folder.iterdir())
 
 
-def class_names(source):
-    """Returns the classes of a folder's test split, or `None` elsewhere."""
+def class_names(source, split="test"):
+    """Returns the classes of a folder's split, or `None` elsewhere."""
     path = pathlib.Path(source)
-    if not path.is_dir() or (path / "x_test.npy").is_file():
+    if not path.is_dir() or (path / f"x_{split}.npy").is_file():
         return None
     path = path.resolve()
-    folder = path / "test" if (path / "test").is_dir() else path
+    folder = path / split if (path / split).is_dir() else path
     return class_folders(folder_of_classes(folder.parent, folder.name))
 
 
-def check_classes(source, outputs, model):
+def check_classes(source, outputs, model, split="test"):
     """Raises if a folder has other classes than a model has outputs."""
-    names = class_names(source)
+    names = class_names(source, split)
     if names is not None and len(names) != outputs:
         raise click.UsageError(
             f"--data {source}: it has {len(names)} folders of classes "

@@ -48,11 +48,11 @@ def teachers(
     # The file of the state knows the student by its first weights.
     keras.utils.set_random_seed(seed)
     with naming(f"--student {student}"):
-        known = class_names(data)
+        known = class_names(data, "train")
         outputs = int(y.max()) + 1 if known is None else len(known)
         network = new_student(student, x.shape[1:], outputs)
     num_classes = network.output_shape[-1]
-    check_classes(data, num_classes, f"--student {student}")
+    check_classes(data, num_classes, f"--student {student}", "train")
     sources = dict(
         _source(teacher, num_classes, norm, download) for teacher in teachers
     )

@@ -67,6 +67,15 @@ def test_a_folder_of_other_parts_is_no_split(tmp_path, part):
     assert class_names(tmp_path / "data.npz") is None
 
 
+def test_the_classes_of_a_folder_are_those_of_the_split(tmp_path):
+    """A folder for `teachers` has training images alone."""
+    for name in ("a", "b"):
+        (tmp_path / "images" / "train" / name).mkdir(parents=True)
+    assert class_names(tmp_path / "images", "train") == ["a", "b"]
+    np.save(tmp_path / "x_train.npy", X)
+    assert class_names(tmp_path, "train") is None
+
+
 def test_a_name_of_tfds(tmp_path):
     write_cifar10(tmp_path, "tfrecord", test=(X, Y))
     assert len(load_part("cifar10", "test", 1000, tmp_path, False)[0]) == 30

@@ -56,6 +56,25 @@ def test_ranking(folder, tmp_path):
     assert again.stdout.startswith("Teachers for student: 60 images, epsilon")
 
 
+@pytest.mark.once
+@pytest.mark.parametrize("arrays", [False, True])
+def test_a_folder_of_training_images_alone(arrays, tmp_path):
+    x, y = np.zeros((60, 32, 32, 3), "uint8"), np.arange(60) % 5
+    x += np.arange(60, dtype="uint8").reshape(60, 1, 1, 1)
+    if arrays:
+        np.save(tmp_path / "x_train.npy", x)
+        np.save(tmp_path / "y_train.npy", y)
+    for place, label in enumerate([] if arrays else y):
+        path = tmp_path / "train" / f"c{label}" / f"{place}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        keras.utils.save_img(path, x[place], scale=False)
+    options = ["--student", "mobilenetv2", "--data", tmp_path]
+    # The student gets the five classes: the first teacher is at fault.
+    result = run(tmp_path, "a.keras", "b.keras", *options)
+    assert result.exit_code == 2
+    assert "a.keras" in result.stderr and "TEACHER" in result.stderr
+
+
 BAD = {
     "one": (["same.keras"], "TEACHER"),
     "missing": (["same.keras", "no.keras"], "no.keras"),
