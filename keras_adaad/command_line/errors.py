@@ -10,18 +10,24 @@ import click
 # What messages of the library call the options.
 OPTIONS = {
     "`download=True`": "--download",
-    "`checkpoint=`": "--checkpoint",
+    "`key`": "--key",
     "`data_dir`": "--data-dir",
     "`extra`": "--extra",
     "`extra_fraction`": "--extra-fraction",
     "Resize them first.": "Pass --size.",
+}
+# How a command is given the file of a published model.
+CHECKPOINTS = {
+    "convert": "--checkpoint",
+    "distil": "--teacher-checkpoint",
+    "teachers": "ID=FILE",
 }
 
 
 def bad_input(argument, error):
     """Returns the error of the command for an error of Python."""
     text = str(error) or type(error).__name__
-    for python, option in OPTIONS.items():
+    for python, option in {**OPTIONS, **_checkpoint()}.items():
         text = text.replace(python, option)
     # Keras writes in bold, and some messages hold a whole configuration.
     text = textwrap.shorten(re.sub(r"\x1b\[\d*m", "", text), 500)
@@ -29,6 +35,18 @@ def bad_input(argument, error):
         # Another option is wrong.
         return click.UsageError(text.removeprefix("Argument "))
     return click.UsageError(f"{argument}: {text}")
+
+
+def _checkpoint():
+    """Returns what the running command calls `checkpoint`."""
+    context = click.get_current_context(silent=True)
+    command = str(context.info_name) if context else "distil"
+    # The scripts of the examples have the options of `distil`.
+    option = CHECKPOINTS.get(command, CHECKPOINTS["distil"])
+    return {
+        "`checkpoint=` its path": f"its path as {option}",
+        "`checkpoint`": option,
+    }
 
 
 def as_given(option, value):

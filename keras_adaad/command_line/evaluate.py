@@ -21,6 +21,7 @@ from keras_adaad.evaluation import ThreatModel
 from keras_adaad.evaluation import evaluate_robustness
 from keras_adaad.evaluation import text
 from keras_adaad.evaluation.external import check_adversarial
+from keras_adaad.evaluation.stages import plan
 
 
 def evaluate(
@@ -50,6 +51,12 @@ def evaluate(
         )
     for option, (path, _) in outputs.items():
         check_folder(option, path)
+    with naming(as_given("--epsilon", epsilon)):
+        threat_model = ThreatModel.of(epsilon, norm)
+    if attacks:
+        with naming(f"--attacks {attacks}"):
+            # Of 10 classes: with fewer, the evaluation refuses some attacks.
+            plan(_names(attacks), threat_model, num_classes=10)
     network = load_model(model)
     if isinstance(network, export.ExportedModel):
         with naming(f"MODEL {model}"):
@@ -61,7 +68,6 @@ def evaluate(
         with naming(f"--adversarial {adversarial}"):
             x_adv = load_adversarial(adversarial)
             # Before the attacks, which may take hours.
-            threat_model = ThreatModel.of(epsilon, norm)
             check_adversarial("x_adv", x_adv, x, threat_model)
     if attacks is None:
         has_gradient = isinstance(network, keras.Model)
@@ -79,7 +85,7 @@ def evaluate(
             network,
             x,
             y,
-            [name.strip() for name in attacks.split(",")],
+            _names(attacks),
             epsilon,
             norm=norm,
             state_path=state,
@@ -127,6 +133,10 @@ def load_model(path):
 def verbosity():
     """Returns 1, for progress bars, on a terminal, and 2 in a pipe."""
     return 1 if sys.stdout.isatty() else 2
+
+
+def _names(attacks):
+    return [name.strip() for name in attacks.split(",")]
 
 
 def _check_shape(network, x, model, data):

@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import re
 import time
 
 import click
@@ -12,6 +13,7 @@ from keras_adaad.command_line.errors import check_folder
 from keras_adaad.command_line.errors import naming
 from keras_adaad.command_line.evaluate import verbosity
 from keras_adaad.writing import write_atomically
+from keras_adaad.zoo import architecture as architectures
 from keras_adaad.zoo import load
 from keras_adaad.zoo import parity
 from keras_adaad.zoo import registry
@@ -48,10 +50,20 @@ def convert(
                 f"{option} {value}: --name {name} has it already. Leave out "
                 "one of the two."
             )
-    with naming(f"--arguments {arguments}"):
+    source = f"--name {name}" if name else f"--checkpoint {checkpoint}"
+    given = {
+        "architecture": f"--architecture {architecture}",
+        "arguments": f"--arguments {arguments}",
+        "name": source,
+        "path": source,
+    }
+    with naming(given["arguments"]):
         arguments = _json_object(arguments)
+    if architecture:
+        with naming(given["architecture"]):
+            architectures.check(architecture)
     start = time.time()
-    with naming(f"--name {name}" if name else f"--checkpoint {checkpoint}"):
+    try:
         if name:
             entry = _entry(name, dataset, threat_model)
             path = load.fetch(entry, checkpoint, download)
@@ -60,6 +72,12 @@ def convert(
             path = checkpoint
             content = load.read(path, architecture, key, arguments)
         model, report = load.convert(*content)
+    except Exception as error:
+        # A checkpoint may be wrong in many ways.
+        match = re.match(r"Argument `(\w+)`", str(error))
+        # Any other is an argument of the builder.
+        option = given.get(match[1], given["arguments"]) if match else source
+        raise bad_input(option, error) from error
     arrays, architecture, options = content
     print(f"{path}: {architecture}, {model.count_params():,} parameters")
     print(f"{report}, in {time.time() - start:.1f} s")

@@ -1,5 +1,6 @@
 """Infers the network in a checkpoint from its names and shapes."""
 
+import inspect
 import math
 import re
 
@@ -36,16 +37,30 @@ _NOT_IN_THE_FILE = {
 }
 
 
-def build(architecture, arguments):
-    """Builds a network, by its builder's name, to load weights into."""
+def check(architecture):
+    """Raises unless a builder has this name."""
     known = [name for name in vars(models) if name[0].isupper()]
     if architecture not in known:
         raise ValueError(
             f"Argument `architecture` must be one of {', '.join(known)}. "
             f"Received: architecture={architecture!r}"
         )
+
+
+def build(architecture, arguments):
+    """Builds a network, by its builder's name, to load weights into."""
+    check(architecture)
+    builder = getattr(models, architecture)
+    try:
+        inspect.signature(builder).bind(**arguments)
+    except TypeError as error:
+        raise ValueError(
+            "Argument `arguments` must be what "
+            f"`keras_adaad.models.{architecture}` takes and the checkpoint "
+            f"does not tell. Received: {arguments or 'none'} ({error})"
+        ) from error
     with to_be_loaded():
-        return getattr(models, architecture)(**arguments)
+        return builder(**arguments)
 
 
 def infer(arrays, architecture=None, **arguments):

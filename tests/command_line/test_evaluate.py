@@ -190,6 +190,20 @@ BAD = {
 }
 
 
+@pytest.mark.once
+@pytest.mark.parametrize(
+    "options",
+    [("--attacks", "no"), ("--attacks", "fgsm,no"), ("--norm", "l2")],
+)
+def test_options_are_refused_before_a_file_is_read(folder, options):
+    arguments = ("--data", "none.npz", *options)
+    result = run("evaluate", folder / "student.keras", *arguments)
+    assert result.exit_code == 2 and "none.npz" not in result.stderr
+    assert {"no": "--attacks ", "l2": "--epsilon"}[options[1][-2:]] in (
+        result.stderr
+    )
+
+
 @pytest.mark.parametrize("case", once_except(BAD, "corrupt .keras"))
 def test_bad_input_is_one_line(case, folder):
     given, make, words = BAD[case]

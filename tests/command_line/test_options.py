@@ -11,6 +11,8 @@ import pytest
 from click.testing import CliRunner
 
 import keras_adaad_cli
+from keras_adaad.command_line.errors import bad_input
+from keras_adaad.zoo import load
 from keras_adaad.zoo import registry
 
 pytestmark = pytest.mark.once
@@ -84,6 +86,22 @@ def test_a_missing_backend_is_explained(monkeypatch):
     result = CliRunner().invoke(keras_adaad_cli.main, ["zoo", "list"])
     assert result.exit_code == 2
     assert "tensorflow" in result.stderr and "KERAS_BACKEND" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("command", "option"),
+    [
+        ("distil", "--teacher-checkpoint"),
+        ("teachers", "ID=FILE"),
+        ("convert", "--checkpoint"),
+    ],
+)
+def test_a_missing_checkpoint_is_asked_for_by_an_option(command, option):
+    with pytest.raises(FileNotFoundError) as info:
+        load.fetch(registry.entry("Standard"), "no.pt")
+    with click.Context(click.Command(command), info_name=command):
+        error = bad_input("--name", info.value)
+    assert f"and pass its path as {option}, or pass --download" in str(error)
 
 
 def test_choices_are_those_of_the_registry():

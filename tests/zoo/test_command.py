@@ -186,6 +186,29 @@ def test_a_name_and_what_it_decides(tmp_path, capsys, option, value):
         assert f"--arguments {bad}: " in capsys.readouterr().err
 
 
+@pytest.mark.once
+@pytest.mark.parametrize(
+    "option, value, words",
+    [
+        ("--architecture", "Foo", "--architecture Foo: "),
+        ("--architecture", "PreActResNet18", "--arguments {}: Argument `out"),
+        ("--key", "best", "--key must name an entry of the checkpoint"),
+        ("--arguments", '{"depth": 10}', "missing a required argument"),
+        ("--arguments", '{"depth": 10, "width": 1, "a": 1}', "unexpected"),
+    ],
+)
+def test_a_wrong_option_is_named(option, value, words, tmp_path, capsys):
+    arrays = {"linear.weight": np.zeros((10, 64), "float32")}
+    np.savez(tmp_path / "net.npz", **arrays)
+    flags = ("--checkpoint", tmp_path / "net.npz")
+    flags += ("--output", tmp_path / "net.keras", option, value)
+    if option == "--arguments":
+        flags += ("--architecture", "WideResNet")
+    run("convert", *flags, code=2)
+    message = capsys.readouterr().err
+    assert words in message and "convert: --checkpoint" not in message
+
+
 def verification(clean, robust, published_clean=80.0, published_robust=50.0):
     return verify.Verification(
         *("net", 200, "pgd-20-sat", clean, robust),
