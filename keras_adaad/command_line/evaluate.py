@@ -10,6 +10,7 @@ import keras
 
 from keras_adaad import export
 from keras_adaad.command_line.data import check_classes
+from keras_adaad.command_line.data import class_names
 from keras_adaad.command_line.data import load_adversarial
 from keras_adaad.command_line.data import load_part
 from keras_adaad.command_line.errors import as_given
@@ -22,6 +23,8 @@ from keras_adaad.evaluation import evaluate_robustness
 from keras_adaad.evaluation import text
 from keras_adaad.evaluation.external import check_adversarial
 from keras_adaad.evaluation.stages import plan
+from keras_adaad.export.samples import fits
+from keras_adaad.models.copying import input_shape
 
 
 def evaluate(
@@ -140,12 +143,25 @@ def _names(attacks):
 
 
 def _check_shape(network, x, model, data):
+    received = f"its images are of shape {x.shape[1:]}"
+    if class_names(data) is not None:
+        received += (
+            " (those of a folder are read as RGB: for other channels, give an "
+            ".npz file)"
+        )
+    takes = None
+    if isinstance(network, keras.Model):
+        takes = input_shape(network)
+    if isinstance(takes, tuple) and not fits(x.shape[1:], takes[1:]):
+        raise click.UsageError(
+            f"--data {data}: {received}, and MODEL {model} takes images of "
+            f"shape {takes[1:]}."
+        )
     try:
         outputs = network(x[:1]).shape[-1]
     except Exception as error:
         raise bad_input(
-            f"--data {data}: MODEL {model} does not take its images, of shape "
-            f"{x.shape[1:]}",
+            f"--data {data}: {received}, and MODEL {model} does not take them",
             error,
         ) from error
     check_classes(data, outputs, f"MODEL {model}")

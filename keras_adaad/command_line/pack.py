@@ -31,6 +31,11 @@ def pack(folder, output, size, test, data_dir, download):
     if test:
         # First, because a wrong name must not cost the time to read a folder.
         x_test, _ = load_part(test, "test", None, data_dir, download, "--test")
+        if x_test.shape[-1] != 3:
+            raise click.UsageError(
+                f"--test {test}: its images have {x_test.shape[-1]} channel(s), "
+                "and those of a folder are read as RGB. Give test images of 3."
+            )
     with naming(f"FOLDER {folder}"):
         images = read_images(paths, size, _with_progress_bar)
     if test:

@@ -34,7 +34,7 @@ def as_input(
     `shape` and `dtype` are those of `input_of`.
     """
     images = check_images(name, images, input_range)
-    if shape is not None and not _fits(images.shape[1:], shape[1:]):
+    if shape is not None and not fits(images.shape[1:], shape[1:]):
         raise ValueError(
             f"Argument `{name}` must hold images as the student takes them, "
             f"of shape {shape[1:]}. Received: {name}.shape={images.shape}"
@@ -64,7 +64,8 @@ def of_other_size(batch):
     return batch[:1] if len(batch) > 1 else np.repeat(batch, 2, axis=0)
 
 
-def _fits(shape, expected):
+def fits(shape, expected):
+    """Whether a shape is an expected one, in which `None` is any length."""
     return len(shape) == len(expected) and all(
         length in (None, received)
         for length, received in zip(expected, shape, strict=True)

@@ -142,6 +142,12 @@ def of_other_images(folder):
     np.savez(folder / "large.npz", x=np.zeros((2, 9, 9, 1)), y=np.arange(2))
 
 
+def of_a_folder(folder):
+    (folder / "photos" / "a").mkdir(parents=True)
+    image = np.zeros((8, 8, 1))
+    keras.utils.save_img(folder / "photos" / "a" / "0.png", image, scale=False)
+
+
 def corrupt(name):
     return lambda folder: (folder / name).write_bytes(b"corrupt")
 
@@ -174,7 +180,12 @@ BAD = {
     "images": (
         {"data": "large.npz"},
         of_other_images,
-        ["--data", "student.keras", "(9, 9, 1)", "(None, 8, 8, 1)"],
+        ["--data", "student.keras", "shape (9, 9, 1)", "shape (8, 8, 1)"],
+    ),
+    "grey images": (
+        {"data": "photos"},
+        of_a_folder,
+        ["--data", "(8, 8, 3)", "as RGB", ".npz file", "shape (8, 8, 1)"],
     ),
     "attack": (["--attacks", "no"], None, ["--attacks no", "'autoattack'"]),
     "epsilon": (["--epsilon", "8/0"], None, ["--epsilon", "8/255"]),

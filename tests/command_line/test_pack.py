@@ -102,8 +102,10 @@ def test_bad_input(tmp_path):
     assert_refused("no folder", flat, output=tmp_path / "no" / "images.npz")
     assert_refused("--test no.npz", flat, "--test", "no.npz")
     np.savez(tmp_path / "grey.npz", x=X[3:5, ..., :1], y=Y[3:5])
-    assert_refused("grey.npz: ", flat, "--test", tmp_path / "grey.npz")
     (flat / "one.png").write_bytes(b"no image")
+    # Before any image is read.
+    grey = ("--test", tmp_path / "grey.npz")
+    assert_refused("grey.npz: its images have 1 channel", flat, *grey)
     assert_refused("one.png' can't be read", flat)
     keras.utils.save_img(flat / "one.png", X[0, :8])
     assert_refused("All images must have one size", flat)
