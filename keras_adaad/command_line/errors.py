@@ -65,8 +65,15 @@ def naming(argument):
         raise bad_input(argument, error) from error
 
 
-def check_folder(option, path):
-    """Raises unless a file can be written there: hours later is too late."""
+def check_folder(option, path, *endings):
+    """Raises unless a file can be written there: hours later is too late.
+
+    Without one of the endings it might replace a file of another kind.
+    """
+    if path and endings and path.suffix not in endings:
+        raise click.UsageError(
+            f"{option} {path}: the name must end in {' or '.join(endings)}."
+        )
     folder = path and path.absolute().parent
     if folder and not folder.is_dir():
         raise click.UsageError(

@@ -44,16 +44,12 @@ def evaluate(
     download,
 ):
     """Attacks a model and prints the report; returns the exit code."""
-    outputs = {
-        "--json": (json, RobustnessReport.save),
-        "--html": (html, RobustnessReport.save_html),
-    }
     if html and importlib.util.find_spec("jinja2") is None:
         raise click.UsageError(
             f"--html {html} needs Jinja2: pip install jinja2."
         )
-    for option, (path, _) in outputs.items():
-        check_folder(option, path)
+    check_folder("--json", json, ".json")
+    check_folder("--html", html, ".html", ".htm")
     with naming(as_given("--epsilon", epsilon)):
         threat_model = ThreatModel.of(epsilon, norm)
     if attacks:
@@ -105,9 +101,10 @@ def evaluate(
                 network, x, x_adv, source=adversarial.name
             )
     # First, because a terminal may not show every name.
-    for path, save in outputs.values():
-        if path:
-            save(report, path)
+    if json:
+        report.save(json)
+    if html:
+        report.save_html(html)
     print(report)
     return _exit_code(report, fail_under, strict)
 

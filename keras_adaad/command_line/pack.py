@@ -22,9 +22,7 @@ PARTS = {"train", "test", "val", "validation"}
 
 def pack(folder, output, size, test, data_dir, download):
     """Writes the images of a folder, with their classes if it has any."""
-    if output.suffix != ".npz":
-        raise click.UsageError(f"OUT {output}: the name must end in .npz.")
-    check_folder("OUT", output)
+    check_folder("OUT", output, ".npz")
     with naming(f"FOLDER {folder}"):
         paths = find_images(folder)
         classes = _classes(folder, paths)
@@ -33,8 +31,9 @@ def pack(folder, output, size, test, data_dir, download):
         x_test, _ = load_part(test, "test", None, data_dir, download, "--test")
         if x_test.shape[-1] != 3:
             raise click.UsageError(
-                f"--test {test}: its images have {x_test.shape[-1]} channel(s), "
-                "and those of a folder are read as RGB. Give test images of 3."
+                f"--test {test}: its images are of shape {x_test.shape[1:]}, "
+                "and those of a folder are read as RGB. Give images of 3 "
+                "channels."
             )
     with naming(f"FOLDER {folder}"):
         images = read_images(paths, size, _with_progress_bar)

@@ -42,8 +42,8 @@ def teachers(
     """Prints the ranking."""
     if plot:
         _check_plot(plot)
-    for option, path in {"--json": json, "--plot": plot}.items():
-        check_folder(option, path)
+    check_folder("--json", json, ".json")
+    check_folder("--plot", plot)
     x, y = load_part(data, "train", limit, data_dir, download)
     # The file of the state knows the student by its first weights.
     keras.utils.set_random_seed(seed)

@@ -37,11 +37,7 @@ def convert(
     arguments,
 ):
     """Converts a file, checks its logits, and writes a `.keras` file."""
-    check_folder("--output", pathlib.Path(output))
-    if not output.endswith(".keras"):
-        raise click.UsageError(
-            f"--output {output}: its name must end in .keras."
-        )
+    check_folder("--output", pathlib.Path(output), ".keras")
     own = {"--architecture": architecture, "--key": key}
     own["--arguments"] = None if arguments == "{}" else arguments
     for option, value in own.items():

@@ -192,6 +192,8 @@ BAD = {
     "nan": (["--fail-under", "nan"], None, ["--fail-under", "nan"]),
     "share": (["--fail-under", "0.45"], None, ["--fail-under", "1<=x<=100"]),
     "folder": (["--json", "no/r.json"], None, ["--json", "no folder"]),
+    "json": (["--json", "a.keras"], None, ["--json a.keras", "in .json"]),
+    "html": (["--html", "a.keras"], None, ["--html a.keras", "in .html"]),
     "state": (["--state", "no/s.npz"], None, ["--state", "folder"]),
     "adversarial": (
         ["--adversarial", ROOT / "tests/saved_files/data.npz"],

@@ -105,7 +105,7 @@ def test_bad_input(tmp_path):
     (flat / "one.png").write_bytes(b"no image")
     # Before any image is read.
     grey = ("--test", tmp_path / "grey.npz")
-    assert_refused("grey.npz: its images have 1 channel", flat, *grey)
+    assert_refused("grey.npz: its images are of shape (32, 32, 1)", flat, *grey)
     assert_refused("one.png' can't be read", flat)
     keras.utils.save_img(flat / "one.png", X[0, :8])
     assert_refused("All images must have one size", flat)

@@ -94,7 +94,8 @@ BAD = {
     "images": (["same.keras", "other.keras", "--images", "9"], "--images"),
     "state": (["same.keras", "other.keras", "--state", "n/s"], "--state n/s"),
     "plot": (["same.keras", "other.keras", "--plot", "r.foo"], "--plot r.foo"),
-    "json": (["same.keras", "other.keras", "--json", "n/r"], "--json n/r"),
+    "json": (["same.keras", "--json", "n/r.json"], "--json n/r.json"),
+    "json of a model": (["a.keras", "--json", "same.keras"], "end in .json"),
 }
 
 
