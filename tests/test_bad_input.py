@@ -302,6 +302,10 @@ def with_nan():
 DATA = {
     "0 to 255": (255 * X, Y, ValueError, ["input_range", "254", "Rescale"]),
     "uint8": ((255 * X).astype("uint8"), Y, ValueError, ["uint8", "/ 255"]),
+    "uint16": (
+        *((65535 * X).astype("uint16"), Y, ValueError),
+        ["uint16", "/ 65535", "(0, 65535)"],
+    ),
     "NaN": (with_nan(), Y, ValueError, ["NaN"]),
     "infinite": (X / 0.0001 * np.inf, Y, ValueError, ["infinite"]),
     "text": (np.array([["a", "b"]]), Y, TypeError, ["numbers"]),

@@ -33,8 +33,8 @@ def check_images(name, x, input_range):
         raise ValueError(
             f"Argument `{name}` holds integers of type {x.dtype}, and "
             f"`input_range` is {input_range}. Rescale the images, e.g. "
-            f"`{name}.astype('float32') / 255`, or pass "
-            "`input_range=(0, 255)` with a model that rescales inside. "
+            f"`{name}.astype('float32') / {white(x)}`, or pass "
+            f"`input_range=(0, {white(x)})` with a model that rescales inside. "
             f"Received: {name} of dtype {x.dtype}"
         )
     smallest, largest = float(x.min()), float(x.max())
@@ -60,6 +60,15 @@ def check_images(name, x, input_range):
             f"Received: {name} with values in [{smallest:g}, {largest:g}]"
         )
     return x
+
+
+def white(x):
+    """Returns the value that white probably has in images of numbers."""
+    if x.dtype.kind == "b":
+        return 1
+    if x.dtype.kind == "f" or x.max() <= 255:
+        return 255
+    return np.iinfo(x.dtype).max
 
 
 def check_labels(name, y, output_shape):

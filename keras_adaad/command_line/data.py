@@ -9,6 +9,7 @@ import numpy as np
 from keras_adaad import data
 from keras_adaad.command_line.errors import naming
 from keras_adaad.data.from_folder import folder_of_classes
+from keras_adaad.data.from_folder import read_split
 from keras_adaad.data.image_files import class_folders
 from keras_adaad.data.splits import parse_split
 from keras_adaad.data.splits import rows_of
@@ -103,18 +104,17 @@ def load(source, split, data_dir=None, download=False, **options):
 
 
 def _folder(path, split, options):
-    name = split.split("[")[0]
+    name, bounds = parse_split(split)
     if (path / name).is_dir() or (path / f"x_{name}.npy").is_file():
         return data.load_folder(path, split, **options)
     parts = [part for part in ("train", "val") if _is_part(path, part)]
     if name != "test" or parts:
         there = f" It has {' and '.join(parts)}: rename one." if parts else ""
         raise ValueError(f"it must have a sub-folder {name!r}.{there}")
-    # The folder is the split itself.
+    # The folder is the split itself. Its name may have brackets, as slices do.
     path = path.resolve()
-    return data.load_folder(
-        path.parent, split.replace(name, path.name), **options
-    )
+    arrays = read_split(path.parent, path.name, bounds)
+    return data.load_arrays(*arrays, **options)
 
 
 def _is_part(path, name):

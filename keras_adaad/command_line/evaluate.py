@@ -23,6 +23,7 @@ from keras_adaad.evaluation import evaluate_robustness
 from keras_adaad.evaluation import text
 from keras_adaad.evaluation.external import check_adversarial
 from keras_adaad.evaluation.stages import plan
+from keras_adaad.export.formats import FORMATS
 from keras_adaad.export.samples import fits
 from keras_adaad.models.copying import input_shape
 
@@ -121,8 +122,15 @@ def compare(first, second):
 
 def load_model(path):
     """Returns a Keras model, or an exported file on its runtime."""
+    suffix = pathlib.Path(path).suffix
+    if suffix not in (".keras", *FORMATS):
+        raise click.UsageError(
+            f"MODEL {path}: give a .keras, .tflite or .onnx file, or the "
+            "folder of a SavedModel, without a dot in its name. Save other "
+            "models as a .keras file first."
+        )
     try:
-        if pathlib.Path(path).suffix == ".keras":
+        if suffix == ".keras":
             return keras.models.load_model(path)
         return export.load_exported(path)
     except Exception as error:

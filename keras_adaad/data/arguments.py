@@ -3,6 +3,7 @@
 import numpy as np
 
 from keras_adaad import checks
+from keras_adaad.checks.data import white
 
 
 def check_images(name, x):
@@ -16,6 +17,18 @@ def check_images(name, x):
         )
     if x.dtype == np.uint8:
         return x
+    # NaN and infinity have their own error.
+    outside = x.dtype.kind == "f" and (
+        -np.inf < x.min() < -1e-4 or 1.0 + 1e-4 < x.max() < np.inf
+    )
+    if outside or x.dtype.kind in "iub":
+        raise ValueError(
+            f"Argument `{name}` must hold images of uint8, or floats in "
+            f"[0, 1]. Rescale them, e.g. `{name}.astype('float32') / "
+            f"{white(x)}`, and put any mean/std normalisation inside the "
+            f"model. Received: {name} of dtype {x.dtype}, with values in "
+            f"[{x.min()}, {x.max()}]"
+        )
     x = checks.check_images(name, x, (0.0, 1.0))
     return x.astype("float32", copy=False)
 
@@ -29,9 +42,11 @@ def check_labels(name, y, num_images):
             f"{(num_images,)}. Received: {name}.shape={y.shape}"
         )
     if y.dtype.kind not in "iu" or y.min() < 0 or y.max() >= 2**31:
+        values = f"such as {y.ravel()[:1].tolist()[0]!r}"
+        if y.dtype.kind in "iuf":
+            values = f"with values in [{y.min()}, {y.max()}]"
         raise ValueError(
             f"Argument `{name}` must be class indices: integers from 0. "
-            f"Received: {name} of dtype {y.dtype}, with values in "
-            f"[{y.min()}, {y.max()}]"
+            f"Received: {name} of dtype {y.dtype}, {values}"
         )
     return y.reshape(-1).astype("int32")

@@ -76,19 +76,21 @@ def load_folder(
     test = keras_adaad.data.load_folder("tiny-imagenet-200", "val")
     ```
     """
-    directory = pathlib.Path(directory)
-    name, bounds = parse_split(split)
-    if (directory / f"x_{name}.npy").is_file():
-        images, labels = _read_arrays(directory, name, bounds)
-    elif (directory / name).is_dir():
-        images, labels = _read_files(directory, name, bounds)
-    else:
-        raise ValueError(
-            f"Argument `split` names neither a folder {name!r} nor a file "
-            f"'x_{name}.npy' of `directory`. Received: split={split!r}, "
-            f"directory={str(directory)!r}, with {contents(directory)}"
-        )
+    images, labels = read_split(pathlib.Path(directory), *parse_split(split))
     return load_arrays(images, labels, batch_size, training, **options)
+
+
+def read_split(directory, name, bounds):
+    """Returns the images and the labels, or `None`, of a split by its name."""
+    if (directory / f"x_{name}.npy").is_file():
+        return _read_arrays(directory, name, bounds)
+    if (directory / name).is_dir():
+        return _read_files(directory, name, bounds)
+    raise ValueError(
+        f"Argument `split` names neither a folder {name!r} nor a file "
+        f"'x_{name}.npy' of `directory`. Received: split={name!r}, "
+        f"directory={str(directory)!r}, with {contents(directory)}"
+    )
 
 
 def _read_arrays(directory, name, bounds):

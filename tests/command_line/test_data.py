@@ -43,8 +43,12 @@ def test_a_folder_is_a_split_or_has_one(tmp_path):
         x, y = load_part(source, "test", 30, None, False)
         classes = sorted(set(Y))
         assert sorted(classes[label] for label in y) == sorted(Y)
-    (folder / "test").rename(tmp_path / "by-class")
-    x2, y2 = load_part(tmp_path / "by-class", "test", 30, None, False)
+    # Brackets are not those of a slice.
+    (folder / "test").rename(tmp_path / "kinds [v2]")
+    x2, y2 = load_part(tmp_path / "kinds [v2]", "test", 30, None, False)
+    assert (
+        len(load_part(tmp_path / "kinds [v2]", "test", 7, None, False)[0]) == 7
+    )
     np.testing.assert_array_equal(x, x2)
     np.testing.assert_array_equal(y, y2)
     with pytest.raises(ValueError, match="a sub-folder 'train'"):

@@ -170,6 +170,11 @@ BAD = {
         corrupt("bad.onnx"),
         ["bad.onnx can't be loaded"],
     ),
+    "another ending": (
+        {"model": "bad.h5"},
+        corrupt("bad.h5"),
+        ["MODEL", "bad.h5: give a .keras", "Save other models as a .keras"],
+    ),
     "corrupt data": ({"data": "b.npz"}, corrupt("b.npz"), ["--data", "b.npz"]),
     "missing data": ({"data": "no.npz"}, None, ["--data", "give an .npz"]),
     "classes": (

@@ -237,10 +237,13 @@ def test_extra_images_without_labels(images, tmp_path, caplog):
     ("message", "options"),
     [
         ("`x` must be a non-empty array of images", {"x": np.zeros((4, 8, 8))}),
-        ("`x` holds integers", {"x": np.zeros((4, 8, 8, 3), int)}),
-        ("outside `input_range`", {"x": np.full((4, 8, 8, 3), 3.0)}),
+        ("hold images of uint8, or floats", {"x": np.zeros((4, 8, 8, 3), int)}),
+        (" / 65535`", {"x": np.full((4, 8, 8, 3), 40_000, "uint16")}),
+        (" / 1`", {"x": np.ones((4, 8, 8, 3), bool)}),
+        ("values in [3.0, 3.0]", {"x": np.full((4, 8, 8, 3), 3.0)}),
         ("`y` must be a class index for each", {"y": np.zeros(9, int)}),
         ("`y` must be class indices", {"y": np.zeros(70)}),
+        ("dtype <U3, such as 'cat'", {"y": np.full(70, "cat")}),
         ("`y` must be class indices", {"y": np.full(70, -1)}),
         (
             "`batch_size` is larger",
