@@ -70,7 +70,8 @@ def _a_number(context, parameter, value):
 @click.option(
     "--strict",
     is_flag=True,
-    help="The exit code is 1 for a reliability flag too.",
+    help="Also fail (exit code 1) if the report has a flag: a reason not to "
+    "trust the number.",
 )
 @FROM_TFDS
 def evaluate(**flags):

@@ -49,9 +49,10 @@ def certainty(ranking):
     shares = ranking.first_shares
     first = shares[ranking.best]
     sentences = [
-        f"{ranking.best} is first in {100 * first:.0f} % of {RESAMPLES:,} "
-        f"resamples of the {ranking.num_images} images, and the whole order "
-        f"is the same in {100 * ranking.order_share:.0f} %."
+        f"The {ranking.num_images} images were drawn anew {RESAMPLES:,} times, "
+        f"with repetition. {ranking.best} is first in {100 * first:.0f} % of "
+        "the draws, and the whole order is the same in "
+        f"{100 * ranking.order_share:.0f} %."
     ]
     if first < 0.95:
         others = [
@@ -62,11 +63,13 @@ def certainty(ranking):
         tied = 1.0 - sum(shares.values())
         if tied >= 0.05:
             sentences.append(
-                f"In {100 * tied:.0f} %, the largest share is that of several."
+                f"In {100 * tied:.0f} % of the draws, several teachers share "
+                "the first place."
             )
         sentences.append(
-            "So these images do not decide between it and "
-            f"{' and '.join(others) or 'the others'}: measure more."
+            f"So these images do not decide between {ranking.best} and "
+            f"{' and '.join(others) or 'the others'}. Measure more images "
+            "(`num_images`, or `--images` on the command line)."
         )
     best, second = (result.transfers.sum() for result in ranking.results[:2])
     if best == second:
@@ -140,8 +143,8 @@ def _explanation():
         "robust: under PGD-20. radius: in units of epsilon, up to which the "
         "teacher keeps half of its correct classes. If a teacher was trained "
         "on these images, its accuracies and its radius are too high. The "
-        "intervals and shares "
-        "of resamples cover the choice of the images only, not the warm-up. "
+        "intervals and the draws cover the choice of the images only, not the "
+        "warm-up. "
         "The order holds for teachers whose accuracies are good enough: look "
         "at them."
     )

@@ -402,7 +402,8 @@ def test_order_and_interval():
     # Equal on every image: only the entropy decides.
     assert set(report.first_shares.values()) == {0.0}
     assert report.order_share == 0.0
-    assert "In 100 %, the largest share is that of several" in report.certainty
+    assert "400 images were drawn anew 2,000 times" in report.certainty
+    assert "In 100 % of the draws, several teachers share" in report.certainty
     assert "only the entropy decides" in report.certainty
     assert "entropy" not in made([200, 199], a=1.0, b=1.0).certainty
     assert rows[0]["clean_accuracy"] == 0.75
@@ -426,12 +427,13 @@ def test_what_the_images_do_not_decide_is_said():
     near = TeacherRanking.from_dict(near.to_dict())
     assert report.first_shares["a"] > 0.99
     assert 0.4 < near.first_shares[near.best] < 0.6
-    assert "these images do not decide between it and" in near.certainty
+    first, second = (result.name for result in near.results)
+    assert f"do not decide between {first} and {second}." in near.certainty
     # One image is missing in a resample with probability 1 / e.
     one = made([1, 0], a=1.0, b=1.0)
     assert one.first_shares["a"] == pytest.approx(0.63, abs=0.03)
     assert one.first_shares["b"] == 0.0
-    assert "In 36 %, the largest share" in one.certainty
+    assert "In 36 % of the draws, several teachers" in one.certainty
     assert one.order_share == one.first_shares["a"]
 
 
