@@ -99,7 +99,10 @@ def test_data_are_looked_at_before_the_training(given, digits, tmp_path):
         "it must hold images of the size": {"image": x[:9, 1:], "label": y[:9]},
         "uint8, and (8, 8, 1) float32": {"image": unlike, "label": y[:9]},
         "`label` must be a class index": {"image": x[:9], "label": y[:8]},
-        "`image` has values outside": {"image": x[:9] - 1, "label": y[:9]},
+        "`image` must hold images of uint8": {
+            "image": x[:9] - 1,
+            "label": y[:9],
+        },
         "no array label, and ARD learns from labels": {"image": x[:9]},
         "must hold an array image": {"x": x[:9]},
     }
