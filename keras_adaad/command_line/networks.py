@@ -71,12 +71,8 @@ def check_teacher(name, dataset, checkpoint, download):
         _check_file(name)
         return
     entry = zoo.entry(name, dataset, THREAT_MODEL)
-    try:
-        if not download:
-            fetch(entry, checkpoint)
-    except FileNotFoundError as error:
-        text = str(error).replace("`checkpoint=`", "--teacher-checkpoint")
-        raise ValueError(text) from error
+    if not download:
+        fetch(entry, checkpoint)
 
 
 def check_student(name):
